@@ -1,0 +1,31 @@
+//! Domain types that the coordinator and the agents share.
+//!
+//! No I/O, no clock, no async, no luck: whatever is here can run inside the simulator. A thing
+//! enters this crate when two crates need it, not before.
+
+pub mod assignment;
+pub mod backoff;
+pub mod digest;
+pub mod duration_text;
+pub mod error_chain;
+pub mod fence;
+pub mod host;
+pub mod manifest;
+pub mod name;
+pub mod nearest;
+pub mod protocol;
+pub mod release;
+pub mod report;
+pub mod time;
+pub mod wire;
+
+pub use assignment::{Assignment, Slot, SlotGoal, Slots, Timers};
+pub use backoff::{Backoff, Jitter};
+pub use digest::Sha256;
+pub use error_chain::ErrorChain;
+pub use fence::{Acceptance, Fence, Generation, Term};
+pub use host::{HostLoad, Inventory, Labels};
+pub use name::{AgentName, ApplicationName, EnvironmentName, Version};
+pub use release::{Hook, HookKind, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, StopSignal};
+pub use report::{Health, InstanceEvidence, InstanceId, Phase, Report, SlotReport};
+pub use time::Timestamp;

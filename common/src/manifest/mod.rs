@@ -1,0 +1,1 @@
+//! `cutover.toml`: text in, a checked manifest or all its mistakes out.

@@ -1,0 +1,133 @@
+//! Release: one immutable version of an application, as an agent needs it.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ApplicationName, Sha256, Version};
+
+/// Names a release.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
+pub struct ReleaseRef {
+    pub application: ApplicationName,
+    pub version: Version,
+}
+
+impl fmt::Display for ReleaseRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.application, self.version)
+    }
+}
+
+/// What is deployed. Immutable: another content is another release.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Release {
+    pub name: ReleaseRef,
+    /// Of the canonical archive before compression: the content's identity.
+    pub digest: Sha256,
+    pub size_bytes: u64,
+    /// Of the compressed archive, as it is stored and sent.
+    pub archive_digest: Sha256,
+    pub archive_size_bytes: u64,
+    pub run: RunSpec,
+    /// None: an instance counts as healthy while its process is alive.
+    pub probe: Option<ProbeSpec>,
+    pub hooks: Vec<Hook>,
+    /// The application's public port.
+    pub service_port: Option<u16>,
+}
+
+impl Release {
+    /// Returns the hook of this kind.
+    pub fn hook(&self, kind: HookKind) -> Option<&Hook> {
+        self.hooks.iter().find(|hook| hook.kind == kind)
+    }
+}
+
+/// How an instance is started and stopped.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct RunSpec {
+    /// argv; never given to a shell. `$PORT`, `$ADDRESS`, `$RELEASE_DIR`, `$SHARED_DIR` and the
+    /// like are filled in by the agent.
+    pub command: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    pub stop_signal: StopSignal,
+    /// From the stop signal to SIGKILL.
+    pub stop_within: Duration,
+}
+
+/// The signal that asks an instance to stop.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub enum StopSignal {
+    #[default]
+    Term,
+    Int,
+    Quit,
+    Hup,
+    Usr1,
+    Usr2,
+}
+
+impl StopSignal {
+    /// All of them, in the order to list.
+    pub const ALL: [Self; 6] =
+        [Self::Term, Self::Int, Self::Quit, Self::Hup, Self::Usr1, Self::Usr2];
+
+    /// Returns the signal's name without SIG.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Term => "TERM",
+            Self::Int => "INT",
+            Self::Quit => "QUIT",
+            Self::Hup => "HUP",
+            Self::Usr1 => "USR1",
+            Self::Usr2 => "USR2",
+        }
+    }
+
+    /// Returns the signal of this name, with or without SIG.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let name = name.strip_prefix("SIG").unwrap_or(name);
+        Self::ALL.into_iter().find(|signal| signal.name() == name)
+    }
+}
+
+/// How health is asked.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct ProbeSpec {
+    pub target: ProbeTarget,
+    pub every: Duration,
+    pub timeout: Duration,
+    /// How many passes in a row make it healthy.
+    pub passes: u32,
+    /// How many failures in a row make it unhealthy.
+    pub failures: u32,
+    /// How long after a start failures do not count.
+    pub start_within: Duration,
+}
+
+/// What a probe asks. Always on the agent's own host (promises.md §4 row 14).
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum ProbeTarget {
+    /// GET of this path answers 2xx or 3xx.
+    Http { port: u16, path: String },
+    /// The port accepts a connection.
+    Tcp { port: u16 },
+    /// Exits with status 0.
+    Command(Vec<String>),
+}
+
+/// An argv that runs at a point of an instance's life.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Hook {
+    pub kind: HookKind,
+    pub command: Vec<String>,
+    pub within: Duration,
+}
+
+/// When a hook runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum HookKind {
+    /// `before_stop`: before the stop signal is sent. Its failure is a warning, never a veto.
+    BeforeStop,
+}

@@ -1,0 +1,1 @@
+//! The border: the only place that names generated types.

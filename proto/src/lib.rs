@@ -1,0 +1,9 @@
+//! The messages and services of Cutover, generated from `proto/cutover/v1/`.
+//!
+//! Only `cutover-common`'s `wire` and the gRPC borders of the programs name these types.
+
+/// Version 1 of the protocol.
+#[expect(clippy::all, clippy::allow_attributes_without_reason, reason = "generated code")]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/cutover.v1.rs"));
+}
