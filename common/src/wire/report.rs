@@ -1,0 +1,164 @@
+//! Report <-> pb.
+
+use cutover_proto::v1 as pb;
+use uuid::Uuid;
+
+use super::cut;
+use crate::{
+    Health, InstanceEvidence, InstanceId, Phase, Report, SlotReport, Slots,
+    digest::InvalidDigest,
+    name::{InvalidName, InvalidVersion},
+};
+
+/// Why a message is no [`Report`].
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidReport {
+    #[error("field `application` is invalid")]
+    Application(#[source] InvalidName),
+    #[error("field `version` is invalid")]
+    Version(#[source] InvalidVersion),
+    #[error("field `digest` is invalid")]
+    Digest(#[source] InvalidDigest),
+    #[error("field `{0}` is missing")]
+    Missing(&'static str),
+    #[error("field `{0}` has a value that this version does not know")]
+    Unknown(&'static str),
+    #[error("field `instance` is no uuid")]
+    Instance,
+}
+
+impl TryFrom<pb::Report> for Report {
+    type Error = InvalidReport;
+
+    fn try_from(message: pb::Report) -> Result<Self, InvalidReport> {
+        let pb::Report { application, fence, blue, green } = message;
+        Ok(Self {
+            application: application.parse().map_err(InvalidReport::Application)?,
+            fence: fence.ok_or(InvalidReport::Missing("fence"))?.into(),
+            slots: Slots {
+                blue: blue.ok_or(InvalidReport::Missing("blue"))?.try_into()?,
+                green: green.ok_or(InvalidReport::Missing("green"))?.try_into()?,
+            },
+        })
+    }
+}
+
+impl From<Report> for pb::Report {
+    fn from(report: Report) -> Self {
+        let Report { application, fence, slots: Slots { blue, green } } = report;
+        Self {
+            application: application.into(),
+            fence: Some(fence.into()),
+            blue: Some(blue.into()),
+            green: Some(green.into()),
+        }
+    }
+}
+
+impl TryFrom<pb::SlotReport> for SlotReport {
+    type Error = InvalidReport;
+
+    fn try_from(message: pb::SlotReport) -> Result<Self, InvalidReport> {
+        let (phase, health) = (message.phase(), message.health());
+        let pb::SlotReport { phase: _, health: _, version, digest, detail, restarts, instance } =
+            message;
+        let release = if version.is_empty() && digest.is_empty() {
+            None
+        } else {
+            Some((
+                version.parse().map_err(InvalidReport::Version)?,
+                digest.parse().map_err(InvalidReport::Digest)?,
+            ))
+        };
+        Ok(Self {
+            phase: phase_in(phase).ok_or(InvalidReport::Unknown("phase"))?,
+            release,
+            health: health_in(health).ok_or(InvalidReport::Unknown("health"))?,
+            detail: cut(&detail),
+            restarts,
+            instance: instance.map(TryInto::try_into).transpose()?,
+        })
+    }
+}
+
+impl From<SlotReport> for pb::SlotReport {
+    fn from(report: SlotReport) -> Self {
+        let SlotReport { phase, release, health, detail, restarts, instance } = report;
+        let (version, digest) = match release {
+            None => (String::new(), String::new()),
+            Some((version, digest)) => (version.into(), digest.into()),
+        };
+        Self {
+            phase: phase_out(phase).into(),
+            version,
+            digest,
+            health: health_out(health).into(),
+            detail: cut(&detail),
+            restarts,
+            instance: instance.map(Into::into),
+        }
+    }
+}
+
+const fn phase_in(phase: pb::slot_report::Phase) -> Option<Phase> {
+    Some(match phase {
+        pb::slot_report::Phase::Unspecified => return None,
+        pb::slot_report::Phase::Empty => Phase::Empty,
+        pb::slot_report::Phase::Preparing => Phase::Preparing,
+        pb::slot_report::Phase::Prepared => Phase::Prepared,
+        pb::slot_report::Phase::Waiting => Phase::Waiting,
+        pb::slot_report::Phase::Starting => Phase::Starting,
+        pb::slot_report::Phase::Running => Phase::Running,
+        pb::slot_report::Phase::Stopping => Phase::Stopping,
+        pb::slot_report::Phase::Failed => Phase::Failed,
+    })
+}
+
+const fn phase_out(phase: Phase) -> pb::slot_report::Phase {
+    match phase {
+        Phase::Empty => pb::slot_report::Phase::Empty,
+        Phase::Preparing => pb::slot_report::Phase::Preparing,
+        Phase::Prepared => pb::slot_report::Phase::Prepared,
+        Phase::Waiting => pb::slot_report::Phase::Waiting,
+        Phase::Starting => pb::slot_report::Phase::Starting,
+        Phase::Running => pb::slot_report::Phase::Running,
+        Phase::Stopping => pb::slot_report::Phase::Stopping,
+        Phase::Failed => pb::slot_report::Phase::Failed,
+    }
+}
+
+const fn health_in(health: pb::slot_report::Health) -> Option<Health> {
+    Some(match health {
+        pb::slot_report::Health::Unspecified => return None,
+        pb::slot_report::Health::Unknown => Health::Unknown,
+        pb::slot_report::Health::Passing => Health::Passing,
+        pb::slot_report::Health::Settled => Health::Settled,
+        pb::slot_report::Health::Failing => Health::Failing,
+    })
+}
+
+const fn health_out(health: Health) -> pb::slot_report::Health {
+    match health {
+        Health::Unknown => pb::slot_report::Health::Unknown,
+        Health::Passing => pb::slot_report::Health::Passing,
+        Health::Settled => pb::slot_report::Health::Settled,
+        Health::Failing => pb::slot_report::Health::Failing,
+    }
+}
+
+impl TryFrom<pb::InstanceEvidence> for InstanceEvidence {
+    type Error = InvalidReport;
+
+    fn try_from(message: pb::InstanceEvidence) -> Result<Self, InvalidReport> {
+        let pb::InstanceEvidence { instance, boot_id, pid, start_ticks } = message;
+        let instance = Uuid::try_parse(&instance).map_err(|_| InvalidReport::Instance)?;
+        Ok(Self { instance: InstanceId(instance), boot_id: cut(&boot_id), pid, start_ticks })
+    }
+}
+
+impl From<InstanceEvidence> for pb::InstanceEvidence {
+    fn from(evidence: InstanceEvidence) -> Self {
+        let InstanceEvidence { instance, boot_id, pid, start_ticks } = evidence;
+        Self { instance: instance.0.to_string(), boot_id, pid, start_ticks }
+    }
+}
