@@ -13,6 +13,7 @@ pub mod host;
 pub mod manifest;
 pub mod name;
 pub mod nearest;
+pub mod pace;
 pub mod protocol;
 pub mod release;
 pub mod report;
@@ -26,6 +27,9 @@ pub use error_chain::ErrorChain;
 pub use fence::{Acceptance, Fence, Generation, Term};
 pub use host::{HostLoad, Inventory, Labels};
 pub use name::{AgentName, ApplicationName, EnvironmentName, Version};
-pub use release::{Hook, HookKind, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, StopSignal};
+pub use pace::{Amount, AmountSetting, Batches, InvalidSetting};
+pub use release::{
+    Hook, HookKind, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, StopSignal,
+};
 pub use report::{Health, InstanceEvidence, InstanceId, Phase, Report, SlotReport};
 pub use time::Timestamp;
