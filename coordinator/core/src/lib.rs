@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The pure core of the coordinator: it decides, and asks others to do.
+//!
+//! ```text
+//! input → Coordinator::handle(now, input) → { events, actions } → events on disk → actions performed
+//! ```
+//!
+//! No I/O, no clock, no luck: time and random ids come in with the input, everything that is
+//! remembered goes out as an [`Event`], and [`Coordinator::apply`] is the only writer of what is
+//! remembered, live and on replay. The numbered promises that this crate keeps are predicates in
+//! [`invariants`].
+
+pub mod action;
+mod apply;
+pub mod coordinator;
+pub mod enrolment;
+pub mod event;
+pub mod fleet;
+pub mod input;
+pub mod invariants;
+mod operate;
+pub mod rollout;
+pub mod view;
+
+pub use action::{Action, Answer, EndReason, Refusal, RefusalKind};
+pub use coordinator::{Coordinator, Step};
+pub use event::{Event, EventKind};
+pub use input::{DeployOrder, Input, Request, SessionId, Verb};

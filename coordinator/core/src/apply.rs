@@ -1,0 +1,161 @@
+//! Event → memory: the only writer of what is remembered, live and on replay.
+
+use cutover_common::{ApplicationName, EnvironmentName, ReleaseRef, Timestamp, Version};
+
+use crate::{
+    coordinator::{Coordinator, Environment, StoredRelease},
+    enrolment::{Enrolled, JoinToken, Operator, Used},
+    event::{Event, EventKind},
+    fleet::Goal,
+    rollout::{IllegalChange, Outcome, Rollout},
+};
+
+/// Why an event cannot be applied: the log is damaged, or from a newer version.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum CannotApply {
+    #[error(transparent)]
+    Rollout(#[from] IllegalChange),
+    #[error("an event names rollout {0}, which never started")]
+    UnknownRollout(uuid::Uuid),
+    #[error("term {found} follows term {held}: the log has been put together from two")]
+    TermWentBack { held: u64, found: u64 },
+}
+
+impl Coordinator {
+    /// Applies `event`.
+    ///
+    /// # Errors
+    ///
+    /// Refuses an event that does not fit: stop, rather than believe half a log.
+    pub fn apply(&mut self, event: &Event) -> Result<(), CannotApply> {
+        let Event { at, kind } = event;
+        self.last_event = self.last_event.max(*at);
+        match kind {
+            EventKind::Started { term, .. } | EventKind::Restored { term } => {
+                if *term <= self.term {
+                    return Err(CannotApply::TermWentBack { held: self.term.0, found: term.0 });
+                }
+                self.term = *term;
+                for rollout in self.rollouts.values_mut() {
+                    rollout.restart_clocks(*at);
+                }
+            }
+            EventKind::OperatorCreated { name, role, token_hash } => {
+                let operator = Operator { name: name.clone(), role: *role };
+                self.enrolments.operators.insert(*token_hash, operator);
+            }
+            EventKind::JoinTokenCreated { .. }
+            | EventKind::AgentJoined { .. }
+            | EventKind::AgentLabelled { .. }
+            | EventKind::AgentRemoved { .. } => self.apply_enrolment(*at, kind),
+            EventKind::EnvironmentCreated { name, select, .. } => {
+                let environment = Environment { select: select.clone(), ..Environment::default() };
+                self.environments.insert(name.clone(), environment);
+            }
+            EventKind::ReleaseRegistered { release, manifest, by } => {
+                let stored = StoredRelease {
+                    release: (**release).clone(),
+                    manifest: manifest.clone(),
+                    pushed: *at,
+                    by: by.clone(),
+                };
+                self.releases.insert(stored.release.name.clone(), stored);
+            }
+            EventKind::GoalSet { agent, application, generation, slots, timers, rollout } => {
+                let goal = Goal {
+                    generation: *generation,
+                    slots: slots.clone(),
+                    timers: *timers,
+                    rollout: *rollout,
+                };
+                self.goals.set(agent.clone(), application.clone(), goal);
+            }
+            EventKind::RolloutStarted(started) => {
+                self.requests.insert(started.request_id, started.id);
+                self.rollouts.insert(started.id, Rollout::new((**started).clone(), *at));
+            }
+            EventKind::Rollout { id, change } => {
+                let rollout =
+                    self.rollouts.get_mut(id).ok_or(CannotApply::UnknownRollout(*id))?;
+                rollout.apply(change, *at)?;
+                if let crate::event::Change::Ended { outcome: Outcome::Succeeded, .. } = change {
+                    let (environment, application, to) = (
+                        rollout.environment.clone(),
+                        rollout.application.clone(),
+                        rollout.to.clone(),
+                    );
+                    self.make_stable(&environment, application, to);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn make_stable(
+        &mut self,
+        environment: &EnvironmentName,
+        application: ApplicationName,
+        version: Version,
+    ) {
+        if let Some(environment) = self.environments.get_mut(environment) {
+            environment.stable.insert(application, version);
+        }
+    }
+
+    fn apply_enrolment(&mut self, at: Timestamp, kind: &EventKind) {
+        match kind {
+            EventKind::JoinTokenCreated { token_hash, name, labels, expires, .. } => {
+                // Tokens that no longer work are of no use to anybody; used ones are kept for
+                // as long as their answer may be asked for again.
+                self.enrolments.tokens.retain(|_, token| token.expires > at);
+                let token = JoinToken {
+                    name: name.clone(),
+                    labels: labels.clone(),
+                    expires: *expires,
+                    used: None,
+                };
+                self.enrolments.tokens.insert(*token_hash, token);
+            }
+            EventKind::AgentJoined { agent, enrolment, labels, token_hash, key_hash } => {
+                if let Some(token) = self.enrolments.tokens.get_mut(token_hash) {
+                    token.used = Some(Used {
+                        agent: agent.clone(),
+                        enrolment: *enrolment,
+                        key_hash: *key_hash,
+                    });
+                }
+                let enrolled =
+                    Enrolled { enrolment: *enrolment, labels: labels.clone(), joined: at };
+                self.enrolments.agents.insert(agent.clone(), enrolled);
+            }
+            EventKind::AgentLabelled { agent, labels, .. } => {
+                if let Some(enrolled) = self.enrolments.agents.get_mut(agent) {
+                    enrolled.labels = labels.clone();
+                }
+            }
+            EventKind::AgentRemoved { agent, .. } => {
+                self.enrolments.agents.remove(agent);
+                self.goals.forget(agent);
+            }
+            EventKind::Started { .. }
+            | EventKind::Restored { .. }
+            | EventKind::OperatorCreated { .. }
+            | EventKind::EnvironmentCreated { .. }
+            | EventKind::ReleaseRegistered { .. }
+            | EventKind::GoalSet { .. }
+            | EventKind::RolloutStarted(_)
+            | EventKind::Rollout { .. } => {}
+        }
+    }
+
+    /// Returns the names of all versions of `application`.
+    pub fn versions<'a>(
+        &'a self,
+        application: &'a ApplicationName,
+    ) -> impl Iterator<Item = &'a Version> {
+        self.releases
+            .keys()
+            .filter(move |name: &&ReleaseRef| name.application == *application)
+            .map(|name| &name.version)
+    }
+}

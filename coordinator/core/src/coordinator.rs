@@ -1,0 +1,374 @@
+//! Coordinator: composes the parts. One owner, one input at a time.
+
+use std::collections::BTreeMap;
+
+use cutover_common::{
+    AgentName, ApplicationName, Assignment, EnvironmentName, Fence, Generation, Labels, Release,
+    ReleaseRef, SlotGoal, Slots, Term, Timestamp, Version,
+    wire::{FarewellReason, Hello},
+};
+use uuid::Uuid;
+
+use crate::{
+    action::{Action, EndReason},
+    enrolment::Enrolments,
+    event::{Change, Event, EventKind},
+    fleet::{Fleet, Goal, GoalSlot, Goals},
+    input::{Input, SessionId},
+    rollout::{
+        Rollout, Waiting,
+        decide::{Decision, Scene, decide},
+    },
+};
+
+/// What follows from one input.
+#[derive(Clone, Debug, Default)]
+pub struct Step {
+    /// To be made durable before any of the actions is begun.
+    pub events: Vec<Event>,
+    pub actions: Vec<Action>,
+}
+
+/// A named set of agents.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Environment {
+    pub select: Labels,
+    /// What runs here by the last rollout that succeeded.
+    pub stable: BTreeMap<ApplicationName, Version>,
+}
+
+/// A release with where it came from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredRelease {
+    pub release: Release,
+    /// The text of its `cutover.toml`.
+    pub manifest: String,
+    pub pushed: Timestamp,
+    pub by: String,
+}
+
+/// The coordinator's memory and its decisions.
+#[derive(Clone, Debug, Default)]
+pub struct Coordinator {
+    // Remembered: what `apply` makes of the log.
+    pub(crate) term: Term,
+    pub(crate) enrolments: Enrolments,
+    pub(crate) environments: BTreeMap<EnvironmentName, Environment>,
+    pub(crate) releases: BTreeMap<ReleaseRef, StoredRelease>,
+    pub(crate) goals: Goals,
+    pub(crate) rollouts: BTreeMap<Uuid, Rollout>,
+    pub(crate) requests: BTreeMap<Uuid, Uuid>,
+    pub(crate) last_event: Timestamp,
+    // Known at this moment only.
+    pub(crate) boot_nonce: Uuid,
+    pub(crate) fleet: Fleet,
+    pub(crate) waiting: BTreeMap<Uuid, Waiting>,
+}
+
+impl Coordinator {
+    /// Returns the moment of the last event. A clock must not begin before it.
+    pub const fn last_event(&self) -> Timestamp {
+        self.last_event
+    }
+
+    /// Returns the term that this process began, or the last one in the log.
+    pub const fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Returns what is known of the fleet.
+    pub const fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Returns operators, tokens and enrolled agents.
+    pub const fn enrolments(&self) -> &Enrolments {
+        &self.enrolments
+    }
+
+    /// Returns the release of this name.
+    pub fn release(&self, name: &ReleaseRef) -> Option<&StoredRelease> {
+        self.releases.get(name)
+    }
+
+    /// Returns when it wants an [`Input::Tick`] if nothing happens before.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let deadlines = self.waiting.values().filter_map(Waiting::deadline);
+        deadlines.chain(self.fleet.next_silence()).chain(self.next_unreachable()).min()
+    }
+
+    fn next_unreachable(&self) -> Option<Timestamp> {
+        self.active()
+            .flat_map(|rollout| rollout.hosts.keys())
+            .filter_map(|agent| match self.fleet.presence(agent) {
+                crate::fleet::Presence::Lost { since } => {
+                    Some(since + crate::fleet::UNREACHABLE_AFTER)
+                }
+                crate::fleet::Presence::Live => None,
+            })
+            // One that has passed was acted on; asking for it again would never sleep.
+            .filter(|at| *at > self.last_looked())
+            .min()
+    }
+
+    const fn last_looked(&self) -> Timestamp {
+        self.fleet.last_looked()
+    }
+
+    /// Returns the rollouts that are not over.
+    pub fn active(&self) -> impl Iterator<Item = &Rollout> {
+        self.rollouts.values().filter(|rollout| !rollout.is_over())
+    }
+
+    /// Takes one input, and says what follows.
+    pub fn handle(&mut self, now: Timestamp, input: Input) -> Step {
+        let mut step = Step::default();
+        self.fleet.look(now);
+        match input {
+            Input::Started { boot_nonce } => self.begin(now, boot_nonce, &mut step),
+            Input::Tick => self.end_silent(now, &mut step),
+            Input::Asked { reply, by, request } => {
+                self.asked(now, reply, &by, request, &mut step);
+            }
+            Input::SessionOpened { session, agent, enrolment, hello } => {
+                self.session_opened(now, session, &agent, enrolment, hello, &mut step);
+            }
+            Input::SessionClosed { session } => {
+                self.fleet.close(session, now);
+                step.actions.push(Action::Changed);
+            }
+            Input::Beat { session, heartbeat } => {
+                if let Some(seen) = self.fleet.hear(session, now) {
+                    seen.load = heartbeat.load;
+                    // The whole state, so that a lost report is repaired.
+                    let reports = heartbeat.reports.into_iter();
+                    seen.reports =
+                        reports.map(|report| (report.application.clone(), report)).collect();
+                    let nonce = heartbeat.nonce;
+                    step.actions.push(Action::Echo { session, nonce });
+                    step.actions.push(Action::Changed);
+                }
+            }
+            Input::Reported { session, report } => {
+                if let Some(seen) = self.fleet.hear(session, now) {
+                    seen.held.insert(report.application.clone(), report.fence);
+                    seen.reports.insert(report.application.clone(), report);
+                    step.actions.push(Action::Changed);
+                }
+            }
+        }
+        self.advance(now, &mut step);
+        step
+    }
+
+    /// Records an event: into the step, and into memory.
+    pub(crate) fn record(&mut self, now: Timestamp, step: &mut Step, kind: EventKind) {
+        let event = Event { at: now, kind };
+        if let Err(error) = self.apply(&event) {
+            // A decision that does not fit its own state is a bug of ours: acting on it could
+            // take a fleet down, so nothing may leave this process.
+            panic!("broken invariant: {error}");
+        }
+        step.events.push(event);
+    }
+
+    fn begin(&mut self, now: Timestamp, boot_nonce: Uuid, step: &mut Step) {
+        let term = Term(self.term.0.saturating_add(1));
+        self.boot_nonce = boot_nonce;
+        self.fleet.begin(now);
+        self.record(now, step, EventKind::Started { term, boot_nonce });
+        step.actions.push(self.valid_enrolments());
+    }
+
+    pub(crate) fn valid_enrolments(&self) -> Action {
+        let agents = self.enrolments.agents.iter();
+        Action::Enrolments(
+            agents.map(|(name, enrolled)| (name.clone(), enrolled.enrolment)).collect(),
+        )
+    }
+
+    fn end_silent(&mut self, now: Timestamp, step: &mut Step) {
+        for session in self.fleet.silent(now) {
+            self.fleet.close(session, now);
+            step.actions.push(Action::EndSession {
+                session,
+                reason: EndReason {
+                    reason: FarewellReason::BadMessage,
+                    text: "nothing was heard of this session for too long".to_owned(),
+                },
+            });
+            step.actions.push(Action::Changed);
+        }
+    }
+
+    fn session_opened(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        agent: &AgentName,
+        enrolment: Uuid,
+        hello: Hello,
+        step: &mut Step,
+    ) {
+        let refuse = |reason, text: String| Action::EndSession {
+            session,
+            reason: EndReason { reason, text },
+        };
+        let enrolled = self.enrolments.agents.get(agent);
+        if enrolled.is_none_or(|enrolled| enrolled.enrolment != enrolment) {
+            let text = format!("agent {agent} was removed; join again with a new token");
+            step.actions.push(refuse(FarewellReason::Removed, text));
+            return;
+        }
+        self.end_silent(now, step);
+        if self.fleet.session(agent).is_some() {
+            // The older is alive: it was heard within the limit. A clone must not take its
+            // place silently (promises.md §3 row 92).
+            let text = format!("agent {agent} has a session that is alive; is it started twice?");
+            step.actions.push(refuse(FarewellReason::AlreadyConnected, text));
+            return;
+        }
+        self.fleet.open(session, agent, hello, now);
+        let (term, boot_nonce) = (self.term, self.boot_nonce);
+        step.actions.push(Action::Welcome { session, term, boot_nonce });
+        let applications: Vec<ApplicationName> =
+            self.goals.of_agent(agent).map(|(application, _)| application.clone()).collect();
+        for application in applications {
+            self.show(agent, &application, step);
+        }
+        step.actions.push(Action::Changed);
+    }
+
+    /// Sends the goal of `application` to `agent` if it is there.
+    fn show(&self, agent: &AgentName, application: &ApplicationName, step: &mut Step) {
+        let Some(session) = self.fleet.session(agent) else { return };
+        let Some(goal) = self.goals.of(agent, application) else { return };
+        if self.is_ahead(agent, application) {
+            // The agent knows of a later goal than we do: this store is older than the fleet.
+            // Nothing is sent until an operator deploys anew (F7).
+            return;
+        }
+        if let Some(assignment) = self.assignment(application, goal) {
+            step.actions.push(Action::Assign { session, assignment: Box::new(assignment) });
+        }
+    }
+
+    /// Returns whether `agent` holds a later goal than this coordinator knows of.
+    pub fn is_ahead(&self, agent: &AgentName, application: &ApplicationName) -> bool {
+        let held = self.fleet.seen(agent).and_then(|seen| seen.held.get(application));
+        let goal = self.goals.of(agent, application);
+        held.is_some_and(|held| {
+            held.generation > goal.map_or(Generation(0), |goal| goal.generation)
+                || held.term > self.term
+        })
+    }
+
+    fn assignment(&self, application: &ApplicationName, goal: &Goal) -> Option<Assignment> {
+        let release = |version: &Version| {
+            let name = ReleaseRef { application: application.clone(), version: version.clone() };
+            self.releases.get(&name).map(|stored| stored.release.clone())
+        };
+        let of = |slot: &GoalSlot| {
+            Some(match slot {
+                GoalSlot::Absent => SlotGoal::Absent,
+                GoalSlot::Prepared(version) => SlotGoal::Prepared(release(version)?),
+                GoalSlot::Running(version) => SlotGoal::Running(release(version)?),
+            })
+        };
+        Some(Assignment {
+            application: application.clone(),
+            fence: Fence { term: self.term, generation: goal.generation },
+            slots: Slots { blue: of(&goal.slots.blue)?, green: of(&goal.slots.green)? },
+            timers: goal.timers,
+            rollout: goal.rollout.to_string(),
+        })
+    }
+
+    /// Sets the goals that a decision of `rollout` asks for.
+    pub(crate) fn set_goals(
+        &mut self,
+        now: Timestamp,
+        step: &mut Step,
+        rollout: Uuid,
+        goals: Vec<(AgentName, Slots<GoalSlot>)>,
+    ) {
+        let Some((application, timers)) = self
+            .rollouts
+            .get(&rollout)
+            .map(|rollout| (rollout.application.clone(), rollout.spec.timers()))
+        else {
+            return;
+        };
+        for (agent, slots) in goals {
+            let held = self.fleet.seen(&agent).and_then(|seen| seen.held.get(&application));
+            let own = self.goals.of(&agent, &application);
+            // Above whatever the agent holds: after a restore ours may be behind (F7).
+            let generation = own
+                .map_or(Generation(0), |goal| goal.generation)
+                .max(held.map_or(Generation(0), |held| held.generation))
+                .next();
+            let application = application.clone();
+            self.record(
+                now,
+                step,
+                EventKind::GoalSet {
+                    agent: agent.clone(),
+                    application: application.clone(),
+                    generation,
+                    slots,
+                    timers,
+                    rollout,
+                },
+            );
+            self.show(&agent, &application, step);
+        }
+    }
+
+    /// Takes every rollout as far as it goes.
+    fn advance(&mut self, now: Timestamp, step: &mut Step) {
+        let active: Vec<Uuid> = self.active().map(|rollout| rollout.id).collect();
+        self.waiting.retain(|id, _| active.contains(id));
+        for id in active {
+            while let Some((change, goals)) = self.decide_one(now, id) {
+                self.record(now, step, EventKind::Rollout { id, change });
+                self.set_goals(now, step, id, goals);
+                step.actions.push(Action::Changed);
+            }
+        }
+    }
+
+    fn decide_one(
+        &mut self,
+        now: Timestamp,
+        id: Uuid,
+    ) -> Option<(Change, Vec<(AgentName, Slots<GoalSlot>)>)> {
+        let rollout = self.rollouts.get(&id)?;
+        let members = self.members(&rollout.environment);
+        let decision = decide(rollout, self.scene(now, &members));
+        match decision {
+            Decision::Record { change, goals } => {
+                crate::invariants::assert_change(self, rollout, &change, &members);
+                Some((change, goals))
+            }
+            Decision::Wait(waiting) => {
+                self.waiting.insert(id, waiting);
+                None
+            }
+        }
+    }
+
+    pub(crate) const fn scene<'a>(
+        &'a self,
+        now: Timestamp,
+        members: &'a [AgentName],
+    ) -> Scene<'a> {
+        Scene { fleet: &self.fleet, goals: &self.goals, members, now }
+    }
+
+    /// Returns the agents of an environment, by name.
+    pub fn members(&self, environment: &EnvironmentName) -> Vec<AgentName> {
+        self.environments.get(environment).map_or_else(Vec::new, |environment| {
+            self.enrolments.selected(&environment.select).cloned().collect()
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! Everything that a coordinator remembers. Stored, so append-only: a variant or a field is
+//! added with a default, never changed or removed.
+
+use cutover_common::{
+    AgentName, ApplicationName, EnvironmentName, Generation, Labels, Release, Sha256, Slots, Term,
+    Timers, Timestamp, Version,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    enrolment::Role,
+    fleet::GoalSlot,
+    rollout::{Cause, Outcome, Plan, Spec},
+};
+
+/// Something that happened, and when, by the coordinator's clock.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Event {
+    pub at: Timestamp,
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum EventKind {
+    /// A process began a term.
+    Started { term: Term, boot_nonce: Uuid },
+    /// The store was made from a backup. Its terms go on far above any that an agent has seen
+    /// (F7; etcd does the same with its revisions).
+    Restored { term: Term },
+    OperatorCreated { name: String, role: Role, token_hash: Sha256 },
+    JoinTokenCreated {
+        token_hash: Sha256,
+        name: Option<AgentName>,
+        labels: Labels,
+        expires: Timestamp,
+        by: String,
+    },
+    AgentJoined {
+        agent: AgentName,
+        enrolment: Uuid,
+        labels: Labels,
+        token_hash: Sha256,
+        key_hash: Sha256,
+    },
+    AgentLabelled { agent: AgentName, labels: Labels, by: String },
+    AgentRemoved { agent: AgentName, by: String },
+    EnvironmentCreated { name: EnvironmentName, select: Labels, by: String },
+    ReleaseRegistered { release: Box<Release>, manifest: String, by: String },
+    /// The goal of one application on one agent.
+    GoalSet {
+        agent: AgentName,
+        application: ApplicationName,
+        generation: Generation,
+        slots: Slots<GoalSlot>,
+        timers: Timers,
+        rollout: Uuid,
+    },
+    RolloutStarted(Box<RolloutStarted>),
+    Rollout { id: Uuid, change: Change },
+}
+
+/// A rollout, as it was accepted. Its plan never changes (F6).
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct RolloutStarted {
+    pub id: Uuid,
+    pub request_id: Uuid,
+    pub application: ApplicationName,
+    pub environment: EnvironmentName,
+    pub from: Option<Version>,
+    pub to: Version,
+    pub spec: Spec,
+    pub plan: Plan,
+    pub by: String,
+}
+
+/// A decision about a rollout, with its reason.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum Change {
+    /// The next step of a wave begins.
+    StepStarted { wave: usize, step: usize },
+    /// These hosts were told to switch; each holds a disruption token from here on (A1).
+    HostsReleased { agents: Vec<AgentName> },
+    /// The host runs the new release in settled health.
+    HostUpdated { agent: AgentName },
+    HostFailed { agent: AgentName, why: String },
+    HostUnreachable { agent: AgentName, why: String },
+    BakeStarted,
+    RollbackStarted { cause: Cause, waves: Vec<Vec<AgentName>> },
+    /// The next wave of the way back begins.
+    RollbackWave { wave: usize },
+    /// These hosts were told to go back.
+    HostsReverted { agents: Vec<AgentName> },
+    /// The host runs what it ran before, in settled health.
+    HostReverted { agent: AgentName },
+    HostStuck { agent: AgentName, why: String },
+    /// Hosts that had been told to switch and had not begun were told to stay (A5).
+    HostsWithdrawn { agents: Vec<AgentName> },
+    Paused { by: String, reason: String },
+    Resumed { by: String },
+    Held { why: String },
+    /// A person sends failed and unreachable hosts through the plan again.
+    Retried { by: String },
+    Ended { outcome: Outcome, why: String },
+}

@@ -1,0 +1,152 @@
+//! The goal that each agent should have for each application.
+
+use std::collections::BTreeMap;
+
+use cutover_common::{
+    AgentName, ApplicationName, Generation, Slot, Slots, Timers, Version,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// What a slot should hold. Names the release by its version: the release itself is immutable.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub enum GoalSlot {
+    #[default]
+    Absent,
+    Prepared(Version),
+    Running(Version),
+}
+
+impl GoalSlot {
+    /// Returns the version that the slot should hold.
+    pub const fn version(&self) -> Option<&Version> {
+        match self {
+            Self::Absent => None,
+            Self::Prepared(version) | Self::Running(version) => Some(version),
+        }
+    }
+}
+
+/// The whole goal of one application on one agent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Goal {
+    pub generation: Generation,
+    pub slots: Slots<GoalSlot>,
+    pub timers: Timers,
+    pub rollout: Uuid,
+}
+
+impl Goal {
+    /// Returns the version that should run.
+    pub fn running(&self) -> Option<&Version> {
+        running(&self.slots)
+    }
+}
+
+/// Returns the version that `slots` want to run.
+pub(crate) fn running(slots: &Slots<GoalSlot>) -> Option<&Version> {
+    slots.iter().find_map(|(_, slot)| match slot {
+        GoalSlot::Running(version) => Some(version),
+        GoalSlot::Absent | GoalSlot::Prepared(_) => None,
+    })
+}
+
+fn slot_of(slots: &Slots<GoalSlot>, version: &Version) -> Option<Slot> {
+    slots.iter().find(|(_, slot)| slot.version() == Some(version)).map(|(slot, _)| slot)
+}
+
+/// Returns `slots` with `version` on disk, and what runs left running.
+pub(crate) fn with_prepared(slots: &Slots<GoalSlot>, version: &Version) -> Slots<GoalSlot> {
+    if slot_of(slots, version).is_some() {
+        return slots.clone();
+    }
+    let mut slots = slots.clone();
+    let free = match slots.blue {
+        GoalSlot::Running(_) => Slot::Green,
+        GoalSlot::Absent | GoalSlot::Prepared(_) => Slot::Blue,
+    };
+    *slots.of_mut(free) = GoalSlot::Prepared(version.clone());
+    slots
+}
+
+/// Returns `slots` with `version` running, and what ran before kept on disk beside it (E7).
+pub(crate) fn with_running(slots: &Slots<GoalSlot>, version: &Version) -> Slots<GoalSlot> {
+    let prepared = with_prepared(slots, version);
+    prepared.map(|_, slot| match slot {
+        GoalSlot::Absent => GoalSlot::Absent,
+        GoalSlot::Prepared(held) | GoalSlot::Running(held) if held == version => {
+            GoalSlot::Running(held.clone())
+        }
+        GoalSlot::Prepared(held) | GoalSlot::Running(held) => GoalSlot::Prepared(held.clone()),
+    })
+}
+
+/// Returns `slots` with nothing running and `version` gone: the way back of a first deploy.
+pub(crate) fn without(slots: &Slots<GoalSlot>, version: &Version) -> Slots<GoalSlot> {
+    slots.map(|_, slot| match slot.version() {
+        Some(held) if held != version => GoalSlot::Prepared(held.clone()),
+        Some(_) | None => GoalSlot::Absent,
+    })
+}
+
+/// All goals.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Goals(BTreeMap<AgentName, BTreeMap<ApplicationName, Goal>>);
+
+impl Goals {
+    /// Returns the goal of `application` on `agent`.
+    pub fn of(&self, agent: &AgentName, application: &ApplicationName) -> Option<&Goal> {
+        self.0.get(agent)?.get(application)
+    }
+
+    /// Returns all goals of `agent`.
+    pub fn of_agent(
+        &self,
+        agent: &AgentName,
+    ) -> impl Iterator<Item = (&ApplicationName, &Goal)> {
+        self.0.get(agent).into_iter().flatten()
+    }
+
+    pub(crate) fn set(&mut self, agent: AgentName, application: ApplicationName, goal: Goal) {
+        self.0.entry(agent).or_default().insert(application, goal);
+    }
+
+    pub(crate) fn forget(&mut self, agent: &AgentName) {
+        self.0.remove(agent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(text: &str) -> Version {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_replaced_release_stays_on_disk_and_the_one_before_makes_room() {
+        let (v1, v2, v3) = (version("1"), version("2"), version("3"));
+
+        let first = with_running(&Slots::default(), &v1);
+        let prepared = with_prepared(&first, &v2);
+        let second = with_running(&prepared, &v2);
+        let back = with_running(&second, &v1);
+        let third = with_running(&second, &v3);
+
+        assert_eq!(running(&first), Some(&v1));
+        assert_eq!(running(&prepared), Some(&v1));
+        assert_eq!(running(&second), Some(&v2));
+        assert!(second.iter().any(|(_, slot)| *slot == GoalSlot::Prepared(v1.clone())));
+        assert_eq!(running(&back), Some(&v1));
+        assert_eq!(running(&third), Some(&v3));
+        assert!(third.iter().any(|(_, slot)| *slot == GoalSlot::Prepared(v2.clone())));
+    }
+
+    #[test]
+    fn the_way_back_of_a_first_deploy_is_nothing() {
+        let v1 = version("1");
+
+        assert_eq!(without(&with_running(&Slots::default(), &v1), &v1), Slots::default());
+    }
+}

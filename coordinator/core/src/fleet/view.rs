@@ -1,0 +1,202 @@
+//! What is known of each agent at this moment. In memory only: heartbeats never touch the disk,
+//! and after a restart nothing is known until agents speak (no data is not health).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use cutover_common::{
+    AgentName, ApplicationName, Fence, HostLoad, Inventory, Report, SlotReport, Timestamp, Version,
+    protocol::SILENCE_MAX,
+};
+
+use crate::input::SessionId;
+
+/// How long an agent must be lost before a rollout counts it as unreachable.
+///
+/// Twice the silence that makes it lost: one for a half-open connection to be noticed, one for
+/// the agent to dial again. It also covers the time after a coordinator's restart in which
+/// nobody has come back yet.
+pub const UNREACHABLE_AFTER: Duration = SILENCE_MAX;
+
+/// Whether an agent is there. Lost is "unknown": never a reason to act on the host (A7).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Presence {
+    Live,
+    Lost { since: Timestamp },
+}
+
+/// What an agent said.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub presence: Presence,
+    pub session: Option<SessionId>,
+    pub last_heard: Option<Timestamp>,
+    pub agent_version: String,
+    pub inventory: Option<Inventory>,
+    pub load: HostLoad,
+    pub reports: BTreeMap<ApplicationName, Report>,
+    /// The highest fence that the agent holds, as it said itself.
+    pub held: BTreeMap<ApplicationName, Fence>,
+}
+
+/// All agents.
+#[derive(Clone, Debug, Default)]
+pub struct Fleet {
+    seen: BTreeMap<AgentName, Seen>,
+    sessions: BTreeMap<SessionId, AgentName>,
+    /// Since when an agent that has not spoken counts as lost: the start of the process.
+    started: Timestamp,
+    /// The moment of the last input.
+    looked: Timestamp,
+}
+
+impl Fleet {
+    /// Begins with nobody heard yet.
+    pub(crate) fn begin(&mut self, now: Timestamp) {
+        *self = Self { started: now, looked: now, ..Self::default() };
+    }
+
+    pub(crate) fn look(&mut self, now: Timestamp) {
+        self.looked = self.looked.max(now);
+    }
+
+    pub(crate) const fn last_looked(&self) -> Timestamp {
+        self.looked
+    }
+
+    /// Returns what is known of `agent`.
+    pub fn seen(&self, agent: &AgentName) -> Option<&Seen> {
+        self.seen.get(agent)
+    }
+
+    /// Returns whether `agent` is there.
+    pub fn presence(&self, agent: &AgentName) -> Presence {
+        self.seen.get(agent).map_or(Presence::Lost { since: self.started }, |seen| seen.presence)
+    }
+
+    /// Returns since when `agent` counts as unreachable, if it does at `now`.
+    pub fn unreachable_since(&self, agent: &AgentName, now: Timestamp) -> Option<Timestamp> {
+        match self.presence(agent) {
+            Presence::Lost { since } if now.since(since) >= UNREACHABLE_AFTER => Some(since),
+            Presence::Live | Presence::Lost { .. } => None,
+        }
+    }
+
+    /// Returns the session of `agent`.
+    pub fn session(&self, agent: &AgentName) -> Option<SessionId> {
+        self.seen.get(agent)?.session
+    }
+
+    /// Returns the agent of `session`.
+    pub fn agent(&self, session: SessionId) -> Option<&AgentName> {
+        self.sessions.get(&session)
+    }
+
+    /// Returns the last report of `application` on `agent`, if the agent is there: what a lost
+    /// agent said is no evidence.
+    pub fn fresh_report(&self, agent: &AgentName, application: &ApplicationName) -> Option<&Report> {
+        let seen = self.seen.get(agent)?;
+        match seen.presence {
+            Presence::Live => seen.reports.get(application),
+            Presence::Lost { .. } => None,
+        }
+    }
+
+    /// Returns the slot of `agent` that holds `version`, as freshly reported.
+    pub fn slot_of(
+        &self,
+        agent: &AgentName,
+        application: &ApplicationName,
+        version: &Version,
+    ) -> Option<&SlotReport> {
+        self.fresh_report(agent, application)?.slots.iter().map(|(_, slot)| slot).find(|slot| {
+            slot.release.as_ref().is_some_and(|(held, _)| held == version)
+        })
+    }
+
+    /// Returns whether some release of `application` is freshly known to serve well on `agent`.
+    pub fn is_healthy(&self, agent: &AgentName, application: &ApplicationName) -> bool {
+        self.fresh_report(agent, application).is_some_and(|report| {
+            report.slots.iter().any(|(_, slot)| slot.health.is_passing())
+        })
+    }
+
+    /// Returns when the next agent falls silent, if nothing is heard.
+    pub(crate) fn next_silence(&self) -> Option<Timestamp> {
+        self.seen
+            .values()
+            .filter_map(|seen| match seen.presence {
+                Presence::Live => seen.last_heard.map(|heard| heard + SILENCE_MAX),
+                Presence::Lost { .. } => None,
+            })
+            .min()
+    }
+
+    /// Returns the sessions that have been silent for too long.
+    pub(crate) fn silent(&self, now: Timestamp) -> Vec<SessionId> {
+        self.seen
+            .values()
+            .filter(|seen| seen.last_heard.is_some_and(|heard| now.since(heard) >= SILENCE_MAX))
+            .filter_map(|seen| seen.session)
+            .collect()
+    }
+
+    pub(crate) fn open(
+        &mut self,
+        session: SessionId,
+        agent: &AgentName,
+        hello: cutover_common::wire::Hello,
+        now: Timestamp,
+    ) {
+        self.sessions.insert(session, agent.clone());
+        let reports = self.seen.remove(agent).map(|seen| seen.reports).unwrap_or_default();
+        let seen = Seen {
+            presence: Presence::Live,
+            session: Some(session),
+            last_heard: Some(now),
+            agent_version: hello.agent_version,
+            inventory: Some(hello.inventory),
+            load: HostLoad::default(),
+            // What was said in an earlier session is shown, and is no evidence: the agent's
+            // first heartbeat replaces it before anything else is believed.
+            reports: reports
+                .into_iter()
+                .map(|(application, report)| (application, forget_health(report)))
+                .collect(),
+            held: hello.held.into_iter().collect(),
+        };
+        self.seen.insert(agent.clone(), seen);
+    }
+
+    pub(crate) fn close(&mut self, session: SessionId, now: Timestamp) {
+        let Some(agent) = self.sessions.remove(&session) else { return };
+        if let Some(seen) = self.seen.get_mut(&agent)
+            && seen.session == Some(session)
+        {
+            seen.session = None;
+            seen.presence = Presence::Lost { since: now };
+        }
+    }
+
+    pub(crate) fn forget(&mut self, agent: &AgentName) {
+        if let Some(session) = self.seen.remove(agent).and_then(|seen| seen.session) {
+            self.sessions.remove(&session);
+        }
+    }
+
+    pub(crate) fn hear(
+        &mut self,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Option<&mut Seen> {
+        let seen = self.seen.get_mut(self.sessions.get(&session)?)?;
+        seen.last_heard = Some(now);
+        Some(seen)
+    }
+}
+
+fn forget_health(mut report: Report) -> Report {
+    for slot in cutover_common::Slot::ALL {
+        report.slots.of_mut(slot).health = cutover_common::Health::Unknown;
+    }
+    report
+}

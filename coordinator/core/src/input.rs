@@ -1,0 +1,98 @@
+//! Everything that can happen to a coordinator.
+
+use cutover_common::{
+    AgentName, ApplicationName, EnvironmentName, Labels, Release, Report, Sha256, Timestamp,
+    Version,
+    wire::{Heartbeat, Hello},
+};
+use uuid::Uuid;
+
+use crate::{enrolment::Role, rollout::Options};
+
+/// Names one session of one agent, within one process of the coordinator.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct SessionId(pub u64);
+
+/// Names a call that waits for an answer, within one process of the coordinator.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct ReplyId(pub u64);
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The process has replayed its log and begins a term. First input of a process.
+    Started { boot_nonce: Uuid },
+    /// A moment that [`crate::Coordinator::next_wake`] asked for.
+    Tick,
+    /// A person or a program asks for something.
+    Asked { reply: ReplyId, by: String, request: Request },
+    /// An agent opened a session; its certificate named it.
+    SessionOpened { session: SessionId, agent: AgentName, enrolment: Uuid, hello: Hello },
+    /// A session's connection is gone.
+    SessionClosed { session: SessionId },
+    /// An agent's sign of life.
+    Beat { session: SessionId, heartbeat: Heartbeat },
+    /// An agent's report of one application.
+    Reported { session: SessionId, report: Report },
+}
+
+/// What can be asked for. Random ids are drawn by whoever asks.
+#[derive(Clone, Debug)]
+pub enum Request {
+    CreateOperator { name: String, role: Role, token_hash: Sha256 },
+    CreateJoinToken {
+        token_hash: Sha256,
+        name: Option<AgentName>,
+        labels: Labels,
+        expires: Timestamp,
+    },
+    /// An agent shows a token and a key.
+    Join {
+        token_hash: Sha256,
+        name: AgentName,
+        labels: Labels,
+        enrolment: Uuid,
+        key_hash: Sha256,
+    },
+    /// An agent with a valid certificate wants the next one.
+    Renew { agent: AgentName, enrolment: Uuid },
+    LabelAgent { agent: AgentName, set: Labels, unset: Vec<String> },
+    RemoveAgent { agent: AgentName },
+    CreateEnvironment { name: EnvironmentName, select: Labels },
+    /// An archive has arrived and was verified.
+    RegisterRelease { release: Box<Release>, manifest: String },
+    Deploy { request_id: Uuid, rollout: Uuid, order: DeployOrder },
+    Control { rollout: String, verb: Verb, reason: String, new_rollout: Uuid },
+}
+
+/// What `cutover deploy` asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DeployOrder {
+    pub application: ApplicationName,
+    pub version: Version,
+    pub environment: EnvironmentName,
+    pub options: Options,
+}
+
+/// What an operator does to a rollout.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verb {
+    Pause,
+    Resume,
+    Abort,
+    Retry,
+    Rollback,
+}
+
+impl Verb {
+    /// Returns the word that is typed.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Abort => "abort",
+            Self::Retry => "retry",
+            Self::Rollback => "rollback",
+        }
+    }
+}

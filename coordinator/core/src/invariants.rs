@@ -1,0 +1,85 @@
+//! The promises that this core keeps, as predicates. Their ids are those of the project's list
+//! of promises; each is used by tests, by the executor itself, and stays on in release builds
+//! where it guards a fence or a budget.
+
+use cutover_common::AgentName;
+
+use crate::{
+    coordinator::Coordinator,
+    event::Change,
+    rollout::{HostState, Rollout},
+};
+
+/// F1: an application has at most one rollout that is not over on any of its hosts.
+pub fn f1_one_rollout(coordinator: &Coordinator) -> bool {
+    let active: Vec<&Rollout> = coordinator.active().collect();
+    active.iter().enumerate().all(|(i, one)| {
+        active.iter().skip(i + 1).all(|other| {
+            one.application != other.application
+                || one.hosts.keys().all(|agent| !other.hosts.contains_key(agent))
+        })
+    })
+}
+
+/// A1: releasing `agents` leaves at least the floor of freshly healthy, undisrupted instances,
+/// or takes down none that is up.
+pub fn a1_floor_is_kept(
+    coordinator: &Coordinator,
+    rollout: &Rollout,
+    members: &[AgentName],
+    agents: &[AgentName],
+) -> bool {
+    let is_up = |agent: &AgentName| {
+        let holds_token =
+            rollout.hosts.get(agent).is_some_and(|host| host.state.holds_token());
+        !holds_token && coordinator.fleet().is_healthy(agent, &rollout.application)
+    };
+    let before = members.iter().filter(|agent| is_up(agent)).count();
+    let taken = agents.iter().filter(|agent| is_up(agent)).count();
+    let floor = usize::try_from(rollout.spec.min_healthy).unwrap_or(usize::MAX);
+    taken == 0 || before.saturating_sub(taken) >= floor
+}
+
+/// A4: no host is released forward while more hosts have failed than the budget bears.
+pub fn a4_budget_is_kept(rollout: &Rollout) -> bool {
+    let failed = rollout
+        .hosts
+        .values()
+        .filter(|host| matches!(host.state, HostState::Failed { .. }))
+        .count();
+    failed <= usize::try_from(rollout.spec.max_failed).unwrap_or(usize::MAX)
+}
+
+/// Checks what `change` is about to do. On in release builds: a broken fence or budget must stop
+/// the process, not the fleet.
+pub(crate) fn assert_change(
+    coordinator: &Coordinator,
+    rollout: &Rollout,
+    change: &Change,
+    members: &[AgentName],
+) {
+    match change {
+        Change::HostsReleased { agents } => {
+            assert!(a1_floor_is_kept(coordinator, rollout, members, agents), "A1: {change:?}");
+            assert!(a4_budget_is_kept(rollout), "A4: {change:?}");
+        }
+        Change::HostsReverted { agents } => {
+            assert!(a1_floor_is_kept(coordinator, rollout, members, agents), "A1: {change:?}");
+        }
+        Change::StepStarted { .. }
+        | Change::HostUpdated { .. }
+        | Change::HostFailed { .. }
+        | Change::HostUnreachable { .. }
+        | Change::BakeStarted
+        | Change::RollbackStarted { .. }
+        | Change::RollbackWave { .. }
+        | Change::HostReverted { .. }
+        | Change::HostStuck { .. }
+        | Change::HostsWithdrawn { .. }
+        | Change::Paused { .. }
+        | Change::Resumed { .. }
+        | Change::Held { .. }
+        | Change::Retried { .. }
+        | Change::Ended { .. } => {}
+    }
+}

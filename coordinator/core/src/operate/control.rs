@@ -1,0 +1,277 @@
+//! Control: what an operator does to a rollout.
+
+use cutover_common::Timestamp;
+use uuid::Uuid;
+
+use super::deploy::refuse;
+use crate::{
+    action::{Answer, Refusal},
+    coordinator::{Coordinator, Step},
+    event::{Change, EventKind},
+    fleet::{with_prepared, with_running, without},
+    input::{DeployOrder, Verb},
+    rollout::{
+        Cause, Direction, HostState, Options, Outcome, Spec, State, Strategy,
+        decide::{not_begun, way_back},
+    },
+};
+
+/// What is to be done to a rollout.
+pub(super) struct ControlOrder {
+    pub(super) verb: Verb,
+    pub(super) reason: String,
+    pub(super) new_rollout: Uuid,
+}
+
+impl Coordinator {
+    pub(super) fn control(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        rollout: &str,
+        order: ControlOrder,
+        step: &mut Step,
+    ) -> Result<Answer, Refusal> {
+        let rollout = self.find_rollout(rollout)?;
+        let id = rollout.id;
+        if rollout.is_over() {
+            return self.control_ended(now, by, id, &order, step);
+        }
+        let text = match order.verb {
+            Verb::Pause => self.pause(now, by, id, order.reason, step)?,
+            Verb::Resume => self.resume(now, by, id, step)?,
+            Verb::Abort => self.abort(now, by, id, &order.reason, step),
+            Verb::Retry => self.retry(now, by, id, step)?,
+            Verb::Rollback => self.roll_back(now, by, id, order.reason, step)?,
+        };
+        Ok(Answer::Controlled { rollout: id, text })
+    }
+
+    fn pause(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        id: Uuid,
+        reason: String,
+        step: &mut Step,
+    ) -> Result<String, Refusal> {
+        let state = self.rollouts.get(&id).map(|rollout| &rollout.state);
+        match state {
+            Some(State::Paused { .. }) => return Ok("it is paused already".to_owned()),
+            Some(State::Held { .. }) => {
+                return Err(refuse(
+                    "it is held: nothing moves until somebody decides",
+                    format!("see why: cutover why {id}"),
+                ));
+            }
+            Some(
+                State::Advancing { .. }
+                | State::Baking { .. }
+                | State::RollingBack { .. }
+                | State::Ended { .. },
+            )
+            | None => {}
+        }
+        self.withdraw(now, id, step);
+        let by = by.to_owned();
+        let change = Change::Paused { by, reason };
+        self.record(now, step, EventKind::Rollout { id, change });
+        Ok("paused: hosts that have begun finish, no other begins".to_owned())
+    }
+
+    /// Calls back hosts that were told to switch and have not begun (A5).
+    fn withdraw(&mut self, now: Timestamp, id: Uuid, step: &mut Step) {
+        let Some(rollout) = self.rollouts.get(&id) else { return };
+        if rollout.direction() == Direction::Back {
+            return;
+        }
+        let members = self.members(&rollout.environment);
+        let agents = not_begun(rollout, self.scene(now, &members));
+        if agents.is_empty() {
+            return;
+        }
+        let (application, to, from) =
+            (rollout.application.clone(), rollout.to.clone(), rollout.from.clone());
+        let goals = agents
+            .iter()
+            .map(|agent| {
+                let goal = self.goals.of(agent, &application);
+                let slots = goal.map(|goal| goal.slots.clone()).unwrap_or_default();
+                let stay = match &from {
+                    Some(from) => with_running(&slots, from),
+                    None => with_prepared(&without(&slots, &to), &to),
+                };
+                (agent.clone(), stay)
+            })
+            .collect();
+        let change = Change::HostsWithdrawn { agents };
+        self.record(now, step, EventKind::Rollout { id, change });
+        self.set_goals(now, step, id, goals);
+    }
+
+    fn resume(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        id: Uuid,
+        step: &mut Step,
+    ) -> Result<String, Refusal> {
+        let state = self.rollouts.get(&id).map(|rollout| &rollout.state);
+        if !matches!(state, Some(State::Paused { .. })) {
+            return Err(refuse(
+                "it is not paused",
+                format!("see what it does: cutover why {id}; a held one goes on with: cutover retry {id}"),
+            ));
+        }
+        let change = Change::Resumed { by: by.to_owned() };
+        self.record(now, step, EventKind::Rollout { id, change });
+        Ok("resumed".to_owned())
+    }
+
+    fn abort(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        id: Uuid,
+        reason: &str,
+        step: &mut Step,
+    ) -> String {
+        self.withdraw(now, id, step);
+        let Some(rollout) = self.rollouts.get(&id) else { return String::new() };
+        let updated = rollout.hosts_where(|host| host.state.is_touched()).len();
+        let because = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+        let why = format!(
+            "stopped by {by}{because}; {updated} of {} hosts were told to run {} and stay as \
+             they are",
+            rollout.hosts.len(),
+            rollout.to
+        );
+        let change = Change::Ended { outcome: Outcome::Aborted, why: why.clone() };
+        self.record(now, step, EventKind::Rollout { id, change });
+        why
+    }
+
+    fn retry(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        id: Uuid,
+        step: &mut Step,
+    ) -> Result<String, Refusal> {
+        let state = self.rollouts.get(&id).map(|rollout| &rollout.state);
+        if !matches!(state, Some(State::Held { .. })) {
+            return Err(refuse(
+                "it is not held, so there is nothing to retry",
+                format!("see what it does: cutover why {id}"),
+            ));
+        }
+        let change = Change::Retried { by: by.to_owned() };
+        self.record(now, step, EventKind::Rollout { id, change });
+        Ok("retrying".to_owned())
+    }
+
+    fn roll_back(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        id: Uuid,
+        reason: String,
+        step: &mut Step,
+    ) -> Result<String, Refusal> {
+        let Some(rollout) = self.rollouts.get(&id) else {
+            return Err(refuse("it is gone", ""));
+        };
+        if rollout.direction() == Direction::Back {
+            return Err(refuse(
+                "it is going back already",
+                format!("see how far it is: cutover watch {id}"),
+            ));
+        }
+        let members = self.members(&rollout.environment);
+        let cause = Cause::Operator { by: by.to_owned(), reason };
+        let change = way_back(rollout, self.scene(now, &members), cause);
+        self.record(now, step, EventKind::Rollout { id, change });
+        Ok("going back".to_owned())
+    }
+
+    /// A rollout that is over never changes (E5): what is asked of it starts a new one.
+    fn control_ended(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        id: Uuid,
+        order: &ControlOrder,
+        step: &mut Step,
+    ) -> Result<Answer, Refusal> {
+        let Some(rollout) = self.rollouts.get(&id) else {
+            return Err(refuse("it is gone", ""));
+        };
+        let version = match order.verb {
+            Verb::Retry => Some(rollout.to.clone()),
+            Verb::Rollback => {
+                let moved = rollout
+                    .hosts
+                    .values()
+                    .any(|host| !matches!(host.state, HostState::Reverted | HostState::Pending));
+                if moved { rollout.from.clone() } else { None }
+            }
+            Verb::Pause | Verb::Resume | Verb::Abort => {
+                return Err(refuse(
+                    format!("rollout {id} is over, so it cannot be {}d", order.verb.word()),
+                    format!("see how it ended: cutover why {id}"),
+                ));
+            }
+        };
+        let Some(version) = version else {
+            return Err(refuse(
+                format!("rollout {id} has nothing to go back to"),
+                "deploy the release that you want: cutover deploy APP@VERSION --to ENV",
+            ));
+        };
+        let newest = self
+            .rollouts
+            .values()
+            .filter(|other| {
+                other.application == rollout.application
+                    && other.environment == rollout.environment
+            })
+            .max_by_key(|other| (other.started, other.id));
+        if newest.is_some_and(|newest| newest.id != id) {
+            return Err(refuse(
+                format!("rollout {id} is not the newest of {}", rollout.application),
+                "deploy the release that you want: cutover deploy APP@VERSION --to ENV",
+            ));
+        }
+        let order_again = DeployOrder {
+            application: rollout.application.clone(),
+            version: version.clone(),
+            environment: rollout.environment.clone(),
+            options: same_options(&rollout.spec),
+        };
+        self.deploy(now, by, order.new_rollout, order.new_rollout, &order_again, step)?;
+        let text = format!("started a new rollout to {version}");
+        Ok(Answer::Controlled { rollout: order.new_rollout, text })
+    }
+}
+
+/// Returns options that resolve to `spec` again, whatever the manifest of the other release says.
+fn same_options(spec: &Spec) -> Options {
+    use cutover_common::duration_text::print;
+    let batch = match spec.strategy {
+        Strategy::Rolling => spec.batches.to_string(),
+        Strategy::AllAtOnce => String::new(),
+    };
+    Options {
+        strategy: spec.strategy.to_string(),
+        batch,
+        min_healthy: spec.min_healthy.to_string(),
+        max_failed: spec.max_failed.to_string(),
+        max_unreachable: spec.max_unreachable.to_string(),
+        healthy_for: print(spec.healthy_for),
+        healthy_within: print(spec.healthy_within),
+        progress_within: print(spec.progress_within),
+        soak: print(spec.soak),
+        bake: print(spec.bake),
+        auto_rollback: if spec.auto_rollback { "on" } else { "off" }.to_owned(),
+    }
+}

@@ -1,0 +1,339 @@
+//! Deploys: plan and start.
+
+use cutover_common::{
+    AgentName, ApplicationName, EnvironmentName, ReleaseRef, Timestamp, Version,
+    manifest::Manifest,
+};
+use uuid::Uuid;
+
+use crate::{
+    action::{Answer, Refusal, RefusalKind},
+    coordinator::{Coordinator, Step},
+    event::{EventKind, RolloutStarted},
+    fleet::with_prepared,
+    input::DeployOrder,
+    rollout::{Planned, Rollout, Spec, strategy},
+};
+
+/// How many rollouts are kept in memory. The log has them all; this is what `history` shows.
+const ROLLOUTS_MAX: usize = 10_000;
+
+pub(super) fn refuse(text: impl Into<String>, hint: impl Into<String>) -> Refusal {
+    Refusal::new(RefusalKind::State, text, hint)
+}
+
+impl Coordinator {
+    /// Returns what deploying `order` would do. Refuses what could never end well, with the
+    /// numbers.
+    ///
+    /// # Errors
+    ///
+    /// Refuses unknown names, impossible settings, an empty environment, and a second rollout.
+    pub fn plan(&self, order: &DeployOrder) -> Result<Planned, Refusal> {
+        let members = self.known_members(&order.environment)?;
+        let release = self.known_release(&order.application, &order.version)?;
+        self.not_locked(order, &members)?;
+        let manifest = Manifest::parse(&release.manifest).ok();
+        let deploys = manifest.as_ref().map_or(&[][..], |manifest| &manifest.deploys);
+        let deploy = deploys.iter().find(|deploy| deploy.environment == order.environment);
+        let total = u32::try_from(members.len()).unwrap_or(u32::MAX);
+        let (spec, settings) =
+            Spec::resolve(&order.options, deploy, total).map_err(|mistakes| {
+                Refusal::new(RefusalKind::Invalid, mistakes.join("\n"), "")
+            })?;
+        let digest = release.release.digest;
+        let (up_to_date, mut hosts): (Vec<AgentName>, Vec<AgentName>) =
+            members.iter().cloned().partition(|agent| {
+                let slot = self.fleet.slot_of(agent, &order.application, &order.version);
+                slot.is_some_and(|slot| {
+                    slot.health.is_passing()
+                        && slot.release.as_ref().is_some_and(|(_, held)| *held == digest)
+                }) && self.wants(agent, order)
+            });
+        // Hosts that serve nobody first: they are the cheapest to learn from.
+        hosts.sort_by_key(|agent| self.fleet.is_healthy(agent, &order.application));
+        let healthy = members
+            .iter()
+            .filter(|agent| self.fleet.is_healthy(agent, &order.application))
+            .count();
+        let healthy = u32::try_from(healthy).unwrap_or(u32::MAX);
+        self.possible(&spec, &hosts, order, total, healthy)?;
+        let plan = strategy::compile(&spec, &hosts);
+        let worst_healthy = plan
+            .waves
+            .iter()
+            .map(|wave| {
+                let up = wave
+                    .agents
+                    .iter()
+                    .filter(|agent| self.fleet.is_healthy(agent, &order.application))
+                    .count();
+                let up = u32::try_from(up).unwrap_or(u32::MAX);
+                // The executor takes out no more than the floor bears at one time.
+                healthy.saturating_sub(up).max(spec.min_healthy.min(healthy))
+            })
+            .collect();
+        let from = self
+            .environments
+            .get(&order.environment)
+            .and_then(|environment| environment.stable.get(&order.application))
+            .cloned();
+        Ok(Planned {
+            plan,
+            spec,
+            settings,
+            from,
+            to: order.version.clone(),
+            up_to_date,
+            hosts: total,
+            healthy,
+            worst_healthy,
+        })
+    }
+
+    fn wants(&self, agent: &AgentName, order: &DeployOrder) -> bool {
+        let goal = self.goals.of(agent, &order.application);
+        goal.is_some_and(|goal| goal.running() == Some(&order.version))
+    }
+
+    fn known_members(&self, environment: &EnvironmentName) -> Result<Vec<AgentName>, Refusal> {
+        if !self.environments.contains_key(environment) {
+            let known = self.environments.keys().map(EnvironmentName::as_str);
+            let name = environment.as_str();
+            return Err(Refusal::unknown("environment", name, known, "cutover env list"));
+        }
+        let members = self.members(environment);
+        if members.is_empty() {
+            return Err(refuse(
+                format!("environment {environment} has no agents"),
+                format!(
+                    "`cutover env show {environment}` tells the labels it selects; \
+                     give them with `cutover agents label`"
+                ),
+            ));
+        }
+        Ok(members)
+    }
+
+    fn known_release(
+        &self,
+        application: &ApplicationName,
+        version: &Version,
+    ) -> Result<&crate::coordinator::StoredRelease, Refusal> {
+        let name = ReleaseRef { application: application.clone(), version: version.clone() };
+        if let Some(release) = self.releases.get(&name) {
+            return Ok(release);
+        }
+        let mut applications: Vec<&str> =
+            self.releases.keys().map(|name| name.application.as_str()).collect();
+        applications.dedup();
+        if !applications.contains(&application.as_str()) {
+            return Err(Refusal::unknown(
+                "application",
+                application.as_str(),
+                applications,
+                "cutover release list",
+            ));
+        }
+        let versions = self.versions(application).map(Version::as_str);
+        let list = format!("cutover release list {application}");
+        let what = format!("release of {application}");
+        Err(Refusal::unknown(&what, version.as_str(), versions, &list))
+    }
+
+    /// One rollout for each (application, environment), and none that shares a host with another
+    /// of the same application (F1).
+    fn not_locked(&self, order: &DeployOrder, members: &[AgentName]) -> Result<(), Refusal> {
+        let holder = self.active().find(|rollout| {
+            rollout.application == order.application
+                && (rollout.environment == order.environment
+                    || members.iter().any(|agent| rollout.hosts.contains_key(agent)))
+        });
+        let Some(holder) = holder else { return Ok(()) };
+        Err(refuse(
+            format!(
+                "{} has a rollout in {} that is not over: {} to {}, started by {}",
+                order.application, holder.environment, holder.id, holder.to, holder.by
+            ),
+            format!("see what it waits for: cutover why {}", holder.id),
+        ))
+    }
+
+    /// Refuses settings that can never be met, with the numbers (never after the first host was
+    /// taken out).
+    fn possible(
+        &self,
+        spec: &Spec,
+        hosts: &[AgentName],
+        order: &DeployOrder,
+        total: u32,
+        healthy: u32,
+    ) -> Result<(), Refusal> {
+        let floor = spec.min_healthy;
+        if floor > total {
+            return Err(Refusal::new(
+                RefusalKind::State,
+                format!(
+                    "min_healthy {floor} can never be met: {} has {total} hosts",
+                    order.environment
+                ),
+                format!("give at most --min-healthy {}", total.saturating_sub(1)),
+            ));
+        }
+        let is_up = |agent: &&AgentName| self.fleet.is_healthy(agent, &order.application);
+        let disrupts = hosts.iter().any(|agent| is_up(&agent));
+        if !disrupts {
+            return Ok(());
+        }
+        if floor >= total {
+            return Err(refuse(
+                format!(
+                    "min_healthy {floor} of {total} hosts can never be met: {} is replaced in \
+                     place, so taking one host out leaves {}",
+                    order.application,
+                    total.saturating_sub(1)
+                ),
+                format!("give at most --min-healthy {}", total.saturating_sub(1)),
+            ));
+        }
+        let spare_down = hosts.iter().any(|agent| !is_up(&agent));
+        if healthy.saturating_sub(1) < floor && !spare_down {
+            return Err(refuse(
+                format!(
+                    "only {healthy} of {total} hosts are healthy and min_healthy is {floor}: \
+                     taking one more out would leave {}",
+                    healthy.saturating_sub(1)
+                ),
+                "bring the others back first (`cutover status`), or give a lower --min-healthy",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn deploy(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        request_id: Uuid,
+        rollout: Uuid,
+        order: &DeployOrder,
+        step: &mut Step,
+    ) -> Result<Answer, Refusal> {
+        if let Some(id) = self.requests.get(&request_id) {
+            return self.repeated(*id, order);
+        }
+        let planned = self.plan(order)?;
+        if planned.plan.waves.is_empty() {
+            return Err(refuse(
+                format!(
+                    "{}@{} runs in health on all {} hosts of {} already",
+                    order.application, order.version, planned.hosts, order.environment
+                ),
+                "nothing is to be done",
+            ));
+        }
+        self.start(now, by, request_id, rollout, order, planned, step);
+        Ok(Answer::RolloutStarted { rollout, repeated: false })
+    }
+
+    /// The same request again is the same rollout; another one under its id is a mistake.
+    fn repeated(&self, id: Uuid, order: &DeployOrder) -> Result<Answer, Refusal> {
+        let is_same = self.rollouts.get(&id).is_some_and(|rollout| {
+            rollout.application == order.application
+                && rollout.environment == order.environment
+                && rollout.to == order.version
+        });
+        if is_same {
+            return Ok(Answer::RolloutStarted { rollout: id, repeated: true });
+        }
+        Err(Refusal::new(
+            RefusalKind::Invalid,
+            format!("this request id started rollout {id}, which is something else"),
+            "leave --request-id out, or give a new one",
+        ))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one request's fields, taken apart once")]
+    fn start(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        request_id: Uuid,
+        id: Uuid,
+        order: &DeployOrder,
+        planned: Planned,
+        step: &mut Step,
+    ) {
+        let started = RolloutStarted {
+            id,
+            request_id,
+            application: order.application.clone(),
+            environment: order.environment.clone(),
+            from: planned.from,
+            to: planned.to,
+            spec: planned.spec,
+            plan: planned.plan,
+            by: by.to_owned(),
+        };
+        let agents: Vec<AgentName> =
+            started.plan.waves.iter().flat_map(|wave| wave.agents.clone()).collect();
+        self.record(now, step, EventKind::RolloutStarted(Box::new(started)));
+        // Everything is fetched from the start on: what cannot be is known before a host is
+        // disturbed, and a batch does not wait for its download.
+        let goals = agents
+            .into_iter()
+            .map(|agent| {
+                let goal = self.goals.of(&agent, &order.application);
+                let slots = goal.map(|goal| goal.slots.clone()).unwrap_or_default();
+                (agent, with_prepared(&slots, &order.version))
+            })
+            .collect();
+        self.set_goals(now, step, id, goals);
+        self.forget_oldest();
+    }
+
+    fn forget_oldest(&mut self) {
+        while self.rollouts.len() > ROLLOUTS_MAX {
+            let oldest =
+                self.rollouts.values().filter(|rollout| rollout.is_over()).min_by_key(|r| r.started);
+            let Some(id) = oldest.map(|rollout| rollout.id) else { return };
+            self.rollouts.remove(&id);
+        }
+    }
+
+    /// Finds a rollout by its id, a unique beginning of one, or an application's name for its
+    /// newest.
+    ///
+    /// # Errors
+    ///
+    /// Refuses what names none, or several.
+    pub fn find_rollout(&self, text: &str) -> Result<&Rollout, Refusal> {
+        let newest = self
+            .rollouts
+            .values()
+            .filter(|rollout| rollout.application.as_str() == text)
+            .max_by_key(|rollout| (rollout.started, rollout.id));
+        if let Some(rollout) = newest {
+            return Ok(rollout);
+        }
+        let beginning = text.to_ascii_lowercase();
+        let mut fitting = self
+            .rollouts
+            .values()
+            .filter(|rollout| beginning.len() >= 8 && rollout.id.to_string().starts_with(&beginning));
+        match (fitting.next(), fitting.next()) {
+            (Some(rollout), None) => Ok(rollout),
+            (Some(_), Some(_)) => Err(Refusal::new(
+                RefusalKind::Invalid,
+                format!("{text:?} is the beginning of several rollouts"),
+                "give more of the id; `cutover history` lists them",
+            )),
+            (None, _) => {
+                let mut known: Vec<&str> =
+                    self.rollouts.values().map(|rollout| rollout.application.as_str()).collect();
+                known.dedup();
+                Err(Refusal::unknown("rollout", text, known, "cutover history"))
+            }
+        }
+    }
+}

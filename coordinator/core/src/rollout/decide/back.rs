@@ -1,0 +1,150 @@
+//! The way back: a plan of its own, worst hosts first, from local disk.
+
+use cutover_common::{AgentName, Timestamp};
+
+use super::{Decision, Scene, floor};
+use crate::{
+    event::Change,
+    fleet::{with_running, without},
+    rollout::{
+        Cause, HostState, Outcome, Rollout, Waiting,
+        story::{self, names},
+    },
+};
+
+/// Returns the change that turns `rollout` back: hosts that do not serve first, all together, as
+/// taking them out costs nothing; then those that serve well, in batches.
+pub fn way_back(rollout: &Rollout, scene: Scene<'_>, cause: Cause) -> Change {
+    let touched = rollout.hosts_where(|host| host.state.is_touched());
+    let (well, worst): (Vec<AgentName>, Vec<AgentName>) = touched.into_iter().partition(|agent| {
+        let is_updated =
+            rollout.hosts.get(agent).is_some_and(|host| host.state == HostState::Updated);
+        is_updated && scene.fleet.is_healthy(agent, &rollout.application)
+    });
+    let mut waves = Vec::new();
+    if !worst.is_empty() {
+        waves.push(worst);
+    }
+    let total = u32::try_from(well.len()).unwrap_or(u32::MAX);
+    let mut rest = well.into_iter();
+    if total > 0 {
+        for size in rollout.spec.batches.sizes(total) {
+            waves.push(rest.by_ref().take(usize::try_from(size).unwrap_or(usize::MAX)).collect());
+        }
+    }
+    Change::RollbackStarted { cause, waves }
+}
+
+pub(super) fn rolling_back(
+    rollout: &Rollout,
+    scene: Scene<'_>,
+    cause: &Cause,
+    waves: &[Vec<AgentName>],
+    wave: usize,
+) -> Decision {
+    let agents = waves.get(wave).map_or(&[][..], Vec::as_slice);
+    let told = |agent: &&AgentName| {
+        rollout.hosts.get(*agent).is_some_and(|host| {
+            matches!(
+                host.state,
+                HostState::Reverting { .. } | HostState::Reverted | HostState::Stuck { .. }
+            )
+        })
+    };
+    let untold: Vec<AgentName> = agents.iter().filter(|agent| !told(agent)).cloned().collect();
+    let permitted = floor::permitted(rollout, scene, &untold);
+    if !permitted.agents.is_empty() {
+        return revert(rollout, scene, permitted.agents);
+    }
+    // A host that cannot be reached has its goal and will follow it; the others do not wait.
+    let pending: Vec<AgentName> = agents
+        .iter()
+        .filter(|agent| is_reverting(rollout, agent))
+        .filter(|agent| scene.fleet.unreachable_since(agent, scene.now).is_none())
+        .cloned()
+        .collect();
+    if !untold.is_empty() || !pending.is_empty() {
+        return wait(rollout, scene, &untold, pending, permitted.healthy);
+    }
+    if wave + 1 < waves.len() {
+        return Decision::record(Change::RollbackWave { wave: wave + 1 });
+    }
+    finish(rollout, cause)
+}
+
+fn is_reverting(rollout: &Rollout, agent: &AgentName) -> bool {
+    rollout
+        .hosts
+        .get(agent)
+        .is_some_and(|host| matches!(host.state, HostState::Reverting { .. }))
+}
+
+fn revert(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decision {
+    let goals = agents
+        .iter()
+        .map(|agent| {
+            let slots = scene
+                .goals
+                .of(agent, &rollout.application)
+                .map(|goal| goal.slots.clone())
+                .unwrap_or_default();
+            let back = match &rollout.from {
+                Some(from) => with_running(&slots, from),
+                None => without(&slots, &rollout.to),
+            };
+            (agent.clone(), back)
+        })
+        .collect();
+    Decision::Record { change: Change::HostsReverted { agents }, goals }
+}
+
+fn wait(
+    rollout: &Rollout,
+    scene: Scene<'_>,
+    untold: &[AgentName],
+    pending: Vec<AgentName>,
+    healthy: u32,
+) -> Decision {
+    let deadline: Timestamp = rollout.standstill();
+    if scene.now >= deadline {
+        let all: Vec<AgentName> = untold.iter().cloned().chain(pending).collect();
+        let why = format!(
+            "the way back stands still at {}: {healthy} are healthy and {} must stay",
+            names(&all),
+            rollout.spec.min_healthy
+        );
+        return Decision::record(Change::Held { why });
+    }
+    if pending.is_empty() {
+        return Decision::Wait(Waiting::ForFloor {
+            healthy,
+            floor: rollout.spec.min_healthy,
+            agents: untold.to_vec(),
+            deadline,
+        });
+    }
+    Decision::Wait(Waiting::ForReverted { agents: pending, deadline })
+}
+
+fn finish(rollout: &Rollout, cause: &Cause) -> Decision {
+    let stuck: Vec<String> = rollout
+        .hosts
+        .iter()
+        .filter_map(|(agent, host)| match &host.state {
+            HostState::Stuck { why } => Some(format!("{agent} ({why})")),
+            HostState::Reverting { .. } => Some(format!("{agent} (not connected)")),
+            HostState::Pending
+            | HostState::Updating { .. }
+            | HostState::Updated
+            | HostState::Failed { .. }
+            | HostState::Unreachable { .. }
+            | HostState::Reverted => None,
+        })
+        .collect();
+    let cause = story::why(cause);
+    if !stuck.is_empty() {
+        let why = format!("{} did not come back; going back because {cause}", stuck.join(", "));
+        return Decision::record(Change::Held { why });
+    }
+    Decision::record(Change::Ended { outcome: Outcome::RolledBack, why: cause })
+}

@@ -1,0 +1,219 @@
+//! What the reports say of each host, as changes to record: done, failed, unreachable.
+
+use std::time::Duration;
+
+use cutover_common::{AgentName, Generation, Health, Phase, SlotReport, Timestamp, duration_text};
+
+use super::{Decision, Scene, way_back};
+use crate::{
+    event::Change,
+    rollout::{Cause, HostState, Rollout},
+};
+
+/// How often an instance may crash before its host counts as failed without waiting for
+/// `healthy_within`: once may be a start that came too early, twice is a habit.
+const CRASHES_MAX: u32 = 2;
+
+/// How long after `healthy_within` the coordinator waits for an agent's word. The agent counts
+/// from the instance's start, which is later than ours by the way there, the stop of the old
+/// instance and its drain; three heartbeats bear all of it but the stop, which has a limit of its
+/// own in the release.
+const WORD_WITHIN: Duration = Duration::from_secs(15);
+
+/// Returns the next fact about a host on the way forward.
+pub(super) fn forward(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
+    rollout.hosts.iter().find_map(|(agent, host)| {
+        let change = match &host.state {
+            HostState::Pending => prepare_failed(rollout, scene, agent),
+            HostState::Updating { since } => updating(rollout, scene, agent, *since),
+            HostState::Updated => turned_bad(rollout, scene, agent),
+            HostState::Failed { .. }
+            | HostState::Unreachable { .. }
+            | HostState::Reverting { .. }
+            | HostState::Reverted
+            | HostState::Stuck { .. } => None,
+        };
+        change.map(Decision::record)
+    })
+}
+
+/// Returns the way back, or a hold, if more hosts failed than are borne (A4: within one look).
+pub(super) fn over_budget(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
+    let failures: Vec<(&AgentName, &String)> = rollout
+        .hosts
+        .iter()
+        .filter_map(|(agent, host)| match &host.state {
+            HostState::Failed { why, .. } => Some((agent, why)),
+            HostState::Pending
+            | HostState::Updating { .. }
+            | HostState::Updated
+            | HostState::Unreachable { .. }
+            | HostState::Reverting { .. }
+            | HostState::Reverted
+            | HostState::Stuck { .. } => None,
+        })
+        .collect();
+    let failed = u32::try_from(failures.len()).unwrap_or(u32::MAX);
+    if failed <= rollout.spec.max_failed {
+        return None;
+    }
+    let (agent, why) = failures.first()?;
+    let cause = Cause::Failed {
+        agent: (*agent).clone(),
+        why: (*why).clone(),
+        failed,
+        max_failed: rollout.spec.max_failed,
+    };
+    if rollout.spec.auto_rollback {
+        return Some(Decision::record(way_back(rollout, scene, cause)));
+    }
+    let why = format!("{}; auto_rollback is off", crate::rollout::story::why(&cause));
+    Some(Decision::record(Change::Held { why }))
+}
+
+/// Returns the next fact about a host on the way back.
+pub(super) fn back(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
+    rollout.hosts.iter().find_map(|(agent, host)| {
+        let since = match &host.state {
+            HostState::Reverting { since } => *since,
+            HostState::Pending
+            | HostState::Updating { .. }
+            | HostState::Updated
+            | HostState::Failed { .. }
+            | HostState::Unreachable { .. }
+            | HostState::Reverted
+            | HostState::Stuck { .. } => return None,
+        };
+        reverting(rollout, scene, agent, since).map(Decision::record)
+    })
+}
+
+/// Returns the hosts that were told to switch and, as far as is known, have not begun: their
+/// agents have not accepted the goal, and only they can be called back for certain.
+pub fn not_begun(rollout: &Rollout, scene: Scene<'_>) -> Vec<AgentName> {
+    rollout
+        .hosts
+        .iter()
+        .filter(|(_, host)| matches!(host.state, HostState::Updating { .. }))
+        .filter(|(agent, _)| {
+            let goal = scene.goals.of(agent, &rollout.application);
+            let accepted = scene
+                .fleet
+                .seen(agent)
+                .and_then(|seen| seen.reports.get(&rollout.application))
+                .map_or(Generation(0), |report| report.fence.generation);
+            goal.is_some_and(|goal| accepted < goal.generation)
+        })
+        .map(|(agent, _)| agent.clone())
+        .collect()
+}
+
+fn prepare_failed(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> Option<Change> {
+    let slot = rollout.slot_of_goal(scene, agent, &rollout.to)?;
+    (slot.phase == Phase::Failed).then(|| Change::HostFailed {
+        agent: agent.clone(),
+        why: format!("could not prepare {}: {}", rollout.to, slot.detail),
+    })
+}
+
+fn updating(
+    rollout: &Rollout,
+    scene: Scene<'_>,
+    agent: &AgentName,
+    since: Timestamp,
+) -> Option<Change> {
+    if let Some(slot) = rollout.slot_of_goal(scene, agent, &rollout.to) {
+        if slot.phase == Phase::Running && slot.health == Health::Settled {
+            return Some(Change::HostUpdated { agent: agent.clone() });
+        }
+        if let Some(why) = gave_up(slot) {
+            return Some(Change::HostFailed { agent: agent.clone(), why });
+        }
+    }
+    let why = late(rollout, scene, agent, since, &rollout.to)?;
+    Some(Change::HostFailed { agent: agent.clone(), why })
+}
+
+fn turned_bad(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> Option<Change> {
+    let slot = rollout.slot_of_goal(scene, agent, &rollout.to)?;
+    (slot.health == Health::Failing || slot.phase == Phase::Failed).then(|| Change::HostFailed {
+        agent: agent.clone(),
+        why: format!("was healthy and turned bad: {}", slot.detail),
+    })
+}
+
+fn reverting(
+    rollout: &Rollout,
+    scene: Scene<'_>,
+    agent: &AgentName,
+    since: Timestamp,
+) -> Option<Change> {
+    let Some(from) = &rollout.from else {
+        let report = rollout.report_of_goal(scene, agent)?;
+        let is_gone = report
+            .slots
+            .iter()
+            .all(|(_, slot)| matches!(slot.phase, Phase::Empty | Phase::Prepared));
+        return is_gone.then(|| Change::HostReverted { agent: agent.clone() });
+    };
+    if let Some(slot) = rollout.slot_of_goal(scene, agent, from) {
+        if slot.phase == Phase::Running && slot.health == Health::Settled {
+            return Some(Change::HostReverted { agent: agent.clone() });
+        }
+        if let Some(why) = gave_up(slot) {
+            return Some(Change::HostStuck { agent: agent.clone(), why });
+        }
+    }
+    let why = late(rollout, scene, agent, since, from)?;
+    Some(Change::HostStuck { agent: agent.clone(), why })
+}
+
+/// Returns why the slot will not become healthy by itself.
+fn gave_up(slot: &SlotReport) -> Option<String> {
+    if slot.phase == Phase::Failed {
+        return Some(slot.detail.clone());
+    }
+    (slot.health == Health::Failing && slot.restarts >= CRASHES_MAX)
+        .then(|| format!("crashed {} times: {}", slot.restarts, slot.detail))
+}
+
+/// Returns why the host took too long. A host that is not connected is never late: what it does
+/// is unknown, and unknown is neither done nor failed (E6, A7).
+fn late(
+    rollout: &Rollout,
+    scene: Scene<'_>,
+    agent: &AgentName,
+    since: Timestamp,
+    version: &cutover_common::Version,
+) -> Option<String> {
+    let report = scene.fleet.fresh_report(agent, &rollout.application)?;
+    let slot = rollout.slot_of_goal(scene, agent, version);
+    let waited = scene.now.since(since);
+    let is_failing = slot.is_some_and(|slot| slot.health == Health::Failing);
+    let limit = if is_failing {
+        rollout.spec.healthy_within
+    } else {
+        rollout.spec.healthy_within + WORD_WITHIN
+    };
+    if waited < limit {
+        return None;
+    }
+    let detail = slot.map_or_else(
+        || {
+            let details: Vec<&str> = report
+                .slots
+                .iter()
+                .map(|(_, slot)| slot.detail.as_str())
+                .filter(|detail| !detail.is_empty())
+                .collect();
+            details.join("; ")
+        },
+        |slot| slot.detail.clone(),
+    );
+    let within = duration_text::print(rollout.spec.healthy_within);
+    Some(match detail.as_str() {
+        "" => format!("not healthy within {within}"),
+        detail if detail.starts_with("not healthy within") => detail.to_owned(),
+        detail => format!("not healthy within {within}: {detail}"),
+    })
+}

@@ -1,0 +1,214 @@
+//! The way forward: wave by wave, step by step.
+
+use cutover_common::{AgentName, Timestamp, duration_text};
+
+use super::{Decision, Scene, floor, is_prepared};
+use crate::{
+    event::Change,
+    fleet::Presence,
+    rollout::{
+        HostState, Outcome, PlanStep, Rollout, Waiting,
+        story::names,
+    },
+};
+
+pub(super) fn advancing(
+    rollout: &Rollout,
+    scene: Scene<'_>,
+    wave: usize,
+    step: usize,
+    since: Timestamp,
+) -> Decision {
+    let planned = rollout.plan.waves.get(wave).and_then(|wave| wave.steps.get(step));
+    let waiting = match planned {
+        // An empty plan, or one that ran out: over.
+        None => None,
+        Some(PlanStep::Prepare) => preparing(rollout, scene, wave),
+        Some(PlanStep::Start) => starting(rollout, scene, wave),
+        Some(PlanStep::Hold(duration)) => holding(rollout, scene, wave, since + *duration),
+    };
+    waiting.unwrap_or_else(|| next_step(rollout, wave, step))
+}
+
+pub(super) fn baking(rollout: &Rollout, scene: Scene<'_>, since: Timestamp) -> Decision {
+    let until = since + rollout.spec.bake;
+    if scene.now < until { Decision::Wait(Waiting::ForBake { until }) } else { succeeded(rollout) }
+}
+
+fn next_step(rollout: &Rollout, wave: usize, step: usize) -> Decision {
+    let steps = rollout.plan.waves.get(wave).map_or(0, |wave| wave.steps.len());
+    if step + 1 < steps {
+        return Decision::record(Change::StepStarted { wave, step: step + 1 });
+    }
+    if wave + 1 < rollout.plan.waves.len() {
+        return Decision::record(Change::StepStarted { wave: wave + 1, step: 0 });
+    }
+    if rollout.spec.bake.is_zero() {
+        return succeeded(rollout);
+    }
+    Decision::record(Change::BakeStarted)
+}
+
+fn succeeded(rollout: &Rollout) -> Decision {
+    let updated = rollout.hosts_where(|host| host.state == HostState::Updated);
+    let left: Vec<AgentName> = rollout.hosts_where(|host| host.state != HostState::Updated);
+    let mut why = format!(
+        "{} of {} hosts run {} in health",
+        updated.len(),
+        rollout.hosts.len(),
+        rollout.to
+    );
+    if !left.is_empty() {
+        why.push_str(&format!("; left out within the budgets: {}", names(&left)));
+    }
+    Decision::record(Change::Ended { outcome: Outcome::Succeeded, why })
+}
+
+fn pending_of(rollout: &Rollout, wave: usize) -> Vec<AgentName> {
+    rollout.hosts_where(|host| host.wave == wave && host.state == HostState::Pending)
+}
+
+fn preparing(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision> {
+    let unprepared: Vec<AgentName> = pending_of(rollout, wave)
+        .into_iter()
+        .filter(|agent| {
+            !rollout.slot_of_goal(scene, agent, &rollout.to).is_some_and(is_prepared)
+        })
+        .collect();
+    if unprepared.is_empty() {
+        return None;
+    }
+    if let Some(decision) = out_of_contact(rollout, scene, &unprepared) {
+        return Some(decision);
+    }
+    let deadline = rollout.standstill();
+    Some(standstill(rollout, scene, || {
+        format!("{} did not get {} onto disk", names(&unprepared), rollout.to)
+    })
+    .unwrap_or(Decision::Wait(Waiting::ForPrepared { agents: unprepared.clone(), deadline })))
+}
+
+fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision> {
+    let pending = pending_of(rollout, wave);
+    let updating = rollout
+        .hosts_where(|host| host.wave == wave && matches!(host.state, HostState::Updating { .. }));
+    if pending.is_empty() && updating.is_empty() {
+        return None;
+    }
+    let (here, away): (Vec<AgentName>, Vec<AgentName>) = pending
+        .into_iter()
+        .partition(|agent| scene.fleet.presence(agent) == Presence::Live);
+    let permitted = floor::permitted(rollout, scene, &here);
+    if !permitted.agents.is_empty() {
+        return Some(release(rollout, scene, permitted.agents));
+    }
+    let unsure: Vec<AgentName> = away.into_iter().chain(updating.iter().cloned()).collect();
+    if let Some(decision) = out_of_contact(rollout, scene, &unsure) {
+        return Some(decision);
+    }
+    let deadline = rollout.standstill();
+    let waiting = if here.is_empty() {
+        Waiting::ForHealth { agents: updating, deadline }
+    } else {
+        Waiting::ForFloor {
+            healthy: permitted.healthy,
+            floor: rollout.spec.min_healthy,
+            agents: here,
+            deadline,
+        }
+    };
+    Some(standstill(rollout, scene, || match &waiting {
+        Waiting::ForFloor { healthy, floor, agents, .. } => format!(
+            "taking {} out would leave fewer than min_healthy: {healthy} are healthy and {floor} \
+             must stay",
+            names(agents)
+        ),
+        Waiting::ForHealth { agents, .. } => format!("{} did not become healthy", names(agents)),
+        Waiting::ForPrepared { .. }
+        | Waiting::ForContact { .. }
+        | Waiting::ForSoak { .. }
+        | Waiting::ForBake { .. }
+        | Waiting::ForReverted { .. }
+        | Waiting::ForOperator
+        | Waiting::Over => String::new(),
+    })
+    .unwrap_or(Decision::Wait(waiting)))
+}
+
+fn holding(
+    rollout: &Rollout,
+    scene: Scene<'_>,
+    wave: usize,
+    until: Timestamp,
+) -> Option<Decision> {
+    let watched = rollout.hosts_where(|host| host.wave == wave && host.state == HostState::Updated);
+    (scene.now < until && !watched.is_empty())
+        .then_some(Decision::Wait(Waiting::ForSoak { until }))
+}
+
+fn release(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decision {
+    let goals = agents
+        .iter()
+        .map(|agent| {
+            let slots = scene
+                .goals
+                .of(agent, &rollout.application)
+                .map(|goal| goal.slots.clone())
+                .unwrap_or_default();
+            (agent.clone(), crate::fleet::with_running(&slots, &rollout.to))
+        })
+        .collect();
+    Decision::Record { change: Change::HostsReleased { agents }, goals }
+}
+
+/// Deals with those of `agents` that are not connected: left out within the budget, waited for
+/// beyond it. Never a reason to go back (A7).
+fn out_of_contact(rollout: &Rollout, scene: Scene<'_>, agents: &[AgentName]) -> Option<Decision> {
+    let lost: Vec<AgentName> = agents
+        .iter()
+        .filter(|agent| scene.fleet.presence(agent) != Presence::Live)
+        .cloned()
+        .collect();
+    if lost.is_empty() {
+        return None;
+    }
+    let unreachable =
+        rollout.hosts_where(|host| matches!(host.state, HostState::Unreachable { .. })).len();
+    let unreachable = u32::try_from(unreachable).unwrap_or(u32::MAX);
+    if unreachable < rollout.spec.max_unreachable {
+        let long_lost = lost.iter().find_map(|agent| {
+            let since = scene.fleet.unreachable_since(agent, scene.now)?;
+            Some((agent, since))
+        });
+        if let Some((agent, since)) = long_lost {
+            let why = format!(
+                "not connected for {} s",
+                scene.now.since(since).as_secs()
+            );
+            let change = Change::HostUnreachable { agent: agent.clone(), why };
+            return Some(Decision::record(change));
+        }
+    }
+    let deadline = rollout.standstill();
+    standstill(rollout, scene, || {
+        format!(
+            "{} cannot be reached, and the budget for unreachable hosts is {}",
+            names(&lost),
+            rollout.spec.max_unreachable
+        )
+    })
+    .or_else(|| Some(Decision::Wait(Waiting::ForContact { agents: lost.clone(), deadline })))
+}
+
+/// Holds the rollout if nothing has gone forward for `progress_within`.
+fn standstill(
+    rollout: &Rollout,
+    scene: Scene<'_>,
+    why: impl FnOnce() -> String,
+) -> Option<Decision> {
+    if scene.now < rollout.standstill() {
+        return None;
+    }
+    let within = duration_text::print(rollout.spec.progress_within);
+    Some(Decision::record(Change::Held { why: format!("nothing went forward for {within}: {}", why()) }))
+}

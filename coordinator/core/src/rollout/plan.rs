@@ -1,0 +1,60 @@
+//! Plan: what a strategy compiles to. Immutable; execution makes no choices (F6).
+
+use std::{fmt, time::Duration};
+
+use cutover_common::{AgentName, Version, duration_text};
+use serde::{Deserialize, Serialize};
+
+use super::{Setting, Spec};
+
+/// Ordered waves.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Plan {
+    pub waves: Vec<Wave>,
+}
+
+/// Agents that move together, and what they do.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Wave {
+    pub agents: Vec<AgentName>,
+    pub steps: Vec<PlanStep>,
+}
+
+/// One step of a wave.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum PlanStep {
+    /// The release is on each host's disk, verified.
+    Prepare,
+    /// The release runs on each host in settled health, in place of the old one.
+    Start,
+    /// The wave stays healthy for so long.
+    Hold(Duration),
+}
+
+impl fmt::Display for PlanStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prepare => f.write_str("prepare"),
+            Self::Start => f.write_str("replace in place"),
+            Self::Hold(duration) => write!(f, "soak {}", duration_text::print(*duration)),
+        }
+    }
+}
+
+/// A plan with what an operator wants to know before it runs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Planned {
+    pub plan: Plan,
+    pub spec: Spec,
+    pub settings: Vec<Setting>,
+    pub from: Option<Version>,
+    pub to: Version,
+    /// Agents that run the release already, in health.
+    pub up_to_date: Vec<AgentName>,
+    /// How many hosts the environment has.
+    pub hosts: u32,
+    /// How many are healthy at this moment.
+    pub healthy: u32,
+    /// For each wave, how many stay healthy at its worst moment.
+    pub worst_healthy: Vec<u32>,
+}

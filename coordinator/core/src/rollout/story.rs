@@ -1,0 +1,110 @@
+//! Changes as sentences, for `history` and `why`.
+
+use cutover_common::{AgentName, duration_text};
+
+use super::{Cause, Outcome, PlanStep, Rollout};
+use crate::event::Change;
+
+/// How many names a sentence lists before it counts the rest: one line on a terminal.
+const NAMES_MAX: usize = 6;
+
+/// Lists agents: "web-1, web-2 and 18 more".
+pub(crate) fn names(agents: &[AgentName]) -> String {
+    let shown: Vec<&str> = agents.iter().take(NAMES_MAX).map(AgentName::as_str).collect();
+    match agents.len().saturating_sub(NAMES_MAX) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+pub(super) fn begun(rollout: &Rollout) -> String {
+    let from = rollout.from.as_ref().map_or_else(String::new, |from| format!(" from {from}"));
+    format!(
+        "{} started: {}{from} to {} in {}, {} over {} hosts in {} batches",
+        rollout.by,
+        rollout.application,
+        rollout.to,
+        rollout.environment,
+        rollout.spec.strategy,
+        rollout.hosts.len(),
+        rollout.plan.waves.len(),
+    )
+}
+
+/// Tells `change`, which is about to happen to `rollout`.
+pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
+    let waves = rollout.plan.waves.len();
+    match change {
+        Change::StepStarted { wave, step } => {
+            let planned = rollout.plan.waves.get(*wave);
+            let agents = planned.map_or_else(String::new, |wave| names(&wave.agents));
+            match planned.and_then(|planned| planned.steps.get(*step)) {
+                Some(PlanStep::Prepare) => {
+                    format!("batch {} of {waves}: preparing {agents}", wave + 1)
+                }
+                Some(PlanStep::Start) => {
+                    format!("batch {} of {waves}: replacing on {agents}", wave + 1)
+                }
+                Some(PlanStep::Hold(duration)) => format!(
+                    "batch {} of {waves} is healthy; watching it for {}",
+                    wave + 1,
+                    duration_text::print(*duration)
+                ),
+                None => format!("batch {} of {waves}", wave + 1),
+            }
+        }
+        Change::HostsReleased { agents } => {
+            format!("{} told to run {}", names(agents), rollout.to)
+        }
+        Change::HostUpdated { agent } => format!("{agent} runs {} and is healthy", rollout.to),
+        Change::HostFailed { agent, why } => format!("{agent} failed: {why}"),
+        Change::HostUnreachable { agent, why } => format!("{agent} is unreachable: {why}"),
+        Change::BakeStarted => format!(
+            "all batches are done; watching everything for {}",
+            duration_text::print(rollout.spec.bake)
+        ),
+        Change::RollbackStarted { cause, waves } => {
+            let hosts: usize = waves.iter().map(Vec::len).sum();
+            format!("going back on {hosts} hosts: {}", why(cause))
+        }
+        Change::RollbackWave { wave } => format!("going back: group {}", wave + 1),
+        Change::HostsReverted { agents } => match &rollout.from {
+            Some(from) => format!("{} told to run {from} again", names(agents)),
+            None => format!("{} told to stop {}", names(agents), rollout.to),
+        },
+        Change::HostReverted { agent } => match &rollout.from {
+            Some(from) => format!("{agent} runs {from} again and is healthy"),
+            None => format!("{agent} runs nothing again, as before"),
+        },
+        Change::HostStuck { agent, why } => format!("{agent} could not go back: {why}"),
+        Change::HostsWithdrawn { agents } => {
+            format!("{} had not begun and stay as they are", names(agents))
+        }
+        Change::Paused { by, reason } => told_by("paused", by, reason),
+        Change::Resumed { by } => format!("resumed by {by}"),
+        Change::Held { why } => format!("held: {why}"),
+        Change::Retried { by } => format!("retried by {by}"),
+        Change::Ended { outcome, why } => match outcome {
+            Outcome::Succeeded => format!("succeeded: {why}"),
+            Outcome::RolledBack => format!("rolled back: {why}"),
+            Outcome::Aborted => format!("aborted: {why}"),
+        },
+    }
+}
+
+/// Tells why a rollout goes back.
+pub(crate) fn why(cause: &Cause) -> String {
+    match cause {
+        Cause::Failed { agent, why, failed, max_failed } => format!(
+            "{agent} failed ({why}), which makes {failed} failed, and the budget is {max_failed}"
+        ),
+        Cause::Operator { by, reason } => told_by("rolled back", by, reason),
+    }
+}
+
+fn told_by(what: &str, by: &str, reason: &str) -> String {
+    match reason {
+        "" => format!("{what} by {by}"),
+        reason => format!("{what} by {by}: {reason}"),
+    }
+}

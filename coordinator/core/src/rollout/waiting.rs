@@ -1,0 +1,41 @@
+//! Waiting: why a rollout does nothing at this moment, and until when at the most.
+
+use cutover_common::{AgentName, Timestamp};
+
+/// What is being waited for. Every wait has a deadline but those for a person.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Waiting {
+    /// Hosts fetch and verify the release.
+    ForPrepared { agents: Vec<AgentName>, deadline: Timestamp },
+    /// Hosts that were told to switch are not in settled health yet.
+    ForHealth { agents: Vec<AgentName>, deadline: Timestamp },
+    /// Taking one more host would leave fewer healthy instances than the floor.
+    ForFloor { healthy: u32, floor: u32, agents: Vec<AgentName>, deadline: Timestamp },
+    /// A host of the wave is not connected.
+    ForContact { agents: Vec<AgentName>, deadline: Timestamp },
+    /// The wave is watched.
+    ForSoak { until: Timestamp },
+    /// The whole rollout is watched.
+    ForBake { until: Timestamp },
+    /// Hosts that were told to go back are not in settled health yet.
+    ForReverted { agents: Vec<AgentName>, deadline: Timestamp },
+    /// A person.
+    ForOperator,
+    /// Nothing: it is over.
+    Over,
+}
+
+impl Waiting {
+    /// Returns when to look again if nothing happens before.
+    pub const fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Self::ForPrepared { deadline, .. }
+            | Self::ForHealth { deadline, .. }
+            | Self::ForFloor { deadline, .. }
+            | Self::ForContact { deadline, .. }
+            | Self::ForReverted { deadline, .. } => Some(*deadline),
+            Self::ForSoak { until } | Self::ForBake { until } => Some(*until),
+            Self::ForOperator | Self::Over => None,
+        }
+    }
+}

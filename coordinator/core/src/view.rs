@@ -1,0 +1,429 @@
+//! What people see: facts put into sentences. Looks, and changes nothing.
+
+use cutover_common::{
+    AgentName, ApplicationName, EnvironmentName, Health, Labels, Phase, ReleaseRef, Timestamp, Version,
+};
+use uuid::Uuid;
+
+use crate::{
+    coordinator::{Coordinator, StoredRelease},
+    enrolment::Enrolled,
+    fleet::Presence,
+    rollout::{
+        Direction, HostState, Outcome, Rollout, State, Waiting,
+        story::{self, names},
+    },
+};
+
+/// A rollout as it is shown.
+#[derive(Clone, Debug)]
+pub struct RolloutView<'a> {
+    pub rollout: &'a Rollout,
+    pub state: &'static str,
+    /// Two sentences at the most.
+    pub why: String,
+    /// Commands to type.
+    pub next: Vec<String>,
+    /// The wave that is under way, counted from 1; 0 when none is.
+    pub wave: usize,
+    pub ended: Option<Timestamp>,
+    pub hosts: Vec<HostView<'a>>,
+}
+
+/// A host of a rollout as it is shown.
+#[derive(Clone, Debug)]
+pub struct HostView<'a> {
+    pub agent: &'a AgentName,
+    pub wave: usize,
+    pub state: &'static str,
+    pub detail: String,
+    pub running: Option<Version>,
+}
+
+/// An application in an environment as it is shown.
+#[derive(Clone, Debug)]
+pub struct StatusView<'a> {
+    pub application: &'a ApplicationName,
+    pub environment: &'a EnvironmentName,
+    pub stable: Option<&'a Version>,
+    pub hosts: Vec<HostStatus>,
+    pub rollout: Option<RolloutView<'a>>,
+}
+
+/// One host of it.
+#[derive(Clone, Debug)]
+pub struct HostStatus {
+    pub agent: AgentName,
+    pub presence: &'static str,
+    pub version: Option<Version>,
+    pub phase: &'static str,
+    pub health: &'static str,
+    pub detail: String,
+    pub restarts: u32,
+    pub is_healthy: bool,
+}
+
+impl Coordinator {
+    /// Returns `rollout` as it is shown at `now`.
+    pub fn view<'a>(&'a self, rollout: &'a Rollout, now: Timestamp) -> RolloutView<'a> {
+        let (state, ended) = match &rollout.state {
+            State::Advancing { .. } => ("advancing", None),
+            State::Baking { .. } => ("baking", None),
+            State::RollingBack { .. } => ("rolling_back", None),
+            State::Paused { .. } => ("paused", None),
+            State::Held { .. } => ("held", None),
+            State::Ended { outcome: Outcome::Succeeded, at, .. } => ("succeeded", Some(*at)),
+            State::Ended { outcome: Outcome::RolledBack, at, .. } => ("rolled_back", Some(*at)),
+            State::Ended { outcome: Outcome::Aborted, at, .. } => ("aborted", Some(*at)),
+        };
+        let wave = rollout.step().map_or(0, |(wave, _)| wave + 1);
+        RolloutView {
+            rollout,
+            state,
+            why: self.why(rollout, now),
+            next: next_commands(rollout),
+            wave,
+            ended,
+            hosts: self.host_views(rollout),
+        }
+    }
+
+    /// Says in two sentences what is the case and what is waited for, or how it ended and why.
+    pub fn why(&self, rollout: &Rollout, now: Timestamp) -> String {
+        let to = &rollout.to;
+        let total = rollout.hosts.len();
+        let done = rollout.hosts_where(|host| host.state == HostState::Updated).len();
+        match &rollout.state {
+            State::Ended { outcome, why, .. } => {
+                let how = match outcome {
+                    Outcome::Succeeded => "Succeeded",
+                    Outcome::RolledBack => "Rolled back",
+                    Outcome::Aborted => "Aborted",
+                };
+                let back = match (outcome, &rollout.from) {
+                    (Outcome::RolledBack, Some(from)) => {
+                        format!(" Every host it had touched runs {from} again.")
+                    }
+                    (Outcome::RolledBack, None) => " Nothing runs, as before.".to_owned(),
+                    (Outcome::Succeeded | Outcome::Aborted, _) => String::new(),
+                };
+                format!("{how}: {why}.{back}")
+            }
+            State::Held { why, .. } => {
+                format!("Held for a person: {why}. {done} of {total} hosts run {to}.")
+            }
+            State::Paused { by, reason, .. } => {
+                let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+                format!("Paused by {by}{reason}. {done} of {total} hosts run {to}.")
+            }
+            State::Advancing { .. } | State::Baking { .. } => {
+                let waits = self.waits(rollout, now);
+                format!("{done} of {total} hosts run {to}. {waits}")
+            }
+            State::RollingBack { cause, .. } => {
+                let waits = self.waits(rollout, now);
+                format!("Going back because {}. {waits}", story::why(cause))
+            }
+        }
+    }
+
+    fn waits(&self, rollout: &Rollout, now: Timestamp) -> String {
+        let left = |until: &Timestamp| {
+            let left = until.since(now);
+            let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+            cutover_common::duration_text::print(std::time::Duration::from_secs(seconds))
+        };
+        match self.waiting.get(&rollout.id) {
+            None => "It is about to look at the fleet.".to_owned(),
+            Some(Waiting::ForPrepared { agents, deadline }) => format!(
+                "Waiting for {} to fetch and verify {}; it holds in {}.",
+                names(agents),
+                rollout.to,
+                left(deadline)
+            ),
+            Some(Waiting::ForHealth { agents, deadline }) => format!(
+                "Waiting for {} to be healthy{}; it holds in {}.",
+                names(agents),
+                self.details(rollout, agents),
+                left(deadline)
+            ),
+            Some(Waiting::ForFloor { healthy, floor, agents, deadline }) => format!(
+                "Waiting to take {} out: {healthy} are healthy and min_healthy is {floor}; it \
+                 holds in {}.",
+                names(agents),
+                left(deadline)
+            ),
+            Some(Waiting::ForContact { agents, deadline }) => format!(
+                "Waiting for {} to be reachable again, as lost contact is no failure; it holds in \
+                 {}.",
+                names(agents),
+                left(deadline)
+            ),
+            Some(Waiting::ForSoak { until }) => {
+                format!("Watching the batch for another {}.", left(until))
+            }
+            Some(Waiting::ForBake { until }) => {
+                format!("Watching all hosts for another {}.", left(until))
+            }
+            Some(Waiting::ForReverted { agents, deadline }) => format!(
+                "Waiting for {} to be healthy again{}; it holds in {}.",
+                names(agents),
+                self.details(rollout, agents),
+                left(deadline)
+            ),
+            Some(Waiting::ForOperator) => "Waiting for a person.".to_owned(),
+            Some(Waiting::Over) => String::new(),
+        }
+    }
+
+    /// Says what the first of `agents` that has something to say says.
+    fn details(&self, rollout: &Rollout, agents: &[AgentName]) -> String {
+        let wanted = match rollout.direction() {
+            Direction::Forward => Some(&rollout.to),
+            Direction::Back => rollout.from.as_ref(),
+        };
+        let said = agents.iter().find_map(|agent| {
+            let slot = self.fleet.slot_of(agent, &rollout.application, wanted?)?;
+            (!slot.detail.is_empty()).then(|| format!(" ({agent}: {})", slot.detail))
+        });
+        said.unwrap_or_default()
+    }
+
+    fn host_views<'a>(&'a self, rollout: &'a Rollout) -> Vec<HostView<'a>> {
+        rollout
+            .hosts
+            .iter()
+            .map(|(agent, host)| {
+                let (state, detail) = self.host_state(rollout, agent, &host.state);
+                let running = self.running(agent, &rollout.application).map(|(version, _)| version);
+                HostView { agent, wave: host.wave, state, detail, running }
+            })
+            .collect()
+    }
+
+    fn host_state(
+        &self,
+        rollout: &Rollout,
+        agent: &AgentName,
+        state: &HostState,
+    ) -> (&'static str, String) {
+        let detail_of = |version: Option<&Version>| {
+            version
+                .and_then(|version| self.fleet.slot_of(agent, &rollout.application, version))
+                .map_or_else(String::new, |slot| slot.detail.clone())
+        };
+        match state {
+            HostState::Pending => {
+                let slot = self.fleet.slot_of(agent, &rollout.application, &rollout.to);
+                match slot.map(|slot| slot.phase) {
+                    Some(Phase::Preparing) => ("preparing", detail_of(Some(&rollout.to))),
+                    Some(Phase::Prepared) => ("prepared", String::new()),
+                    Some(
+                        Phase::Empty
+                        | Phase::Waiting
+                        | Phase::Starting
+                        | Phase::Running
+                        | Phase::Stopping
+                        | Phase::Failed,
+                    )
+                    | None => ("pending", detail_of(Some(&rollout.to))),
+                }
+            }
+            HostState::Updating { .. } => ("updating", detail_of(Some(&rollout.to))),
+            HostState::Updated => ("updated", detail_of(Some(&rollout.to))),
+            HostState::Failed { why, .. } => ("failed", why.clone()),
+            HostState::Unreachable { why, .. } => ("unreachable", why.clone()),
+            HostState::Reverting { .. } => ("reverting", detail_of(rollout.from.as_ref())),
+            HostState::Reverted => ("reverted", detail_of(rollout.from.as_ref())),
+            HostState::Stuck { why } => ("stuck", why.clone()),
+        }
+    }
+
+    /// Returns what runs on `agent`, as it last said.
+    fn running(
+        &self,
+        agent: &AgentName,
+        application: &ApplicationName,
+    ) -> Option<(Version, &cutover_common::SlotReport)> {
+        let report = self.fleet.seen(agent)?.reports.get(application)?;
+        report.slots.iter().find_map(|(_, slot)| {
+            let (version, _) = slot.release.as_ref()?;
+            matches!(slot.phase, Phase::Starting | Phase::Running | Phase::Stopping)
+                .then(|| (version.clone(), slot))
+        })
+    }
+
+    /// Returns every application in every environment, or those of one application.
+    pub fn status(&self, only: Option<&ApplicationName>, now: Timestamp) -> Vec<StatusView<'_>> {
+        let mut rows = Vec::new();
+        for (environment, known) in &self.environments {
+            let newest = |application: &ApplicationName| {
+                self.rollouts
+                    .values()
+                    .filter(|rollout| {
+                        rollout.environment == *environment && rollout.application == *application
+                    })
+                    .max_by_key(|rollout| (rollout.started, rollout.id))
+            };
+            let mut applications: Vec<&ApplicationName> = self
+                .rollouts
+                .values()
+                .filter(|rollout| rollout.environment == *environment)
+                .map(|rollout| &rollout.application)
+                .chain(known.stable.keys())
+                .filter(|application| only.is_none_or(|only| only == *application))
+                .collect();
+            applications.sort();
+            applications.dedup();
+            for application in applications {
+                let members = self.members(environment);
+                rows.push(StatusView {
+                    application,
+                    environment,
+                    stable: known.stable.get(application),
+                    hosts: members.iter().map(|agent| self.host_status(agent, application)).collect(),
+                    rollout: newest(application)
+                        .filter(|rollout| !rollout.is_over())
+                        .map(|rollout| self.view(rollout, now)),
+                });
+            }
+        }
+        rows
+    }
+
+    fn host_status(&self, agent: &AgentName, application: &ApplicationName) -> HostStatus {
+        let presence = presence_word(self.fleet.seen(agent).map(|seen| seen.presence));
+        let running = self.running(agent, application);
+        let mut status = HostStatus {
+            agent: agent.clone(),
+            presence,
+            version: None,
+            phase: "nothing",
+            health: "unknown",
+            detail: String::new(),
+            restarts: 0,
+            is_healthy: self.fleet.is_healthy(agent, application),
+        };
+        if let Some((version, slot)) = running {
+            status.version = Some(version);
+            status.phase = phase_word(slot.phase);
+            status.health = health_word(slot.health);
+            status.detail.clone_from(&slot.detail);
+            status.restarts = slot.restarts;
+        }
+        if self.is_ahead(agent, application) {
+            status.detail = "knows of a later goal than this coordinator; deploy anew to take it over"
+                .to_owned();
+        }
+        status
+    }
+
+    /// Returns the rollouts, newest first.
+    pub fn history(
+        &self,
+        application: Option<&str>,
+        environment: Option<&str>,
+        limit: usize,
+    ) -> Vec<&Rollout> {
+        let mut rollouts: Vec<&Rollout> = self
+            .rollouts
+            .values()
+            .filter(|rollout| application.is_none_or(|it| rollout.application.as_str() == it))
+            .filter(|rollout| environment.is_none_or(|it| rollout.environment.as_str() == it))
+            .collect();
+        rollouts.sort_by_key(|rollout| std::cmp::Reverse((rollout.started, rollout.id)));
+        rollouts.truncate(limit);
+        rollouts
+    }
+
+    /// Returns the enrolled agents.
+    pub fn agents(&self) -> impl Iterator<Item = (&AgentName, &Enrolled)> {
+        self.enrolments.agents.iter()
+    }
+
+    /// Returns the environments with their labels and stable releases.
+    pub fn environments(
+        &self,
+    ) -> impl Iterator<Item = (&EnvironmentName, &Labels, impl Iterator<Item = (&ApplicationName, &Version)>)>
+    {
+        self.environments.iter().map(|(name, it)| (name, &it.select, it.stable.iter()))
+    }
+
+    /// Returns the releases, of one application or of all.
+    pub fn releases<'a>(
+        &'a self,
+        only: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a ReleaseRef, &'a StoredRelease)> {
+        self.releases
+            .iter()
+            .filter(move |(name, _)| only.is_none_or(|only| name.application.as_str() == only))
+    }
+
+    /// Returns whether `agent` may fetch the archive of this release: only what its goals name
+    /// (S2).
+    pub fn may_fetch(&self, agent: &AgentName, name: &ReleaseRef) -> bool {
+        self.goals.of(agent, &name.application).is_some_and(|goal| {
+            goal.slots.iter().any(|(_, slot)| slot.version() == Some(&name.version))
+        })
+    }
+
+    /// Returns the rollout with this id.
+    pub fn rollout(&self, id: Uuid) -> Option<&Rollout> {
+        self.rollouts.get(&id)
+    }
+}
+
+/// Returns the word for an agent's presence.
+pub const fn presence_word(presence: Option<Presence>) -> &'static str {
+    match presence {
+        None => "never_seen",
+        Some(Presence::Live) => "live",
+        Some(Presence::Lost { .. }) => "lost",
+    }
+}
+
+/// Returns the word for a slot's phase.
+pub const fn phase_word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Empty => "empty",
+        Phase::Preparing => "preparing",
+        Phase::Prepared => "prepared",
+        Phase::Waiting => "waiting",
+        Phase::Starting => "starting",
+        Phase::Running => "running",
+        Phase::Stopping => "stopping",
+        Phase::Failed => "failed",
+    }
+}
+
+/// Returns the word for a slot's health.
+pub const fn health_word(health: Health) -> &'static str {
+    match health {
+        Health::Unknown => "unknown",
+        Health::Passing => "passing",
+        Health::Settled => "healthy",
+        Health::Failing => "failing",
+    }
+}
+
+fn next_commands(rollout: &Rollout) -> Vec<String> {
+    let id = rollout.id;
+    let typed = |verbs: &[&str]| verbs.iter().map(|verb| format!("cutover {verb} {id}")).collect();
+    match &rollout.state {
+        State::Advancing { .. } | State::Baking { .. } => typed(&["watch", "pause", "rollback"]),
+        State::RollingBack { .. } => typed(&["watch", "pause"]),
+        State::Paused { .. } => match rollout.direction() {
+            Direction::Forward => typed(&["resume", "rollback", "abort"]),
+            Direction::Back => typed(&["resume", "abort"]),
+        },
+        State::Held { .. } => match rollout.direction() {
+            Direction::Forward => typed(&["retry", "rollback", "abort"]),
+            Direction::Back => typed(&["retry", "abort"]),
+        },
+        State::Ended { outcome: Outcome::Succeeded, .. } => {
+            if rollout.from.is_some() { typed(&["rollback"]) } else { Vec::new() }
+        }
+        State::Ended { outcome: Outcome::RolledBack, .. } => typed(&["retry"]),
+        State::Ended { outcome: Outcome::Aborted, .. } => typed(&["retry", "rollback"]),
+    }
+}
