@@ -11,7 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
 };
-use rustls_pki_types::{CertificateDer, DnsName};
+use rustls_pki_types::{CertificateDer, DnsName, PrivateKeyDer, pem::PemObject};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -61,6 +61,20 @@ pub struct IssuedServer {
     pub certificate_pem: String,
     pub key_pem: String,
     pub not_after: Timestamp,
+}
+
+impl IssuedServer {
+    /// Returns the private key.
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())
+            .expect("the text is a key: rcgen wrote it")
+    }
+}
+
+impl std::fmt::Debug for IssuedServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IssuedServer").field("not_after", &self.not_after).finish_non_exhaustive()
+    }
 }
 
 /// Why no CA could be made.

@@ -25,6 +25,7 @@ pub use enrolments::Enrolments;
 pub use peer::{PeerIdentity, Role};
 pub use reload::SwapCert;
 pub use rustls::{ClientConfig, ServerConfig};
+pub use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The protocol of connections that carry gRPC.
 pub const ALPN_H2: &[u8] = b"h2";

@@ -1,0 +1,120 @@
+//! One accepted connection: what tonic reads and writes, and what a call can know about its peer.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use cutover_runtime::tls::{PeerIdentity, accept::ServerStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::OwnedSemaphorePermit,
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::Connected;
+
+use super::live::Registration;
+
+/// Who is at the other end. A call finds it in its extensions.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub addr: SocketAddr,
+    /// The verified certificate's identity; none on connections that show no certificate.
+    pub identity: Option<PeerIdentity>,
+    /// Ends the connection, with every call on it. Also set when the connection has ended.
+    pub kill: CancellationToken,
+}
+
+/// What a connection holds as long as it lives.
+pub(super) enum Held {
+    Agent { _registration: Registration, _place: OwnedSemaphorePermit },
+    Anonymous { _place: OwnedSemaphorePermit },
+}
+
+/// A connection that ends when its kill switch is thrown.
+pub struct Connection {
+    io: ServerStream,
+    peer: Peer,
+    dead: Pin<Box<WaitForCancellationFutureOwned>>,
+    _held: Held,
+}
+
+impl Connection {
+    pub(super) fn new(io: ServerStream, peer: Peer, held: Held) -> Self {
+        let dead = Box::pin(peer.kill.clone().cancelled_owned());
+        Self { io, peer, dead, _held: held }
+    }
+
+    /// Returns who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    fn alive(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.dead.as_mut().poll(cx) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.peer.kill.cancel();
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.alive(cx)?;
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.alive(cx)?;
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.alive(cx)?;
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.alive(cx)?;
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
