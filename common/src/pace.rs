@@ -137,7 +137,7 @@ impl Amount {
         if is_zero && !setting.allows_zero() {
             return Err(InvalidSetting::new(
                 setting.name(),
-                format!("{self} hosts would never finish"),
+                format!("{self} moves no host, and would never finish"),
                 "write at least 1, or a percentage from \"1%\"",
             ));
         }

@@ -1,1 +1,29 @@
 //! `cutover.toml`: text in, a checked manifest or all its mistakes out.
+//!
+//! The text is parsed with spans and walked by hand, as a derived deserializer stops at the first
+//! mistake. `words` lists every key once: the walk, the nearest valid name and the reference
+//! in docs/cutover-toml.md all follow it.
+
+mod deploy;
+mod document;
+mod health;
+mod hooks;
+mod mistake;
+mod problem;
+mod reader;
+mod run;
+mod syntax;
+mod words;
+
+pub use deploy::{DeploySpec, Strategy, Timing};
+pub use document::{Manifest, Protocol, Service};
+pub use mistake::{ManifestMistakes, Mistake};
+
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
+mod refusal_tests;
+#[cfg(test)]
+mod tests;

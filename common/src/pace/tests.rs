@@ -37,8 +37,8 @@ fn what_is_no_amount_is_refused_with_the_setting_and_what_to_write() {
         ]
         .join("\n"),
         @r#"
-    batch: 0 hosts would never finish; write at least 1, or a percentage from "1%"
-    batch: 0% hosts would never finish; write at least 1, or a percentage from "1%"
+    batch: 0 moves no host, and would never finish; write at least 1, or a percentage from "1%"
+    batch: 0% moves no host, and would never finish; write at least 1, or a percentage from "1%"
     min_healthy: "101%" is more than all hosts; write a percentage up to "100%"
     min_healthy: "-1" is below zero; write a number of hosts such as 3, or a percentage such as "25%"
     max_failed: "NaN" is neither a whole number nor a whole percentage; write a number of hosts such as 3, or a percentage such as "25%"

@@ -1,0 +1,279 @@
+//! `[[deploy]]`: how a release comes to one environment. What is absent is left to the flags of
+//! the command and to the coordinator's defaults.
+
+use std::{collections::BTreeSet, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    problem::{Problem, duration_in},
+    reader::{Item, Reader, Section, read},
+    words::{DEPLOY, NOT_SUPPORTED},
+};
+use crate::{
+    Amount, AmountSetting, Batches, EnvironmentName, InvalidSetting, duration_text,
+    nearest::nearest, pace::echo,
+};
+
+/// The settings of one `[[deploy]]`, each only if it was written.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct DeploySpec {
+    pub environment: EnvironmentName,
+    pub strategy: Option<Strategy>,
+    pub batch: Option<Batches>,
+    pub min_healthy: Option<Amount>,
+    pub max_failed: Option<Amount>,
+    pub max_unreachable: Option<Amount>,
+    pub healthy_for: Option<Duration>,
+    pub healthy_within: Option<Duration>,
+    pub progress_within: Option<Duration>,
+    pub soak: Option<Duration>,
+    pub bake: Option<Duration>,
+    pub auto_rollback: Option<bool>,
+}
+
+/// How a rollout moves through its hosts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// One wave a batch.
+    Rolling,
+    /// One wave.
+    AllAtOnce,
+}
+
+impl Strategy {
+    /// All of them, in the order to list.
+    pub const ALL: [Self; 2] = [Self::Rolling, Self::AllAtOnce];
+
+    /// Returns the name, as in `cutover.toml`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rolling => "rolling",
+            Self::AllAtOnce => "all_at_once",
+        }
+    }
+}
+
+/// Strategies of the design that this version does not do.
+pub(super) const STRATEGIES_LATER: [&str; 3] = ["blue_green", "canary", "restart"];
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Strategy {
+    type Err = InvalidSetting;
+
+    /// Parses a name, with underscores as in the file or hyphens as on the command line.
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        let name = text.replace('-', "_");
+        if let Some(strategy) = Self::ALL.into_iter().find(|strategy| strategy.name() == name) {
+            return Ok(strategy);
+        }
+        let names = Self::ALL.map(Self::name);
+        let write_one = || format!("write {}", names.map(echo).join(" or "));
+        if STRATEGIES_LATER.contains(&name.as_str()) {
+            return Err(InvalidSetting::new("strategy", NOT_SUPPORTED, write_one()));
+        }
+        let instead =
+            nearest(&name, names).map_or_else(write_one, |name| format!("write {name:?}"));
+        Err(InvalidSetting::new("strategy", format!("{} is no strategy", echo(text)), instead))
+    }
+}
+
+/// A wait of a rollout.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Timing {
+    HealthyFor,
+    HealthyWithin,
+    ProgressWithin,
+    Soak,
+    Bake,
+}
+
+impl Timing {
+    /// All of them, in the order to list.
+    pub const ALL: [Self; 5] =
+        [Self::HealthyFor, Self::HealthyWithin, Self::ProgressWithin, Self::Soak, Self::Bake];
+
+    /// Returns the name, as in `cutover.toml`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HealthyFor => "healthy_for",
+            Self::HealthyWithin => "healthy_within",
+            Self::ProgressWithin => "progress_within",
+            Self::Soak => "soak",
+            Self::Bake => "bake",
+        }
+    }
+
+    /// Returns what is accepted. 0 is a watch that is not wanted, but never a deadline: one that
+    /// has passed at once fails every rollout.
+    pub const fn range(self) -> RangeInclusive<Duration> {
+        match self {
+            Self::HealthyFor | Self::Soak | Self::Bake => Duration::ZERO..=duration_text::LONGEST,
+            Self::HealthyWithin | Self::ProgressWithin => {
+                Duration::from_millis(1)..=duration_text::LONGEST
+            }
+        }
+    }
+
+    /// Parses "30s" or "5m".
+    ///
+    /// # Errors
+    ///
+    /// Refuses what is no duration or out of range; the error says what to write.
+    pub fn parse(self, text: &str) -> Result<Duration, InvalidSetting> {
+        duration_in(text, &self.range()).map_err(|Problem { problem, instead }| {
+            InvalidSetting::new(self.name(), problem, instead)
+        })
+    }
+}
+
+/// Reads all `[[deploy]]`.
+pub(super) fn read_deploys(top: &Section<'_>, reader: &mut Reader<'_>) -> Option<Vec<DeploySpec>> {
+    let Some(item) = top.item("deploy") else {
+        return Some(Vec::new());
+    };
+    let Some(entries) = item.entries() else {
+        let problem =
+            if item.is_table() { "is written for one environment only" } else { "is no table" };
+        reader.refuse(&item.place, Problem::new(problem, "write [[deploy]], with two brackets"));
+        return None;
+    };
+    let count = entries.len();
+    let mut environments = BTreeSet::new();
+    let mut deploys = Vec::new();
+    for entry in entries {
+        let deploy = read_deploy(&entry, &mut environments, reader);
+        deploys.extend(deploy);
+    }
+    (deploys.len() == count).then_some(deploys)
+}
+
+fn read_deploy(
+    item: &Item<'_>,
+    environments: &mut BTreeSet<EnvironmentName>,
+    reader: &mut Reader<'_>,
+) -> Option<DeploySpec> {
+    let section = Section::open(item, &DEPLOY, reader)?;
+    let environment = section
+        .required("environment", "write environment = \"production\"", reader)
+        .and_then(|item| read(&item, reader, |item| environment(item, environments)));
+    let strategy = section
+        .read("strategy", reader, |item| Ok(item.string("\"rolling\"")?.parse::<Strategy>()?));
+    let batch = read_batches(&section, reader);
+    if strategy == Some(Strategy::AllAtOnce)
+        && let Some(item) = section.item("batch")
+    {
+        let problem = "has no meaning beside strategy = \"all_at_once\"";
+        let instead = "remove it, or write strategy = \"rolling\"";
+        reader.refuse(&item.place, Problem::new(problem, instead));
+    }
+    let mut amount =
+        |setting: AmountSetting| section.read(setting.name(), reader, |item| amount(item, setting));
+    let min_healthy = amount(AmountSetting::MinHealthy);
+    let max_failed = amount(AmountSetting::MaxFailed);
+    let max_unreachable = amount(AmountSetting::MaxUnreachable);
+    let mut wait = |timing: Timing| {
+        section.read(timing.name(), reader, |item| Ok(timing.parse(item.duration_text()?)?))
+    };
+    let healthy_for = wait(Timing::HealthyFor);
+    let healthy_within = wait(Timing::HealthyWithin);
+    let progress_within = wait(Timing::ProgressWithin);
+    let soak = wait(Timing::Soak);
+    let bake = wait(Timing::Bake);
+    if let (Some(lasting), Some(within)) = (healthy_for, healthy_within)
+        && lasting >= within
+        && let Some(item) = section.item("healthy_for")
+    {
+        let problem = format!(
+            "can never be reached within healthy_within ({})",
+            duration_text::print(within)
+        );
+        let instead = "write a shorter healthy_for, or a longer healthy_within";
+        reader.refuse(&item.place, Problem::new(problem, instead));
+    }
+    let auto_rollback = section.read("auto_rollback", reader, Item::boolean);
+    Some(DeploySpec {
+        environment: environment?,
+        strategy,
+        batch,
+        min_healthy,
+        max_failed,
+        max_unreachable,
+        healthy_for,
+        healthy_within,
+        progress_within,
+        soak,
+        bake,
+        auto_rollback,
+    })
+}
+
+fn environment(
+    item: &Item<'_>,
+    environments: &mut BTreeSet<EnvironmentName>,
+) -> Result<EnvironmentName, Problem> {
+    let name: EnvironmentName = name(item)?;
+    if !environments.insert(name.clone()) {
+        let problem = format!("\"{name}\" has a [[deploy]] already");
+        return Err(Problem::new(problem, "keep one of them"));
+    }
+    Ok(name)
+}
+
+/// Reads a name of the kind that [`crate::name`] checks.
+pub(super) fn name<T: FromStr>(item: &Item<'_>) -> Result<T, Problem> {
+    let text = item.string("\"web\"")?;
+    text.parse().map_err(|_| {
+        let problem = format!("{} is no name", echo(text));
+        let instead = "write 1 to 63 lower-case letters, digits or hyphens, no hyphen at an end";
+        Problem::new(problem, instead)
+    })
+}
+
+/// Reads one size, or a ramp of them; each wrong size of a ramp is a mistake of its own.
+fn read_batches(section: &Section<'_>, reader: &mut Reader<'_>) -> Option<Batches> {
+    let item = section.item(AmountSetting::Batch.name())?;
+    let steps = match item.entries() {
+        None => vec![read(&item, reader, |item| amount(item, AmountSetting::Batch))?],
+        Some(entries) => {
+            let count = entries.len().min(Batches::STEPS_MAX + 1);
+            let steps: Vec<Amount> = entries
+                .take(count)
+                .filter_map(|entry| {
+                    read(&entry, reader, |entry| amount(entry, AmountSetting::Batch))
+                })
+                .collect();
+            if steps.len() < count {
+                return None;
+            }
+            steps
+        }
+    };
+    read(&item, reader, |_| Ok(Batches::new(steps)?))
+}
+
+/// Reads a bare number as a count and a string as a percentage, and lets neither stand for the
+/// other: "50" could mean both (promises.md §4 row 11).
+fn amount(item: &Item<'_>, setting: AmountSetting) -> Result<Amount, Problem> {
+    if let Some(digits) = item.decimal() {
+        return Ok(Amount::parse(setting, digits)?);
+    }
+    let instead = "write a number of hosts such as 3, or a percentage such as \"25%\"";
+    let Some(text) = item.as_string() else {
+        return Err(Problem::new(format!("{} is no number of hosts", item.description()), instead));
+    };
+    let amount = Amount::parse(setting, text)?;
+    match amount {
+        Amount::Percent(_) => Ok(amount),
+        Amount::Count(count) => {
+            let problem = format!("{} may mean hosts or percent", echo(text));
+            Err(Problem::new(problem, format!("write {count} for hosts, or \"{count}%\"")))
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! One kind of mistake after the other, and what is told about it.
+
+use super::Manifest;
+
+/// The least that is a manifest.
+const LEAST: &str = "[application]\nname = \"web\"\n[run]\ncommand = [\"./server\"]\n";
+
+fn refused(text: &str) -> String {
+    Manifest::parse(text).expect_err(text).to_string()
+}
+
+/// The mistakes of the least manifest and `more`.
+fn refused_with(more: &str) -> String {
+    refused(&format!("{LEAST}{more}"))
+}
+
+#[test]
+fn a_probe_that_asks_nothing_twice_or_another_host_is_refused() {
+    let health = |lines: &str| refused_with(&format!("[health]\n{lines}\n"));
+
+    insta::assert_snapshot!(
+        [
+            health("every = \"2s\""),
+            health("tcp = false\nport = 1"),
+            health("tcp = true"),
+            health("tcp = true\nport = 0"),
+            health("tcp = true\nport = 70000"),
+            health("http = \"/a\"\ncommand = [\"./check\"]\nport = 1"),
+            health("command = [\"./check\"]\nport = 1"),
+            health("grpc = \"web\""),
+            health("http = \"//other/x\"\nport = 1"),
+            health("http = \"user:word@other/x\"\nport = 1"),
+            health("http = \"file:///etc/passwd\"\nport = 1"),
+            health("http = \"/a b\\r\\nHost: x\"\nport = 1"),
+            health("tcp = true\nport = 1\ntimeout = \"3s\""),
+        ]
+        .join("\n"),
+        @r#"
+    cutover.toml:5:1: health: asks nothing; write http = "/healthz", tcp = true or command = ["./check"]
+    cutover.toml:6:7: health.tcp: false asks nothing; write tcp = true, or remove it
+    cutover.toml:5:1: health.port: is missing; write port = 8080, or give the application a [service]
+    cutover.toml:7:8: health.port: 0 is out of range; write a whole number from 1 to 65535
+    cutover.toml:7:8: health.port: 70000 is out of range; write a whole number from 1 to 65535
+    cutover.toml:7:11: health.command: health is asked by http already; keep one of them
+    cutover.toml:7:8: health.port: has no meaning beside command; remove it, or write http or tcp instead of command
+    cutover.toml:6:1: health.grpc: not supported by this version of cutover; write http, tcp or command
+    cutover.toml:6:8: health.http: "//other/x" is no path; write a path such as "/healthz", the host is always the agent's own
+    cutover.toml:6:8: health.http: "user:word@other/x" is no path; write a path such as "/healthz", the host is always the agent's own
+    cutover.toml:6:8: health.http: "file:///etc/passwd" is no path; write a path such as "/healthz", the host is always the agent's own
+    cutover.toml:6:8: health.http: "/a b\r\nHost: x" has characters that no request can carry; write them percent-encoded, such as %20 for a space
+    cutover.toml:8:11: health.timeout: is longer than every (2s); write a shorter timeout, or a longer every, so that probes do not overlap
+    "#
+    );
+}
+
+#[test]
+fn a_command_is_a_list_of_strings_in_the_release_or_on_the_host() {
+    let command = |value: &str| {
+        refused(&format!("[application]\nname = \"web\"\n[run]\ncommand = {value}\n"))
+    };
+
+    insta::assert_snapshot!(
+        [
+            command("[]"),
+            command("\"./server --port 1\""),
+            command("[\"\"]"),
+            command("[\"./a\", 8080, true]"),
+            command("[\"../server\"]"),
+            command("[\"./bin/\"]"),
+            command("[\"./a\", \"x\\u0000y\"]"),
+            command("{}"),
+        ]
+        .join("\n"),
+        @r#"
+    cutover.toml:4:11: run.command: has 0 entries; write the program and at most 255 arguments
+    cutover.toml:4:11: run.command: string is not a list of strings; write ["./server", "--port", "1"]
+    cutover.toml:4:12: run.command[0]: names no program; write the program's path, such as "./server"
+    cutover.toml:4:19: run.command[1]: integer 8080 is not a string; write "8080"
+    cutover.toml:4:25: run.command[2]: boolean true is not a string; write "true"
+    cutover.toml:4:12: run.command[0]: "../server" leads out of the release; write a path in the release, such as "./server"
+    cutover.toml:4:12: run.command[0]: "./bin/" is a folder; write the program's path, such as "./server"
+    cutover.toml:4:19: run.command[1]: contains a NUL, which no program can be given; remove \u0000
+    cutover.toml:4:11: run.command: a table is not a list of strings; write ["./program", "argument"]
+    "#
+    );
+}
+
+#[test]
+fn the_environment_of_an_instance_cannot_take_over_its_runtime() {
+    let env = |entry: &str| {
+        Manifest::parse(&format!("{LEAST}env = {{ {entry} }}\n")).map_err(|m| m.to_string())
+    };
+
+    for good in ["LOG = \"x\"", "_ = \"x\"", "MY_PATH = \"x\"", "OLD_LD_X = \"x\""] {
+        assert!(env(good).is_ok(), "{good}");
+    }
+    for bad in [
+        "LD_PRELOAD = \"x\"",
+        "LD_LIBRARY_PATH = \"x\"",
+        "PATH = \"x\"",
+        "BASH_ENV = \"x\"",
+        "CUTOVER_VERSION = \"x\"",
+        "\"A=B\" = \"x\"",
+        "1A = \"x\"",
+        "A-B = \"x\"",
+        "\"\" = \"x\"",
+        "A = \"\\u0000\"",
+        "A = 1",
+    ] {
+        assert!(env(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_value_of_the_environment_is_never_repeated() {
+    let text = refused_with("env = { TOKEN = [\"hunter2\"], PATH = \"hunter2\", B = 4711 }\n");
+
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(!text.contains("hunter2") && !text.contains("4711"), "{text}");
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_line_together_with_the_rest() {
+    insta::assert_snapshot!(
+        refused("[application]\nname = web\n\n[run]\ncommand = [\"a\"]\ncommand = [\"b\"]\nstop_within = 30s\nenv = yes\nstop = 1\n"),
+        @r#"
+    cutover.toml:2:8: toml syntax: web is not in quotes; write "web"
+    cutover.toml:6:1: command: is given twice; keep one of them
+    cutover.toml:7:15: toml syntax: 30s is not in quotes; write "30s"
+    cutover.toml:8:7: toml syntax: yes is not in quotes; write true, or "yes"
+    cutover.toml:9:1: run.stop: unknown name; write "stop_signal"
+    "#
+    );
+    insta::assert_snapshot!(
+        refused("[application]\nname = \"web\"\n[run\ncommand = [\"./a\"]\nstop_within = \"0s\"\n[service]\nport = 0\n"),
+        @r#"
+    cutover.toml:3:5: toml syntax: unclosed table; write `]` here
+    cutover.toml:7:8: service.port: 0 is out of range; write a whole number from 1 to 65535
+    "#
+    );
+    insta::assert_snapshot!(refused("[run]\nstop_within = \"0s\"\ncommand = [\"./a\",\n[service]\nport = 0\n"), @r#"
+    cutover.toml:2:15: run.stop_within: "0s" is too short; write a duration from "1ms" to "1h"
+    cutover.toml:3:11: toml syntax: unclosed array; write `]` at its end
+    "#);
+    insta::assert_snapshot!(refused("[application]\nname = \"web\nkey\n= 5\n"), @r#"
+    cutover.toml:2:12: toml syntax: invalid basic string; write `"` here
+    cutover.toml:3:4: toml syntax: key with no value; write `=` here
+    "#);
+}
+
+#[test]
+fn lines_and_columns_are_as_an_editor_shows_them() {
+    let mistakes =
+        Manifest::parse("\u{feff}\"ä\" = 1\r\n[application]\r\n\tname = \"ä\"\r\n").unwrap_err();
+    let positions: Vec<_> = mistakes.iter().map(|m| (m.line, m.column, m.path.as_str())).collect();
+
+    assert_eq!(positions, [(1, 1, "\"ä\""), (1, 1, "run"), (3, 9, "application.name")]);
+}
+
+#[test]
+fn a_number_that_looks_like_a_version_is_never_taken_for_a_text() {
+    for number in ["1.10", "1e3", "0o12", "1", "2026-11-23", "no"] {
+        let text = format!("[application]\nname = {number}\n[run]\ncommand = [\"./a\"]\n");
+        assert!(refused(&text).starts_with("cutover.toml:2:8: "), "{}", refused(&text));
+    }
+}
+
+#[test]
+fn tables_of_the_wrong_kind_are_told_apart() {
+    insta::assert_snapshot!(
+        [
+            refused("run = 5\n[[application]]\nname = \"web\"\n"),
+            refused_with("[deploy]\nenvironment = \"staging\"\n"),
+            refused_with("[hooks]\nbefore_stop = [\"./x\"]\n"),
+            refused_with("env = \"A=B\"\n"),
+        ]
+        .join("\n"),
+        @r#"
+    cutover.toml:1:7: run: integer 5 is not a table; write the [run] table with command, env, stop_signal, stop_within
+    cutover.toml:2:1: application: an array is not a table; write the [application] table with name
+    cutover.toml:5:1: deploy: is written for one environment only; write [[deploy]], with two brackets
+    cutover.toml:6:15: hooks.before_stop: an array is not a table; write the [hooks.before_stop] table with command, within
+    cutover.toml:5:7: run.env: string "A=B" is not a table; write env = { NAME = "value" }
+    "#
+    );
+}
+
+#[test]
+fn settings_that_can_never_work_together_are_refused() {
+    let deploy = |lines: &str| refused_with(&format!("[[deploy]]\nenvironment = \"e\"\n{lines}\n"));
+
+    insta::assert_snapshot!(
+        [
+            deploy("strategy = \"all_at_once\"\nbatch = 1"),
+            deploy("healthy_for = \"2m\"\nhealthy_within = \"1m\""),
+            deploy("progress_within = \"0s\"\nhealthy_within = \"25h\""),
+            deploy("batch = []\nmin_healthy = 0.5"),
+            deploy("strategy = \"Rolling\"\nbatch = \"1,5,20%\""),
+        ]
+        .join("\n"),
+        @r#"
+    cutover.toml:8:9: deploy[0].batch: has no meaning beside strategy = "all_at_once"; remove it, or write strategy = "rolling"
+    cutover.toml:7:15: deploy[0].healthy_for: can never be reached within healthy_within (1m); write a shorter healthy_for, or a longer healthy_within
+    cutover.toml:7:19: deploy[0].progress_within: "0s" is too short; write a duration from "1ms" to "24h"
+    cutover.toml:8:18: deploy[0].healthy_within: "25h" is too long; write a duration from "1ms" to "24h"
+    cutover.toml:7:9: deploy[0].batch: the list has no sizes; write at least one, such as [1, 5, "20%"]
+    cutover.toml:8:15: deploy[0].min_healthy: float 0.5 is no number of hosts; write a number of hosts such as 3, or a percentage such as "25%"
+    cutover.toml:7:12: deploy[0].strategy: "Rolling" is no strategy; write "rolling"
+    cutover.toml:8:9: deploy[0].batch: "1,5,20%" is neither a whole number nor a whole percentage; write a number of hosts such as 3, or a percentage such as "25%"
+    "#
+    );
+}

@@ -1,0 +1,172 @@
+//! Every key of `cutover.toml`: what is known, what is planned, and where a wrong one belongs.
+
+use crate::nearest::nearest;
+
+/// The keys of one table.
+#[derive(Debug)]
+pub(super) struct Words {
+    /// The table as people name it: "[run]". Empty for the top of the file.
+    pub(super) table: &'static str,
+    pub(super) known: &'static [&'static str],
+    /// Words of the design that this version does not do, each with what to do instead.
+    pub(super) later: &'static [(&'static str, &'static str)],
+}
+
+/// The problem of a word that is planned and not done.
+pub(super) const NOT_SUPPORTED: &str = "not supported by this version of cutover";
+
+const REMOVE: &str = "remove it";
+const PUSH: &str = "remove it, build outside and push with `cutover release push`";
+
+pub(super) const TOP: Words = Words {
+    table: "",
+    known: &["application", "run", "service", "health", "hooks", "deploy"],
+    later: &[
+        ("source", PUSH),
+        ("build", PUSH),
+        ("compatibility", REMOVE),
+        ("shared", REMOVE),
+        ("swap", REMOVE),
+    ],
+};
+
+pub(super) const APPLICATION: Words =
+    Words { table: "[application]", known: &["name"], later: &[] };
+
+pub(super) const RUN: Words = Words {
+    table: "[run]",
+    known: &["command", "env", "stop_signal", "stop_within"],
+    later: &[("shared", REMOVE), ("swap", REMOVE)],
+};
+
+pub(super) const SERVICE: Words =
+    Words { table: "[service]", known: &["port", "protocol"], later: &[("swap", REMOVE)] };
+
+pub(super) const HEALTH: Words = Words {
+    table: "[health]",
+    known: &[
+        "http",
+        "tcp",
+        "command",
+        "port",
+        "every",
+        "timeout",
+        "passes",
+        "failures",
+        "start_within",
+    ],
+    later: &[("grpc", "write http, tcp or command")],
+};
+
+pub(super) const HOOKS: Words = Words {
+    table: "[hooks]",
+    known: &["before_stop"],
+    later: &[
+        ("install", REMOVE),
+        ("before_start", REMOVE),
+        ("after_start", REMOVE),
+        ("smoke", REMOVE),
+        ("after_stop", REMOVE),
+    ],
+};
+
+pub(super) const HOOK: Words = Words {
+    table: "[hooks.before_stop]",
+    known: &["command", "within"],
+    later: &[("once", REMOVE)],
+};
+
+pub(super) const DEPLOY: Words = Words {
+    table: "[[deploy]]",
+    known: &[
+        "environment",
+        "strategy",
+        "batch",
+        "min_healthy",
+        "max_failed",
+        "max_unreachable",
+        "healthy_for",
+        "healthy_within",
+        "progress_within",
+        "soak",
+        "bake",
+        "auto_rollback",
+    ],
+    later: &[("approval", REMOVE), ("canary", REMOVE), ("max_load", REMOVE), ("window", REMOVE)],
+};
+
+/// All tables, with the path that stands before their keys.
+pub(super) const ALL: [(&str, &Words); 8] = [
+    ("", &TOP),
+    ("application.", &APPLICATION),
+    ("run.", &RUN),
+    ("service.", &SERVICE),
+    ("health.", &HEALTH),
+    ("hooks.", &HOOKS),
+    ("hooks.before_stop.", &HOOK),
+    ("deploy.", &DEPLOY),
+];
+
+/// What people coming from other tools type, and what it is called here.
+const HABITS: &[(&str, &str, &str)] = &[
+    ("[application]", "version", "remove it, the version is given by `cutover release push`"),
+    ("[run]", "cmd", "write \"command\""),
+    ("[run]", "args", "write them into \"command\", one string each"),
+    ("[run]", "environment", "write \"env\""),
+    ("[run]", "stop_timeout", "write \"stop_within\""),
+    ("[health]", "path", "write \"http\""),
+    ("[health]", "url", "write http = \"/path\""),
+    ("[health]", "interval", "write \"every\""),
+    ("[health]", "start_period", "write \"start_within\""),
+    ("[health]", "retries", "write \"failures\""),
+    ("[hooks]", "pre_stop", "write \"before_stop\""),
+    ("[hooks.before_stop]", "timeout", "write \"within\""),
+    ("[[deploy]]", "env", "write \"environment\""),
+];
+
+/// What a key of a table is.
+#[derive(Debug)]
+pub(super) enum Standing {
+    Known,
+    /// Planned; says what to do instead.
+    Later(&'static str),
+    /// Says what to write instead.
+    Unknown(String),
+}
+
+impl Words {
+    /// Judges `key`.
+    pub(super) fn judge(&self, key: &str) -> Standing {
+        if self.known.contains(&key) {
+            return Standing::Known;
+        }
+        if let Some((_, instead)) = self.later.iter().find(|(later, _)| *later == key) {
+            return Standing::Later(instead);
+        }
+        Standing::Unknown(self.instead_of(key))
+    }
+
+    fn instead_of(&self, key: &str) -> String {
+        let is_habit = |habit: &&(&str, &str, &str)| habit.0 == self.table && habit.1 == key;
+        if let Some((_, _, instead)) = HABITS.iter().find(is_habit) {
+            return (*instead).to_owned();
+        }
+        if let Some(table) = table_of(key) {
+            return format!("move it to {table}");
+        }
+        if let Some(name) = nearest(key, self.known.iter().copied()) {
+            return format!("write {name:?}");
+        }
+        format!("valid names: {}", self.known.join(", "))
+    }
+}
+
+/// Returns the one table that knows `key`, if there is one.
+fn table_of(key: &str) -> Option<&'static str> {
+    let knows = |words: &&Words| !words.table.is_empty() && words.known.contains(&key);
+    let mut tables = ALL.iter().map(|(_, words)| *words).filter(knows);
+    match (tables.next(), tables.next()) {
+        (Some(words), None) => Some(words.table),
+        _ => None,
+    }
+}
