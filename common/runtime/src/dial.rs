@@ -36,6 +36,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// noticed within 10 s.
 const PING_ANSWER_MAX: Duration = Duration::from_secs(5);
 
+/// How much of a refused address an error repeats, in characters.
+const URL_ECHO_MAX: usize = 200;
+
 /// For how many hosts the address that worked last is remembered: a program dials one or two.
 const REMEMBERED_MAX: usize = 16;
 
@@ -299,7 +302,9 @@ pub fn watch_over(stream: &TcpStream) -> io::Result<()> {
 }
 
 fn host_and_port(url: &str) -> Result<(String, u16), DialError> {
-    let refused = || DialError::NotHttps { url: url.chars().take(200).collect() };
+    // A password that was written into the address is not repeated.
+    let shown = url.rsplit('@').next().unwrap_or_default();
+    let refused = || DialError::NotHttps { url: shown.chars().take(URL_ECHO_MAX).collect() };
     let uri: Uri = url.parse().map_err(|_| refused())?;
     let authority = uri.authority().ok_or_else(refused)?;
     let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
@@ -324,37 +329,44 @@ fn judge_certificate(address: String, reason: &CertificateError) -> DialError {
             return DialError::Certificate { address, text: NotCoordinator.to_string() };
         }
     }
-    let text = match reason {
-        CertificateError::ExpiredContext { time, not_after } => format!(
+    DialError::Certificate { address, text: certificate_fault(reason) }
+}
+
+fn certificate_fault(reason: &CertificateError) -> String {
+    if let CertificateError::ExpiredContext { time, not_after } = reason {
+        return format!(
             "its certificate ended at {} and this machine's clock says {}; if that clock is \
              right, restart the coordinator (it makes a new certificate), else set the clock",
             utc(moment(*not_after)),
             utc(moment(*time)),
-        ),
-        CertificateError::NotValidYetContext { time, not_before } => format!(
+        );
+    }
+    if let CertificateError::NotValidYetContext { time, not_before } = reason {
+        return format!(
             "its certificate begins at {} and this machine's clock says {}: one of the two \
              clocks is wrong (CLOCK_SKEW); set it, for example with NTP",
             utc(moment(*not_before)),
             utc(moment(*time)),
-        ),
-        CertificateError::UnknownIssuer => {
-            "its certificate is of another CA than the one that this side trusts: wrong host, or \
-             somebody is in between"
-                .to_owned()
-        }
-        other => other.to_string(),
-    };
-    DialError::Certificate { address, text }
+        );
+    }
+    if *reason == CertificateError::UnknownIssuer {
+        return "its certificate is of another CA than the one that this side trusts: wrong \
+                host, or somebody is in between"
+            .to_owned();
+    }
+    reason.to_string()
 }
 
 fn refusal(alert: AlertDescription) -> Refusal {
-    match alert {
-        AlertDescription::CertificateRevoked => Refusal::Revoked,
-        AlertDescription::CertificateExpired => Refusal::Expired,
-        AlertDescription::UnknownCA => Refusal::ForeignCa,
-        AlertDescription::CertificateRequired => Refusal::NoCertificate,
-        _ => Refusal::Other,
-    }
+    [
+        (AlertDescription::CertificateRevoked, Refusal::Revoked),
+        (AlertDescription::CertificateExpired, Refusal::Expired),
+        (AlertDescription::UnknownCA, Refusal::ForeignCa),
+        (AlertDescription::CertificateRequired, Refusal::NoCertificate),
+    ]
+    .into_iter()
+    .find_map(|(known, refusal)| (known == alert).then_some(refusal))
+    .unwrap_or(Refusal::Other)
 }
 
 fn moment(time: UnixTime) -> cutover_common::Timestamp {

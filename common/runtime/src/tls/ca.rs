@@ -168,7 +168,7 @@ impl CertificateAuthority {
         let broken = |source| LoadAuthority::Broken { path: dir.to_owned(), source };
         let certificate = files::certificates_in(&pem)
             .and_then(|certificates| certificates.into_iter().next())
-            .ok_or_else(|| ReadFile::Pem { path, wanted: "certificate" })?;
+            .ok_or(ReadFile::Pem { path, wanted: "certificate" })?;
         let key = KeyPair::from_pem(&key_pem).map_err(broken)?;
         if !is_key_of(&certificate, &key) {
             return Err(LoadAuthority::Mismatch { path: key_path });

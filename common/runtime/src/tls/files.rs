@@ -192,8 +192,7 @@ fn read_checked(
     let failed = |source| ReadFile::Io { path: path.to_owned(), source };
     // The opened file is judged, not its name, and a symbolic link is no key: whoever may write
     // to the directory could otherwise swap one for the other between look and use.
-    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits())
-        .expect("O_NOFOLLOW fits the flags of open(2)");
+    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     let file = File::options().read(true).custom_flags(no_follow).open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     refuse(&metadata)?;

@@ -92,4 +92,6 @@ pub fn parse_ca_hash(text: &str) -> Result<cutover_common::Sha256, InvalidCaHash
 pub struct InvalidCaHash;
 
 #[cfg(test)]
+pub(crate) mod fleet;
+#[cfg(test)]
 mod tests;
