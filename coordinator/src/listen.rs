@@ -192,7 +192,7 @@ impl Listener {
         let ended = shutdown.token();
         tokio::spawn(async move {
             // The port closes here; connections that are served go on until their server ends.
-            drop(ended.run_until_cancelled(port.accept_all(self.tcp)).await);
+            let _: Option<()> = ended.run_until_cancelled(port.accept_all(self.tcp)).await;
         });
         counts
     }

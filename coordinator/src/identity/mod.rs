@@ -3,6 +3,7 @@
 //! Lives in `<data>/identity/`. The authority is made once; the server's certificate is made anew
 //! whenever less than half of its time is left, with the same names.
 
+pub mod skew;
 pub mod token;
 
 use std::{
