@@ -1,0 +1,209 @@
+//! One connection: requests in, answers out, in order.
+
+use std::{
+    io::{self, Read, Write},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use crate::request::{After, HEAD_BYTES_MAX, Head, Method, Request, parse_head};
+
+/// What the server answers with.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    pub(crate) health: Health,
+}
+
+/// What /healthz says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Health {
+    Good,
+    Bad,
+}
+
+/// The longest that `/slow?ms=N` takes.
+const SLOW_MAX: Duration = Duration::from_secs(10);
+
+/// Serves requests until the client leaves, asks to close, or the server is stopping.
+///
+/// # Errors
+///
+/// Returns what reading or writing failed with; the connection is then of no more use.
+pub(crate) fn serve(
+    stream: &mut (impl Read + Write),
+    site: &Site,
+    stopping: &AtomicBool,
+) -> io::Result<()> {
+    let mut received = Vec::new();
+    loop {
+        let (request, head_bytes) = match parse_head(&received) {
+            Head::Complete { request, head_bytes } => (request, head_bytes),
+            Head::Refused(refusal) => {
+                let body = format!("{}\n", refusal.status());
+                return write_answer(stream, refusal.status(), &body, Method::Get, After::Close);
+            }
+            Head::Partial => {
+                if read_more(stream, &mut received)? == 0 {
+                    return Ok(());
+                }
+                continue;
+            }
+        };
+        let whole = head_bytes + request.body_bytes;
+        while received.len() < whole {
+            if read_more(stream, &mut received)? == 0 {
+                return Ok(());
+            }
+        }
+        received.drain(..whole);
+        let (status, body) = site.answer(&request);
+        // Read after the answer is made: a request that outlasts the stop order closes too.
+        let after = if stopping.load(Ordering::SeqCst) { After::Close } else { request.after };
+        write_answer(stream, status, &body, request.method, after)?;
+        if after == After::Close {
+            return Ok(());
+        }
+    }
+}
+
+impl Site {
+    /// Returns status and body.
+    fn answer(&self, request: &Request) -> (&'static str, String) {
+        let path = request.target.split('?').next().unwrap_or_default();
+        let not_found = || ("404 Not Found", "not found\n".to_owned());
+        match (request.method, path) {
+            (Method::Other, _) => ("405 Method Not Allowed", "only GET and HEAD\n".to_owned()),
+            (Method::Get | Method::Head, "/") => {
+                ("200 OK", format!("web {} pid {}\n", self.version, self.pid))
+            }
+            (Method::Get | Method::Head, "/healthz") => match self.health {
+                Health::Good => ("200 OK", "ok\n".to_owned()),
+                Health::Bad => ("503 Service Unavailable", "told to fail\n".to_owned()),
+            },
+            (Method::Get | Method::Head, "/slow") => {
+                let ms = request.target.strip_prefix("/slow?ms=").and_then(|ms| ms.parse().ok());
+                let Some(ms) = ms else { return not_found() };
+                thread::sleep(Duration::from_millis(ms).min(SLOW_MAX));
+                ("200 OK", format!("web {} pid {}\n", self.version, self.pid))
+            }
+            (Method::Get | Method::Head, _) => not_found(),
+        }
+    }
+}
+
+fn read_more(stream: &mut impl Read, received: &mut Vec<u8>) -> io::Result<usize> {
+    let mut chunk = [0; HEAD_BYTES_MAX];
+    let count = stream.read(&mut chunk)?;
+    received.extend_from_slice(chunk.get(..count).unwrap_or_default());
+    Ok(count)
+}
+
+fn write_answer(
+    stream: &mut impl Write,
+    status: &str,
+    body: &str,
+    method: Method,
+    after: After,
+) -> io::Result<()> {
+    let connection = match after {
+        After::KeepAlive => "keep-alive",
+        After::Close => "close",
+    };
+    let shown = match method {
+        Method::Head => "",
+        Method::Get | Method::Other => body,
+    };
+    // One write, so that an answer is one packet.
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
+         Connection: {connection}\r\n\r\n{shown}",
+        body.len()
+    );
+    stream.write_all(answer.as_bytes())?;
+    stream.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that has sent all it will send.
+    struct Client<'a> {
+        sends: &'a [u8],
+        receives: Vec<u8>,
+    }
+
+    impl Read for Client<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            // A byte at a time: heads and bodies arrive in pieces.
+            let count = buffer.len().min(1);
+            self.sends.read(&mut buffer[..count])
+        }
+    }
+
+    impl Write for Client<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.receives.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn answers(sends: &str, health: Health, stopping: bool) -> String {
+        let mut client = Client { sends: sends.as_bytes(), receives: Vec::new() };
+        let site = Site { version: "1.10".to_owned(), pid: 7, health };
+        serve(&mut client, &site, &AtomicBool::new(stopping)).unwrap();
+        String::from_utf8(client.receives).unwrap()
+    }
+
+    #[test]
+    fn requests_on_one_connection_are_answered_in_order() {
+        let sends = "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbodyGET / HTTP/1.1\r\n\r\n\
+                     HEAD /healthz HTTP/1.1\r\n\r\nGET /x HTTP/1.1\r\nConnection: close\r\n\r\n\
+                     GET / HTTP/1.1\r\n\r\n";
+        let text = answers(sends, Health::Good, false);
+        let statuses: Vec<&str> = text.lines().filter(|l| l.starts_with("HTTP/1.1 ")).collect();
+
+        assert_eq!(
+            statuses,
+            [
+                "HTTP/1.1 405 Method Not Allowed",
+                "HTTP/1.1 200 OK",
+                "HTTP/1.1 200 OK",
+                "HTTP/1.1 404 Not Found"
+            ]
+        );
+        assert!(text.contains("\r\n\r\nweb 1.10 pid 7\n"), "{text}");
+        assert!(!text.contains("ok\n"), "the answer to HEAD has no body: {text}");
+    }
+
+    #[test]
+    fn health_fails_on_demand() {
+        let sends = "GET /healthz HTTP/1.1\r\n\r\n";
+
+        assert!(answers(sends, Health::Good, false).starts_with("HTTP/1.1 200 "));
+        assert!(answers(sends, Health::Bad, false).starts_with("HTTP/1.1 503 "));
+    }
+
+    #[test]
+    fn a_server_that_is_stopping_answers_once_more_and_closes() {
+        let text = answers("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", Health::Good, true);
+
+        assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 1);
+        assert!(text.contains("Connection: close"));
+    }
+
+    #[test]
+    fn a_client_that_leaves_in_the_middle_gets_nothing() {
+        assert_eq!(answers("GET / HT", Health::Good, false), "");
+        assert_eq!(
+            answers("GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\nx", Health::Good, false),
+            ""
+        );
+    }
+}
