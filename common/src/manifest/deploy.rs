@@ -186,17 +186,7 @@ fn read_deploy(
     let progress_within = wait(Timing::ProgressWithin);
     let soak = wait(Timing::Soak);
     let bake = wait(Timing::Bake);
-    if let (Some(lasting), Some(within)) = (healthy_for, healthy_within)
-        && lasting >= within
-        && let Some(item) = section.item("healthy_for")
-    {
-        let problem = format!(
-            "can never be reached within healthy_within ({})",
-            duration_text::print(within)
-        );
-        let instead = "write a shorter healthy_for, or a longer healthy_within";
-        reader.refuse(&item.place, Problem::new(problem, instead));
-    }
+    refuse_impossible_waits(&section, healthy_for, healthy_within, progress_within, reader);
     let auto_rollback = section.read("auto_rollback", reader, Item::boolean);
     Some(DeploySpec {
         environment: environment?,
@@ -212,6 +202,36 @@ fn read_deploy(
         bake,
         auto_rollback,
     })
+}
+
+/// Refuses waits that no rollout could pass. The coordinator judges again with flags and defaults.
+fn refuse_impossible_waits(
+    section: &Section<'_>,
+    healthy_for: Option<Duration>,
+    healthy_within: Option<Duration>,
+    progress_within: Option<Duration>,
+    reader: &mut Reader<'_>,
+) {
+    let Some(within) = healthy_within else { return };
+    let shown = duration_text::print(within);
+    let mut refuse = |timing: Timing, problem: String, instead: &str| {
+        if let Some(item) = section.item(timing.name()) {
+            reader.refuse(&item.place, Problem::new(problem, instead));
+        }
+    };
+    if healthy_for.is_some_and(|lasting| lasting >= within) {
+        let problem = format!("can never be reached within healthy_within ({shown})");
+        let instead = "write a shorter healthy_for, or a longer healthy_within";
+        refuse(Timing::HealthyFor, problem, instead);
+    }
+    if progress_within.is_some_and(|progress| progress < within) {
+        let problem = format!(
+            "is shorter than healthy_within ({shown}), so that a slow start would look like a \
+             standstill"
+        );
+        let instead = "write a longer progress_within, or a shorter healthy_within";
+        refuse(Timing::ProgressWithin, problem, instead);
+    }
 }
 
 fn environment(

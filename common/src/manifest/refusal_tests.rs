@@ -193,6 +193,7 @@ fn settings_that_can_never_work_together_are_refused() {
         [
             deploy("strategy = \"all_at_once\"\nbatch = 1"),
             deploy("healthy_for = \"2m\"\nhealthy_within = \"1m\""),
+            deploy("progress_within = \"1m\"\nhealthy_within = \"2m\""),
             deploy("progress_within = \"0s\"\nhealthy_within = \"25h\""),
             deploy("batch = []\nmin_healthy = 0.5"),
             deploy("strategy = \"Rolling\"\nbatch = \"1,5,20%\""),
@@ -201,6 +202,7 @@ fn settings_that_can_never_work_together_are_refused() {
         @r#"
     cutover.toml:8:9: deploy[0].batch: has no meaning beside strategy = "all_at_once"; remove it, or write strategy = "rolling"
     cutover.toml:7:15: deploy[0].healthy_for: can never be reached within healthy_within (1m); write a shorter healthy_for, or a longer healthy_within
+    cutover.toml:7:19: deploy[0].progress_within: is shorter than healthy_within (2m), so that a slow start would look like a standstill; write a longer progress_within, or a shorter healthy_within
     cutover.toml:7:19: deploy[0].progress_within: "0s" is too short; write a duration from "1ms" to "24h"
     cutover.toml:8:18: deploy[0].healthy_within: "25h" is too long; write a duration from "1ms" to "24h"
     cutover.toml:7:9: deploy[0].batch: the list has no sizes; write at least one, such as [1, 5, "20%"]
