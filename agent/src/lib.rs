@@ -1,5 +1,6 @@
 //! The agent: what the program `cutover-agent` is made of.
 
+pub mod artifact;
 pub mod host;
 pub mod join;
 pub mod probe;

@@ -98,7 +98,18 @@ fn tar() -> TarBytes {
 /// Returns all cases.
 pub(crate) fn corpus() -> Vec<Hostile> {
     let mut all = Vec::new();
-    for cases in [paths(), links(), types(), duplicates(), corruptions(), extensions(), limits()] {
+    let groups = [
+        paths,
+        links,
+        written_through,
+        types,
+        duplicates,
+        corruptions,
+        pax_headers,
+        extensions,
+        limits,
+    ];
+    for cases in groups.map(|group: fn() -> Cases| group()) {
         all.extend(cases.into_iter().map(|(name, code, tar)| Hostile { name, code, tar }));
     }
     all
@@ -120,7 +131,7 @@ fn paths() -> Cases {
             "row 26: the prefix field has the dots",
             "PATH_ESCAPE",
             changed(b'0', |header| {
-                header.as_ustar_mut().unwrap().prefix[..2].copy_from_slice(b"..")
+                header.as_ustar_mut().unwrap().prefix[..2].copy_from_slice(b"..");
             }),
         ),
         ("row 27: absolute file", "PATH_ABSOLUTE", file(b"/tmp/cutover-canary")),
@@ -185,6 +196,11 @@ fn links() -> Cases {
         ("row 28: empty target", "BAD_NAME", tar().link("l", "").end()),
         ("row 28: ESC in the target", "BAD_NAME", tar().link("l", "a\x1b[2J").end()),
         ("row 28: invalid UTF-8 in the target", "BAD_NAME", pax_link(b"a\xff")),
+    ]
+}
+
+fn written_through() -> Cases {
+    vec![
         (
             "row 29: write through a symlink",
             "LINK_ESCAPE",
@@ -345,10 +361,9 @@ fn corruptions() -> Cases {
     ]
 }
 
-fn extensions() -> Cases {
+fn pax_headers() -> Cases {
     let pax = |key: &str, value: &[u8]| tar().pax(key, value).file("a").end();
     let malformed = |records: &[u8]| tar().entry(b'x', b"PaxHeader", records).file("a").end();
-    let of = |kind| tar().entry(kind, b"x", b"../y\0").file("a").end();
     vec![
         ("row 36: PAX size", "TAR_EXT", pax("size", b"512")),
         ("row 36: PAX mtime", "TAR_EXT", pax("mtime", b"1")),
@@ -394,6 +409,12 @@ fn extensions() -> Cases {
             "TAR_EXT",
             tar().entry(b'g', b"g", &record("path", b"b")).file("a").end(),
         ),
+    ]
+}
+
+fn extensions() -> Cases {
+    let of = |kind| tar().entry(kind, b"x", b"../y\0").file("a").end();
+    vec![
         ("row 36: GNU long name", "TAR_EXT", of(b'L')),
         ("row 36: GNU long link", "TAR_EXT", of(b'K')),
         ("row 36: GNU folder dump", "TAR_EXT", of(b'D')),
@@ -452,7 +473,7 @@ fn limits() -> Cases {
         (
             "row 37: 1000 folders deep",
             "ARCHIVE_LIMIT",
-            path(&"d/".repeat(1000).trim_end_matches('/').to_owned()),
+            path("d/".repeat(1000).trim_end_matches('/')),
         ),
         ("row 37: name of 300 bytes", "ARCHIVE_LIMIT", path(&"n".repeat(300))),
         ("row 37: path of 4096 bytes", "ARCHIVE_LIMIT", path(&vec!["n".repeat(250); 17].join("/"))),
