@@ -1,0 +1,80 @@
+//! Commands on rollouts: status, watch, why, history, and the verbs of an operator.
+
+use std::time::Duration;
+
+use cutover_common::{ApplicationName, EnvironmentName};
+use uuid::Uuid;
+
+use super::{
+    OutputArgs,
+    values::{RolloutArg, parse_timeout},
+};
+
+/// Arguments of `cutover status`.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Only this application, with each of its hosts
+    #[arg(value_name = "APP")]
+    pub application: Option<ApplicationName>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `cutover why`.
+#[derive(Debug, clap::Args)]
+pub struct ShowArgs {
+    /// An id, at least its first 8 characters, or an application for its newest rollout
+    pub rollout: RolloutArg,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `cutover watch`.
+#[derive(Debug, clap::Args)]
+pub struct WatchArgs {
+    /// An id, at least its first 8 characters, or an application for its newest rollout
+    pub rollout: RolloutArg,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct WaitArgs {
+    /// Stop waiting after this long, such as 30m; the rollout goes on [default: wait for its end]
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
+    pub timeout: Option<Duration>,
+}
+
+/// Arguments of `cutover history`.
+#[derive(Debug, clap::Args)]
+pub struct HistoryArgs {
+    /// Only of this application
+    #[arg(value_name = "APP")]
+    pub application: Option<ApplicationName>,
+    /// Only to this environment
+    #[arg(long = "to", value_name = "ENV")]
+    pub environment: Option<EnvironmentName>,
+    /// How many at the most
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub limit: u32,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of pause, resume, abort, retry and rollback.
+#[derive(Debug, clap::Args)]
+pub struct ControlArgs {
+    /// An id, at least its first 8 characters, or an application for its newest rollout
+    pub rollout: RolloutArg,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
+    /// Makes a repeated request the same one [default: a fresh one for each run]
+    #[arg(long, value_name = "UUID")]
+    pub request_id: Option<Uuid>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}

@@ -1,0 +1,77 @@
+//! Commands on rollouts: status, watch, why, history, and the verbs of an operator.
+
+use cutover_runtime::{clock::wall, dice};
+
+use super::{
+    Desk, Outcome,
+    follow::{Ending, Opening, follow},
+    retry::until_answered,
+};
+use crate::{
+    args::rollout::{ControlArgs, HistoryArgs, ShowArgs, StatusArgs, WatchArgs},
+    failure::Failure,
+    grpc::{Control, Verb},
+    render::{
+        rollout,
+        status::{self, Hosts},
+    },
+};
+
+/// `cutover status`
+pub(super) async fn status(desk: Desk<'_>, args: StatusArgs) -> Result<(), Failure> {
+    let StatusArgs { application, output } = args;
+    let applications = desk.coordinator().await?.status(application.as_ref()).await?;
+    let hosts = if application.is_some() { Hosts::All } else { Hosts::Troubled };
+    let paint = desk.console.result_paint();
+    desk.print(output, &applications, |found| status::status(found, hosts, paint))
+}
+
+/// `cutover watch`
+pub(super) async fn watch(desk: Desk<'_>, args: WatchArgs) -> Result<Outcome, Failure> {
+    let WatchArgs { rollout, wait, output } = args;
+    let coordinator = desk.coordinator().await?;
+    // From here on by its id: an application's newest rollout may be another one tomorrow.
+    let found = coordinator.rollout(rollout.as_str()).await?;
+    let ending =
+        follow(&coordinator, desk.console, found.id.as_str(), wait, Opening::Nothing).await?;
+    if let Ending::Over(rollout) = &ending {
+        let paint = desk.console.result_paint();
+        desk.print(output, rollout, |rollout| rollout::ending(rollout, wall(), paint))?;
+    }
+    Ok(ending.outcome())
+}
+
+/// `cutover why`
+pub(super) async fn why(desk: Desk<'_>, args: ShowArgs) -> Result<(), Failure> {
+    let ShowArgs { rollout, output } = args;
+    let found = desk.coordinator().await?.rollout(rollout.as_str()).await?;
+    desk.print(output, &found, rollout::why)
+}
+
+/// `cutover history`
+pub(super) async fn history(desk: Desk<'_>, args: HistoryArgs) -> Result<(), Failure> {
+    let HistoryArgs { application, environment, limit, output } = args;
+    let coordinator = desk.coordinator().await?;
+    let rollouts = coordinator.rollouts(application.as_ref(), environment.as_ref(), limit).await?;
+    let paint = desk.console.result_paint();
+    desk.print(output, &rollouts, |rollouts| rollout::history(rollouts, wall(), paint))
+}
+
+/// `cutover pause`, `resume`, `abort`, `retry` and `rollback`
+pub(super) async fn control(desk: Desk<'_>, verb: Verb, args: ControlArgs) -> Result<(), Failure> {
+    let ControlArgs { rollout, reason, request_id, output } = args;
+    let coordinator = desk.coordinator().await?;
+    // By its id, so that the words on stderr and the deed are about the same rollout.
+    let found = coordinator.rollout(rollout.as_str()).await?;
+    desk.console.progress(&format!("rollout {}: {}", found.id, found.title()));
+    let control = Control {
+        request_id: request_id.unwrap_or_else(dice::uuid),
+        rollout: found.id.to_string(),
+        verb,
+        reason,
+    };
+    let controlled = until_answered(desk.console, || coordinator.control(&control)).await?;
+    desk.print(output, &controlled, rollout::controlled)?;
+    desk.console.progress(&format!("watch it: cutover watch {}", controlled.rollout));
+    Ok(())
+}

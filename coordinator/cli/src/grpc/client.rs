@@ -1,0 +1,300 @@
+//! The Operator client: our TLS, the operator's token, and a deadline on every call.
+
+use std::{collections::BTreeMap, future::Future, time::Duration};
+
+use cutover_common::{AgentName, ApplicationName, EnvironmentName, Labels, Sha256};
+use cutover_proto::v1::{self as pb, operator_client::OperatorClient};
+use cutover_runtime::{
+    dial,
+    tls::{self, ALPN_H2},
+};
+use tonic::{
+    Request, Response, Status, Streaming,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+
+use super::{
+    convert, orders,
+    status::{failure, undialed},
+};
+use crate::{
+    args::values::Secret,
+    failure::{Failure, Kind},
+    text::Text,
+    view,
+};
+
+/// How long a call with one answer may take: far above what a busy coordinator needs, and short
+/// enough for somebody who waits in front of a terminal.
+const CALL_MAX: Duration = Duration::from_secs(10);
+
+/// The largest answer, in bytes: a list of 1,000 agents with their reports is about 2 MiB.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// A coordinator that this program is connected to. Clones share the connection.
+#[derive(Clone, Debug)]
+pub struct Coordinator {
+    pub(super) client: OperatorClient<InterceptedService<Channel, Credentials>>,
+}
+
+/// Who the coordinator takes us for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    pub name: Text,
+    pub role: Text,
+    pub coordinator_version: Text,
+}
+
+impl Coordinator {
+    /// Connects to the coordinator at `url` whose CA has the hash `ca_hash`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be reached, or is another one.
+    pub async fn connect(url: &str, ca_hash: Sha256, token: &Secret) -> Result<Self, Failure> {
+        let config =
+            tls::client::pinned(ca_hash).map_err(|error| Failure::of(Kind::OurBug, &error))?;
+        let credentials = Credentials::new(token)?;
+        let channel =
+            dial::channel(url, config, ALPN_H2).await.map_err(|error| undialed(&error))?;
+        let client = OperatorClient::with_interceptor(channel, credentials)
+            .max_decoding_message_size(ANSWER_BYTES_MAX);
+        Ok(Self { client })
+    }
+
+    /// Asks who we are.
+    ///
+    /// # Errors
+    ///
+    /// If the token is not known.
+    pub async fn who_am_i(&self) -> Result<Identity, Failure> {
+        let mut client = self.client.clone();
+        let answer = unary(client.who_am_i(request(pb::WhoAmIRequest {}))).await?;
+        let pb::WhoAmIResponse { name, role, coordinator_version, incarnation: _, term: _ } =
+            answer;
+        Ok(Identity {
+            name: name.into(),
+            role: role.into(),
+            coordinator_version: coordinator_version.into(),
+        })
+    }
+
+    /// Lists the agents.
+    pub async fn agents(&self) -> Result<Vec<view::Agent>, Failure> {
+        let mut client = self.client.clone();
+        let answer = unary(client.list_agents(request(pb::ListAgentsRequest {}))).await?;
+        Ok(answer.agents.into_iter().map(convert::agent).collect())
+    }
+
+    /// Makes a one-time token for an agent of this name, or of any that is free.
+    pub async fn create_join_token(
+        &self,
+        name: Option<&AgentName>,
+        labels: Labels,
+    ) -> Result<view::JoinToken, Failure> {
+        let mut client = self.client.clone();
+        let message = pb::CreateJoinTokenRequest { name: optional(name), labels };
+        let answer = unary(client.create_join_token(request(message))).await?;
+        Ok(convert::join_token(answer, name))
+    }
+
+    /// Sets and takes away labels of an agent.
+    pub async fn label_agent(
+        &self,
+        agent: &AgentName,
+        set: BTreeMap<String, String>,
+        unset: Vec<String>,
+    ) -> Result<(), Failure> {
+        let mut client = self.client.clone();
+        let message = pb::LabelAgentRequest { name: agent.to_string(), set, unset };
+        let pb::LabelAgentResponse {} = unary(client.label_agent(request(message))).await?;
+        Ok(())
+    }
+
+    /// Removes an agent from the fleet.
+    pub async fn remove_agent(&self, agent: &AgentName) -> Result<(), Failure> {
+        let mut client = self.client.clone();
+        let message = pb::RemoveAgentRequest { name: agent.to_string() };
+        let pb::RemoveAgentResponse {} = unary(client.remove_agent(request(message))).await?;
+        Ok(())
+    }
+
+    /// Creates an environment, and says how many agents it selects.
+    pub async fn create_environment(
+        &self,
+        name: &EnvironmentName,
+        select: Labels,
+    ) -> Result<view::Created, Failure> {
+        let mut client = self.client.clone();
+        let message = pb::CreateEnvironmentRequest { name: name.to_string(), select };
+        let pb::CreateEnvironmentResponse { agents } =
+            unary(client.create_environment(request(message))).await?;
+        Ok(view::Created { name: name.as_str().into(), agents })
+    }
+
+    /// Lists the environments.
+    pub async fn environments(&self) -> Result<Vec<view::Environment>, Failure> {
+        let mut client = self.client.clone();
+        let message = pb::ListEnvironmentsRequest {};
+        let answer = unary(client.list_environments(request(message))).await?;
+        Ok(answer.environments.into_iter().map(convert::environment).collect())
+    }
+
+    /// Lists releases, of one application or of all.
+    pub async fn releases(
+        &self,
+        application: Option<&ApplicationName>,
+    ) -> Result<Vec<view::Release>, Failure> {
+        let mut client = self.client.clone();
+        let message = pb::ListReleasesRequest { application: optional(application) };
+        let answer = unary(client.list_releases(request(message))).await?;
+        Ok(answer.releases.into_iter().map(convert::release).collect())
+    }
+
+    /// Says what an order would do, and does nothing.
+    pub async fn plan(&self, order: &orders::Order) -> Result<view::Plan, Failure> {
+        let mut client = self.client.clone();
+        let answer = unary(client.plan(request(order.to_pb(None)))).await?;
+        answer.plan.map(convert::plan).ok_or_else(|| missing("plan"))
+    }
+
+    /// Starts a rollout. The same request id again is the same rollout.
+    pub async fn deploy(&self, deploy: &orders::DeployOrder) -> Result<view::Accepted, Failure> {
+        let mut client = self.client.clone();
+        let message = deploy.order.to_pb(Some(deploy.request_id));
+        let pb::DeployResponse { rollout, repeated_request } =
+            unary(client.deploy(request(message))).await?;
+        Ok(view::Accepted { rollout: rollout.into(), repeated_request })
+    }
+
+    /// Does something to a rollout. The same request id again is the same word.
+    pub async fn control(&self, control: &orders::Control) -> Result<view::Controlled, Failure> {
+        let mut client = self.client.clone();
+        let pb::ControlResponse { rollout, text } =
+            unary(client.control(request(control.to_pb()))).await?;
+        Ok(view::Controlled { rollout: rollout.into(), text: text.into() })
+    }
+
+    /// Returns the rollout of this id, beginning of an id, or application.
+    pub async fn rollout(&self, rollout: &str) -> Result<view::Rollout, Failure> {
+        let mut client = self.client.clone();
+        let message = pb::GetRolloutRequest { rollout: rollout.to_owned() };
+        let answer = unary(client.get_rollout(request(message))).await?;
+        answer.rollout.map(convert::rollout).ok_or_else(|| missing("rollout"))
+    }
+
+    /// Follows the rollout of this id. The stream itself has no deadline; that it is dead is
+    /// noticed by the pings beneath.
+    pub async fn watch(&self, id: &str) -> Result<RolloutUpdates, Failure> {
+        let mut client = self.client.clone();
+        let message = Request::new(pb::WatchRolloutRequest { rollout: id.to_owned() });
+        unary(client.watch_rollout(message)).await.map(RolloutUpdates)
+    }
+
+    /// Lists rollouts, the newest first.
+    pub async fn rollouts(
+        &self,
+        application: Option<&ApplicationName>,
+        environment: Option<&EnvironmentName>,
+        limit: u32,
+    ) -> Result<Vec<view::Rollout>, Failure> {
+        let mut client = self.client.clone();
+        let message = pb::ListRolloutsRequest {
+            application: optional(application),
+            environment: optional(environment),
+            limit,
+        };
+        let answer = unary(client.list_rollouts(request(message))).await?;
+        Ok(answer.rollouts.into_iter().map(convert::rollout).collect())
+    }
+
+    /// Says what runs where, of one application or of all.
+    pub async fn status(
+        &self,
+        application: Option<&ApplicationName>,
+    ) -> Result<Vec<view::ApplicationStatus>, Failure> {
+        let mut client = self.client.clone();
+        let message = pb::StatusRequest { application: optional(application) };
+        let answer = unary(client.status(request(message))).await?;
+        Ok(answer.applications.into_iter().map(convert::status).collect())
+    }
+}
+
+/// A rollout, again on every change.
+#[derive(Debug)]
+pub struct RolloutUpdates(Streaming<pb::WatchRolloutResponse>);
+
+impl RolloutUpdates {
+    /// Returns the rollout when it has changed; None when the coordinator ended the stream.
+    ///
+    /// # Errors
+    ///
+    /// If the connection broke, or the coordinator failed.
+    pub async fn next(&mut self) -> Result<Option<view::Rollout>, Failure> {
+        match self.0.message().await.map_err(|status| failure(&status))? {
+            Some(answer) => {
+                let rollout = answer.rollout.ok_or_else(|| missing("rollout"))?;
+                Ok(Some(convert::rollout(rollout)))
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+/// Shows the operator's token with every call.
+#[derive(Clone)]
+pub(super) struct Credentials(MetadataValue<Ascii>);
+
+impl Credentials {
+    fn new(token: &Secret) -> Result<Self, Failure> {
+        let mut header: MetadataValue<Ascii> = format!("Bearer {}", token.reveal())
+            .parse()
+            .map_err(|_| Failure::wrong_use("a token is letters, digits and punctuation"))?;
+        // Keeps it out of every log, and out of the compression table of HTTP/2.
+        header.set_sensitive(true);
+        Ok(Self(header))
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// Makes a request that the coordinator gives up on when we do.
+pub(super) fn request<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL_MAX);
+    request
+}
+
+/// Waits for the answer to a call, not for ever.
+pub(super) async fn unary<T>(
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(CALL_MAX, call).await {
+        Ok(answer) => answer.map(Response::into_inner).map_err(|status| failure(&status)),
+        Err(_) => Err(Failure::new(
+            Kind::NotReachable,
+            format!("the coordinator did not answer within {} s", CALL_MAX.as_secs()),
+        )),
+    }
+}
+
+fn optional(name: Option<&impl ToString>) -> String {
+    name.map(ToString::to_string).unwrap_or_default()
+}
+
+fn missing(field: &str) -> Failure {
+    Failure::new(Kind::OurBug, format!("the coordinator's answer has no {field}"))
+}

@@ -1,0 +1,362 @@
+//! Messages to what the commands show. Every message is taken apart by name, so that a new field
+//! stops the build until somebody decides what it means; every text is sanitized on the way.
+
+use std::collections::BTreeMap;
+
+use cutover_common::AgentName;
+use cutover_proto::v1 as pb;
+
+use crate::{
+    text::Text,
+    view::{
+        Agent, AgentApplication, AgentSlot, ApplicationStatus, Environment, HistoryEntry, Host,
+        HostStatus, JoinToken, Load, Plan, PlannedWave, Release, Rollout, RolloutHost,
+        RolloutState, Setting, StableRelease,
+    },
+};
+
+fn optional(text: String) -> Option<Text> {
+    Text::from(text).or_none()
+}
+
+/// Zero is what an absent moment is on the wire.
+fn moment(unix_ms: u64) -> Option<u64> {
+    (unix_ms != 0).then_some(unix_ms)
+}
+
+fn texts(texts: Vec<String>) -> Vec<Text> {
+    texts.into_iter().map(Text::from).collect()
+}
+
+fn labels(labels: BTreeMap<String, String>) -> BTreeMap<Text, Text> {
+    labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
+}
+
+pub(super) fn agent(message: pb::Agent) -> Agent {
+    let pb::Agent {
+        name,
+        labels: label_map,
+        presence,
+        last_heard_unix_ms,
+        inventory,
+        load: load_message,
+        reports,
+        joined_unix_ms,
+        certificate_ends_unix_ms,
+        agent_version,
+        address,
+    } = message;
+    Agent {
+        name: name.into(),
+        presence: presence.into(),
+        labels: labels(label_map),
+        address: optional(address),
+        version: optional(agent_version),
+        last_heard_unix_ms: moment(last_heard_unix_ms),
+        joined_unix_ms: moment(joined_unix_ms),
+        certificate_ends_unix_ms: moment(certificate_ends_unix_ms),
+        host: inventory.map(host),
+        load: load_message.map(load),
+        applications: reports.into_iter().map(application).collect(),
+    }
+}
+
+fn host(message: pb::Inventory) -> Host {
+    let pb::Inventory {
+        hostname,
+        os,
+        kernel,
+        arch,
+        cpus,
+        memory_bytes,
+        disk_bytes,
+        // The agent's own is shown.
+        address: _,
+        runtime,
+    } = message;
+    Host {
+        hostname: hostname.into(),
+        os: os.into(),
+        kernel: kernel.into(),
+        arch: arch.into(),
+        cpus,
+        memory_bytes,
+        disk_bytes,
+        runtime: runtime.into(),
+    }
+}
+
+fn load(message: pb::HostLoad) -> Load {
+    let pb::HostLoad {
+        cpu_permille,
+        memory_used_bytes,
+        memory_total_bytes,
+        disk_used_bytes,
+        disk_total_bytes,
+        load1_milli,
+    } = message;
+    Load {
+        cpu_permille,
+        memory_used_bytes,
+        memory_total_bytes,
+        disk_used_bytes,
+        disk_total_bytes,
+        load1_milli,
+    }
+}
+
+fn application(message: pb::Report) -> AgentApplication {
+    let pb::Report { application, fence: _, blue, green } = message;
+    let slots = [("blue", blue), ("green", green)];
+    AgentApplication {
+        application: application.into(),
+        slots: slots
+            .into_iter()
+            .filter_map(|(name, report)| report.map(|report| slot(name, report)))
+            .filter(|slot| slot.phase != "empty")
+            .collect(),
+    }
+}
+
+fn slot(name: &'static str, message: pb::SlotReport) -> AgentSlot {
+    let (phase, health) = (phase(message.phase()), health(message.health()));
+    let pb::SlotReport { phase: _, version, digest: _, health: _, detail, restarts, instance: _ } =
+        message;
+    AgentSlot {
+        slot: name,
+        version: optional(version),
+        phase,
+        health,
+        restarts,
+        detail: optional(detail),
+    }
+}
+
+fn phase(phase: pb::slot_report::Phase) -> &'static str {
+    use pb::slot_report::Phase;
+    match phase {
+        Phase::Unspecified => "unknown",
+        Phase::Empty => "empty",
+        Phase::Preparing => "preparing",
+        Phase::Prepared => "prepared",
+        Phase::Waiting => "waiting",
+        Phase::Starting => "starting",
+        Phase::Running => "running",
+        Phase::Stopping => "stopping",
+        Phase::Failed => "failed",
+    }
+}
+
+fn health(health: pb::slot_report::Health) -> &'static str {
+    use pb::slot_report::Health;
+    match health {
+        Health::Unspecified | Health::Unknown => "unknown",
+        Health::Passing => "passing",
+        Health::Settled => "healthy",
+        Health::Failing => "failing",
+    }
+}
+
+pub(super) fn join_token(
+    message: pb::CreateJoinTokenResponse,
+    name: Option<&AgentName>,
+) -> JoinToken {
+    let pb::CreateJoinTokenResponse { token, ca_hash, expires_unix_ms, join_url } = message;
+    let mut command = format!(
+        "cutover-agent join {} --token {} --ca-hash {} --data /var/lib/cutover-agent",
+        quoted(&join_url),
+        quoted(&token),
+        quoted(&ca_hash),
+    );
+    if let Some(name) = name {
+        command += &format!(" --name {name}");
+    }
+    JoinToken {
+        token: token.into(),
+        ca_hash: ca_hash.into(),
+        join_url: join_url.into(),
+        expires_unix_ms,
+        join_command: command.into(),
+    }
+}
+
+/// Quotes what a shell would not take as it is, since the line is made to be pasted into one.
+fn quoted(text: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || "_-.:/@+=".contains(c);
+    if !text.is_empty() && text.chars().all(is_bare) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+pub(super) fn environment(message: pb::Environment) -> Environment {
+    let pb::Environment { name, select, agents, stable } = message;
+    Environment {
+        name: name.into(),
+        select: labels(select),
+        agents: texts(agents),
+        stable: stable
+            .into_iter()
+            .map(|pb::StableRelease { application, version }| StableRelease {
+                application: application.into(),
+                version: version.into(),
+            })
+            .collect(),
+    }
+}
+
+pub(super) fn release(message: pb::ReleaseRow) -> Release {
+    let pb::ReleaseRow {
+        application,
+        version,
+        digest,
+        size_bytes,
+        archive_size_bytes,
+        pushed_unix_ms,
+        pushed_by,
+    } = message;
+    Release {
+        application: application.into(),
+        version: version.into(),
+        digest: digest.into(),
+        size_bytes,
+        archive_size_bytes,
+        pushed_unix_ms,
+        pushed_by: pushed_by.into(),
+    }
+}
+
+pub(super) fn plan(message: pb::Plan) -> Plan {
+    let pb::Plan {
+        strategy,
+        waves,
+        settings,
+        up_to_date,
+        from_version,
+        to_version,
+        worst_healthy,
+        hosts,
+        min_healthy,
+    } = message;
+    Plan {
+        strategy: strategy.into(),
+        from_version: optional(from_version),
+        to_version: to_version.into(),
+        hosts,
+        min_healthy,
+        worst_healthy,
+        waves: waves
+            .into_iter()
+            .map(|pb::PlannedWave { agents, steps, worst_healthy }| PlannedWave {
+                agents: texts(agents),
+                steps: texts(steps),
+                worst_healthy,
+            })
+            .collect(),
+        settings: settings
+            .into_iter()
+            .map(|pb::Setting { name, value, source }| Setting {
+                name: name.into(),
+                value: value.into(),
+                source: source.into(),
+            })
+            .collect(),
+        up_to_date: texts(up_to_date),
+    }
+}
+
+pub(super) fn rollout(message: pb::Rollout) -> Rollout {
+    let pb::Rollout {
+        id,
+        application,
+        environment,
+        from_version,
+        to_version,
+        strategy,
+        state,
+        why,
+        next,
+        wave,
+        waves,
+        hosts,
+        history,
+        started_unix_ms,
+        ended_unix_ms,
+        started_by,
+        plan: plan_message,
+        ended,
+    } = message;
+    Rollout {
+        id: id.into(),
+        application: application.into(),
+        environment: environment.into(),
+        from_version: optional(from_version),
+        to_version: to_version.into(),
+        strategy: strategy.into(),
+        state: RolloutState::from(state.as_str()),
+        ended,
+        why: why.into(),
+        next: texts(next),
+        wave,
+        waves,
+        hosts: hosts.into_iter().map(rollout_host).collect(),
+        history: history
+            .into_iter()
+            .map(|pb::HistoryEntry { unix_ms, text }| HistoryEntry { unix_ms, text: text.into() })
+            .collect(),
+        started_unix_ms,
+        ended_unix_ms: moment(ended_unix_ms),
+        started_by: started_by.into(),
+        plan: plan_message.map(plan),
+    }
+}
+
+fn rollout_host(message: pb::RolloutHost) -> RolloutHost {
+    let pb::RolloutHost { agent, wave, state, detail, running_version } = message;
+    RolloutHost {
+        agent: agent.into(),
+        wave,
+        state: state.into(),
+        detail: optional(detail),
+        running_version: optional(running_version),
+    }
+}
+
+pub(super) fn status(message: pb::ApplicationStatus) -> ApplicationStatus {
+    let pb::ApplicationStatus {
+        application,
+        environment,
+        stable_version,
+        hosts,
+        healthy,
+        host_states,
+        rollout,
+        rollout_state,
+        rollout_why,
+    } = message;
+    ApplicationStatus {
+        application: application.into(),
+        environment: environment.into(),
+        stable_version: optional(stable_version),
+        hosts,
+        healthy,
+        host_states: host_states.into_iter().map(host_status).collect(),
+        rollout: optional(rollout),
+        rollout_state: (!rollout_state.is_empty())
+            .then(|| RolloutState::from(rollout_state.as_str())),
+        rollout_why: optional(rollout_why),
+    }
+}
+
+fn host_status(message: pb::HostStatus) -> HostStatus {
+    let pb::HostStatus { agent, presence, version, phase, health, detail, restarts } = message;
+    HostStatus {
+        agent: agent.into(),
+        presence: presence.into(),
+        version: optional(version),
+        phase: optional(phase),
+        health: optional(health),
+        detail: optional(detail),
+        restarts,
+    }
+}

@@ -1,0 +1,16 @@
+//! The border to the coordinator: the only place in this program that names generated types.
+//!
+//! What comes in is turned into [`view`](crate::view) types here, each text sanitized on the way;
+//! what goes wrong is turned into a [`Failure`](crate::failure::Failure) in `status`.
+
+mod client;
+mod convert;
+mod orders;
+mod push;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Coordinator, Identity, RolloutUpdates};
+pub use orders::{Control, DeployOrder, Order, ReleaseOffer, Verb};
+pub use push::{Offered, UPLOAD_CHUNK_BYTES};

@@ -1,0 +1,124 @@
+//! What commands ask of the coordinator, on the way out.
+
+use cutover_common::{EnvironmentName, ReleaseRef, Sha256, Version};
+use cutover_proto::v1 as pb;
+use uuid::Uuid;
+
+use crate::args::deploy::SettingArgs;
+
+/// What to deploy where, and how.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub release: ReleaseRef,
+    pub environment: EnvironmentName,
+    pub settings: SettingArgs,
+}
+
+/// An order that is carried out, once however often it is sent.
+#[derive(Clone, Debug)]
+pub struct DeployOrder {
+    pub request_id: Uuid,
+    pub order: Order,
+}
+
+impl Order {
+    pub(super) fn to_pb(&self, request_id: Option<Uuid>) -> pb::DeployRequest {
+        let SettingArgs {
+            strategy,
+            batch,
+            min_healthy,
+            max_failed,
+            max_unreachable,
+            healthy_for,
+            healthy_within,
+            progress_within,
+            soak,
+            bake,
+            no_auto_rollback,
+        } = self.settings.clone();
+        let auto_rollback = no_auto_rollback.then(|| "off".to_owned());
+        pb::DeployRequest {
+            request_id: request_id.map(|id| id.to_string()).unwrap_or_default(),
+            application: self.release.application.to_string(),
+            version: self.release.version.to_string(),
+            environment: self.environment.to_string(),
+            options: Some(pb::DeployOptions {
+                strategy: strategy.unwrap_or_default(),
+                batch: batch.unwrap_or_default(),
+                min_healthy: min_healthy.unwrap_or_default(),
+                max_failed: max_failed.unwrap_or_default(),
+                max_unreachable: max_unreachable.unwrap_or_default(),
+                healthy_for: healthy_for.unwrap_or_default(),
+                healthy_within: healthy_within.unwrap_or_default(),
+                progress_within: progress_within.unwrap_or_default(),
+                soak: soak.unwrap_or_default(),
+                bake: bake.unwrap_or_default(),
+                auto_rollback: auto_rollback.unwrap_or_default(),
+            }),
+        }
+    }
+}
+
+/// What an operator does to a rollout.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verb {
+    Pause,
+    Resume,
+    Abort,
+    Retry,
+    Rollback,
+}
+
+/// An operator's word on a rollout.
+#[derive(Clone, Debug)]
+pub struct Control {
+    pub request_id: Uuid,
+    pub rollout: String,
+    pub verb: Verb,
+    pub reason: String,
+}
+
+impl Control {
+    pub(super) fn to_pb(&self) -> pb::ControlRequest {
+        let verb = match self.verb {
+            Verb::Pause => pb::ControlVerb::Pause,
+            Verb::Resume => pb::ControlVerb::Resume,
+            Verb::Abort => pb::ControlVerb::Abort,
+            Verb::Retry => pb::ControlVerb::Retry,
+            Verb::Rollback => pb::ControlVerb::Rollback,
+        };
+        pb::ControlRequest {
+            request_id: self.request_id.to_string(),
+            rollout: self.rollout.clone(),
+            verb: verb.into(),
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+/// A packed release, before the coordinator has it.
+#[derive(Clone, Debug)]
+pub struct ReleaseOffer {
+    pub version: Version,
+    /// The text of cutover.toml.
+    pub manifest: String,
+    /// Of the content, before compression.
+    pub digest: Sha256,
+    pub size_bytes: u64,
+    /// Of the compressed archive, as it is sent.
+    pub archive_digest: Sha256,
+    pub archive_size_bytes: u64,
+}
+
+impl ReleaseOffer {
+    pub(super) fn to_pb(&self) -> pb::BeginPushRequest {
+        pb::BeginPushRequest {
+            version: self.version.to_string(),
+            manifest: self.manifest.clone(),
+            digest: self.digest.to_string(),
+            size_bytes: self.size_bytes,
+            archive_digest: self.archive_digest.to_string(),
+            archive_size_bytes: self.archive_size_bytes,
+        }
+    }
+}

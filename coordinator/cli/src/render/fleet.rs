@@ -1,0 +1,178 @@
+//! Agents, environments and join tokens.
+
+use std::fmt::Write as _;
+
+use cutover_common::Timestamp;
+
+use super::{
+    Paint, ago, bytes, count, labels, moment, names, or_dash,
+    table::{Cell, table},
+    tone_of, took, words,
+};
+use crate::{
+    text::Text,
+    view::{Agent, AgentApplication, Environment, JoinToken},
+};
+
+/// Prints a list of agents.
+pub fn agents(agents: &[Agent], now: Timestamp, paint: Paint) -> String {
+    if agents.is_empty() {
+        return "no agents yet: cutover agents token\n".to_owned();
+    }
+    let rows: Vec<[Cell; 7]> = agents
+        .iter()
+        .map(|agent| {
+            [
+                (&agent.name).into(),
+                presence(agent),
+                heard(agent, now).into(),
+                or_dash(agent.version.as_ref()).into(),
+                or_dash(agent.address.as_ref()).into(),
+                labels(&agent.labels).into(),
+                running(agent).into(),
+            ]
+        })
+        .collect();
+    let header = ["AGENT", "PRESENCE", "HEARD", "VERSION", "ADDRESS", "LABELS", "RUNS"];
+    table(header, &rows, paint)
+}
+
+/// Prints one agent.
+pub fn agent(agent: &Agent, now: Timestamp, paint: Paint) -> String {
+    let mut facts: Vec<[Cell; 2]> = vec![
+        ["agent".into(), (&agent.name).into()],
+        ["presence".into(), presence(agent)],
+        ["heard".into(), heard(agent, now).into()],
+        ["version".into(), or_dash(agent.version.as_ref()).into()],
+        ["address".into(), or_dash(agent.address.as_ref()).into()],
+        ["labels".into(), labels(&agent.labels).into()],
+    ];
+    let mut moments = |name: &str, unix_ms: Option<u64>| {
+        facts.extend(unix_ms.map(|unix_ms| [name.into(), moment(unix_ms).into()]));
+    };
+    moments("joined", agent.joined_unix_ms);
+    moments("certificate ends", agent.certificate_ends_unix_ms);
+    if let Some(host) = &agent.host {
+        let system = format!("{}, {}, kernel {}", host.os, host.arch, host.kernel);
+        facts.push(["host".into(), (&host.hostname).into()]);
+        facts.push(["system".into(), system.into()]);
+        facts.push(["cpus".into(), host.cpus.into()]);
+        facts.push(["runtime".into(), (&host.runtime).into()]);
+    }
+    if let Some(load) = agent.load {
+        let of = |used, total| format!("{} of {}", bytes(used), bytes(total));
+        let cpu = format!("{}.{} %", load.cpu_permille / 10, load.cpu_permille % 10);
+        facts.push(["cpu in use".into(), cpu.into()]);
+        facts.push([
+            "memory in use".into(),
+            of(load.memory_used_bytes, load.memory_total_bytes).into(),
+        ]);
+        facts.push(["disk in use".into(), of(load.disk_used_bytes, load.disk_total_bytes).into()]);
+    }
+    let mut text = table(["WHAT", "IS"], &facts, paint);
+    if !agent.applications.is_empty() {
+        text.push('\n');
+        text += &applications(&agent.applications, paint);
+    }
+    text
+}
+
+fn applications(applications: &[AgentApplication], paint: Paint) -> String {
+    let rows: Vec<[Cell; 7]> = applications
+        .iter()
+        .flat_map(|application| {
+            application.slots.iter().map(|slot| {
+                [
+                    (&application.application).into(),
+                    slot.slot.into(),
+                    or_dash(slot.version.as_ref()).into(),
+                    Cell::toned(tone_of(slot.phase), slot.phase),
+                    Cell::toned(tone_of(slot.health), slot.health),
+                    slot.restarts.into(),
+                    slot.detail.as_ref().map_or("", Text::as_str).into(),
+                ]
+            })
+        })
+        .collect();
+    let header = ["APPLICATION", "SLOT", "VERSION", "PHASE", "HEALTH", "RESTARTS", "DETAIL"];
+    table(header, &rows, paint)
+}
+
+fn presence(agent: &Agent) -> Cell {
+    Cell::toned(tone_of(agent.presence.as_str()), words(agent.presence.as_str()))
+}
+
+fn heard(agent: &Agent, now: Timestamp) -> String {
+    agent.last_heard_unix_ms.map_or_else(|| "-".to_owned(), |unix_ms| ago(now, unix_ms))
+}
+
+fn running(agent: &Agent) -> String {
+    let running: Vec<String> = agent
+        .applications
+        .iter()
+        .flat_map(|application| {
+            application.slots.iter().filter(|slot| slot.phase == "running").map(|slot| {
+                format!("{}@{}", application.application, or_dash(slot.version.as_ref()))
+            })
+        })
+        .collect();
+    running.join(",")
+}
+
+/// Prints a list of environments.
+pub fn environments(environments: &[Environment], paint: Paint) -> String {
+    if environments.is_empty() {
+        return "no environments yet: cutover env create ENV --select KEY=VALUE\n".to_owned();
+    }
+    let rows: Vec<[Cell; 4]> = environments
+        .iter()
+        .map(|environment| {
+            [
+                (&environment.name).into(),
+                labels(&environment.select).into(),
+                environment.agents.len().into(),
+                stable(environment).into(),
+            ]
+        })
+        .collect();
+    table(["ENVIRONMENT", "SELECTS", "AGENTS", "STABLE"], &rows, paint)
+}
+
+/// Prints one environment.
+pub fn environment(environment: &Environment, paint: Paint) -> String {
+    let facts: Vec<[Cell; 2]> = vec![
+        ["environment".into(), (&environment.name).into()],
+        ["selects".into(), labels(&environment.select).into()],
+        ["agents".into(), names(&environment.agents).into()],
+        ["stable".into(), stable(environment).into()],
+    ];
+    table(["WHAT", "IS"], &facts, paint)
+}
+
+fn stable(environment: &Environment) -> String {
+    let stable: Vec<String> = environment
+        .stable
+        .iter()
+        .map(|stable| format!("{}@{}", stable.application, stable.version))
+        .collect();
+    if stable.is_empty() { "-".to_owned() } else { stable.join(", ") }
+}
+
+/// Prints what became of a new environment.
+pub fn created(name: &Text, agents: u32) -> String {
+    let agents = count(usize::try_from(agents).unwrap_or(usize::MAX), "agent");
+    format!("environment {name} created; it selects {agents}\n")
+}
+
+/// Prints the command that joins a server: that line and nothing else, as it will be piped.
+pub fn join_command(token: &JoinToken) -> String {
+    let mut text = String::new();
+    writeln!(text, "{}", token.join_command).expect("writing to a String does not fail");
+    text
+}
+
+/// Prints what to know about a join command beside it.
+pub fn join_note(token: &JoinToken, now: Timestamp) -> String {
+    let left = took(Timestamp::from_unix_ms(token.expires_unix_ms).since(now));
+    format!("type it on the server within {left}; it is good for one agent")
+}

@@ -1,0 +1,79 @@
+//! A plan: wave by wave, with its worst moment and where each setting came from.
+
+use std::fmt::Write as _;
+
+use super::{
+    Paint, Tone, count, names,
+    table::{Cell, table},
+};
+use crate::{text::Text, view::Plan};
+
+/// Prints what deploying `application` to `environment` would do.
+pub fn plan(application: &str, environment: &str, plan: &Plan, paint: Paint) -> String {
+    let mut text = String::new();
+    let heading = summary(application, environment, plan);
+    put(&mut text, &paint.tone(Tone::Heading, &heading));
+    put(&mut text, &worst(plan));
+
+    if !plan.waves.is_empty() {
+        text.push('\n');
+        let rows: Vec<[Cell; 4]> = plan
+            .waves
+            .iter()
+            .enumerate()
+            .map(|(index, wave)| {
+                let steps: Vec<&str> = wave.steps.iter().map(Text::as_str).collect();
+                [
+                    (index + 1).into(),
+                    names(&wave.agents).into(),
+                    format!("{} of {}", wave.worst_healthy, plan.hosts).into(),
+                    steps.join(", ").into(),
+                ]
+            })
+            .collect();
+        text += &table(["WAVE", "HOSTS", "HEALTHY AT WORST", "STEPS"], &rows, paint);
+    }
+    if !plan.settings.is_empty() {
+        text.push('\n');
+        let rows: Vec<[Cell; 3]> = plan
+            .settings
+            .iter()
+            .map(|setting| {
+                [(&setting.name).into(), (&setting.value).into(), (&setting.source).into()]
+            })
+            .collect();
+        text += &table(["SETTING", "VALUE", "FROM"], &rows, paint);
+    }
+    if !plan.up_to_date.is_empty() {
+        text.push('\n');
+        put(&mut text, &format!("on {} already: {}", plan.to_version, names(&plan.up_to_date)));
+    }
+    text
+}
+
+/// Prints a plan in one line.
+pub fn summary(application: &str, environment: &str, plan: &Plan) -> String {
+    let from = plan.from_version.as_ref().map_or(String::new(), |from| format!("{from} → "));
+    let moved: usize = plan.waves.iter().map(|wave| wave.agents.len()).sum();
+    format!(
+        "{application} {from}{} to {environment}: {}, {} in {}",
+        plan.to_version,
+        plan.strategy,
+        count(moved, "host"),
+        count(plan.waves.len(), "wave"),
+    )
+}
+
+/// Prints the worst moment of a plan in one line.
+pub fn worst(plan: &Plan) -> String {
+    format!(
+        "at the worst moment {} of {} healthy, never fewer than {}",
+        plan.worst_healthy,
+        count(usize::try_from(plan.hosts).unwrap_or(usize::MAX), "host"),
+        plan.min_healthy,
+    )
+}
+
+fn put(text: &mut String, line: &str) {
+    writeln!(text, "{line}").expect("writing to a String does not fail");
+}

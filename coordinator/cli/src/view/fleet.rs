@@ -1,0 +1,102 @@
+//! Agents, environments and join tokens.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::text::Text;
+
+/// One agent.
+#[derive(Clone, Debug, Serialize)]
+pub struct Agent {
+    pub name: Text,
+    /// live, lost or never_seen
+    pub presence: Text,
+    pub labels: BTreeMap<Text, Text>,
+    pub address: Option<Text>,
+    pub version: Option<Text>,
+    pub last_heard_unix_ms: Option<u64>,
+    pub joined_unix_ms: Option<u64>,
+    pub certificate_ends_unix_ms: Option<u64>,
+    pub host: Option<Host>,
+    pub load: Option<Load>,
+    pub applications: Vec<AgentApplication>,
+}
+
+/// What does not change while an agent runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Host {
+    pub hostname: Text,
+    pub os: Text,
+    pub kernel: Text,
+    pub arch: Text,
+    pub cpus: u32,
+    pub memory_bytes: u64,
+    pub disk_bytes: u64,
+    pub runtime: Text,
+}
+
+/// How busy a host is.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Load {
+    pub cpu_permille: u32,
+    pub memory_used_bytes: u64,
+    pub memory_total_bytes: u64,
+    pub disk_used_bytes: u64,
+    pub disk_total_bytes: u64,
+    pub load1_milli: u32,
+}
+
+/// One application on one host, as its agent last reported it.
+#[derive(Clone, Debug, Serialize)]
+pub struct AgentApplication {
+    pub application: Text,
+    /// The slots that hold something.
+    pub slots: Vec<AgentSlot>,
+}
+
+/// One slot that holds a release.
+#[derive(Clone, Debug, Serialize)]
+pub struct AgentSlot {
+    pub slot: &'static str,
+    pub version: Option<Text>,
+    pub phase: &'static str,
+    pub health: &'static str,
+    pub restarts: u32,
+    pub detail: Option<Text>,
+}
+
+/// One environment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Environment {
+    pub name: Text,
+    pub select: BTreeMap<Text, Text>,
+    pub agents: Vec<Text>,
+    pub stable: Vec<StableRelease>,
+}
+
+/// The release of an application that an environment goes back to.
+#[derive(Clone, Debug, Serialize)]
+pub struct StableRelease {
+    pub application: Text,
+    pub version: Text,
+}
+
+/// An environment that was created.
+#[derive(Clone, Debug, Serialize)]
+pub struct Created {
+    pub name: Text,
+    /// How many agents it selects at this moment.
+    pub agents: u32,
+}
+
+/// A one-time token, and how a server joins with it.
+#[derive(Clone, Debug, Serialize)]
+pub struct JoinToken {
+    pub token: Text,
+    pub ca_hash: Text,
+    pub join_url: Text,
+    pub expires_unix_ms: u64,
+    /// One line, ready to paste on the server.
+    pub join_command: Text,
+}

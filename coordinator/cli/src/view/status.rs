@@ -1,0 +1,34 @@
+//! What runs where, and how it is.
+
+use serde::Serialize;
+
+use super::RolloutState;
+use crate::text::Text;
+
+/// One application in one environment.
+#[derive(Clone, Debug, Serialize)]
+pub struct ApplicationStatus {
+    pub application: Text,
+    pub environment: Text,
+    /// Null until a first rollout succeeded.
+    pub stable_version: Option<Text>,
+    pub hosts: u32,
+    pub healthy: u32,
+    pub host_states: Vec<HostStatus>,
+    /// Set while a rollout is not over, as are the two below.
+    pub rollout: Option<Text>,
+    pub rollout_state: Option<RolloutState>,
+    pub rollout_why: Option<Text>,
+}
+
+/// One application on one host.
+#[derive(Clone, Debug, Serialize)]
+pub struct HostStatus {
+    pub agent: Text,
+    pub presence: Text,
+    pub version: Option<Text>,
+    pub phase: Option<Text>,
+    pub health: Option<Text>,
+    pub detail: Option<Text>,
+    pub restarts: u32,
+}
