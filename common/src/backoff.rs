@@ -41,8 +41,7 @@ mod tests {
 
     #[test]
     fn doubles_until_the_cap() {
-        let waits: Vec<u64> =
-            (1..=7).map(|n| BACKOFF.after(n, Jitter::NONE).as_secs()).collect();
+        let waits: Vec<u64> = (1..=7).map(|n| BACKOFF.after(n, Jitter::NONE).as_secs()).collect();
 
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 /// Why a text is no duration.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidDuration {
-    #[error("duration {0:?} must be a whole number with a unit, such as \"500ms\", \"30s\", \"5m\" or \"2h\"")]
+    #[error(
+        "duration {0:?} must be a whole number with a unit, such as \"500ms\", \"30s\", \"5m\" or \"2h\""
+    )]
     Form(String),
     #[error("duration {0:?} is longer than 24h")]
     TooLong(String),
@@ -44,9 +46,9 @@ pub fn print(duration: Duration) -> String {
     let ms = duration.as_millis();
     match ms {
         0 => "0s".to_owned(),
-        _ if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-        _ if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-        _ if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+        _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
+        _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
+        _ if ms.is_multiple_of(1_000) => format!("{}s", ms / 1_000),
         _ => format!("{ms}ms"),
     }
 }
@@ -64,7 +66,8 @@ mod tests {
 
     #[test]
     fn refuses_what_is_ambiguous_or_endless() {
-        for bad in ["", "5", "s", "-1s", "1.5s", "1 s", "1d", "1s ", "99999999999999999999s", "25h"] {
+        for bad in ["", "5", "s", "-1s", "1.5s", "1 s", "1d", "1s ", "99999999999999999999s", "25h"]
+        {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -154,9 +154,20 @@ mod tests {
             assert!(good.parse::<AgentName>().is_ok(), "{good}");
         }
         // promises.md §4 row 1.
-        for bad in
-            ["", "-a", "a-", "A", "a.b", "a/b", "..", "a\n", "a\0", "ä", "\u{202e}a", &"a".repeat(64)]
-        {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "A",
+            "a.b",
+            "a/b",
+            "..",
+            "a\n",
+            "a\0",
+            "ä",
+            "\u{202e}a",
+            &"a".repeat(64),
+        ] {
             assert!(bad.parse::<AgentName>().is_err(), "{bad:?}");
         }
     }

@@ -3,7 +3,12 @@
 //! Only `cutover-common`'s `wire` and the gRPC borders of the programs name these types.
 
 /// Version 1 of the protocol.
-#[expect(clippy::all, clippy::allow_attributes_without_reason, reason = "generated code")]
+#[allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    unused_qualifications,
+    reason = "generated code; which of these it needs depends on the features"
+)]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/cutover.v1.rs"));
 }

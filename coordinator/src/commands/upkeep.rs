@@ -1,0 +1,88 @@
+//! `backup`, `restore`, `check`: the event store without a running coordinator.
+
+use cutover_common::Term;
+use cutover_coordinator_core::{Event, EventKind};
+use cutover_runtime::clock::wall;
+
+use super::{Failure, say};
+use crate::{
+    args::{Backup, Check, Restore},
+    codec,
+    replay::replay,
+    store::{self, EventStore, SledStore},
+};
+
+/// How far a restored store's terms are moved on: above any that an agent can have seen since
+/// the backup, at one a restart (F7).
+const TERM_JUMP: u64 = 1_000_000;
+
+/// Writes all events to one file.
+///
+/// # Errors
+///
+/// When the store is in use or damaged, or the file cannot be written.
+pub fn backup(args: &Backup) -> Result<(), Failure> {
+    let store = SledStore::open(&args.data.data.join("store")).map_err(|e| Failure::of(&e))?;
+    let summary = store::export(&store, &args.to).map_err(|error| Failure::of(&error))?;
+    say(&format!(
+        "Wrote {} events ({} bytes) of incarnation {} to {}.",
+        summary.events,
+        summary.file_bytes,
+        summary.incarnation,
+        args.to.display()
+    ));
+    say("The fleet's keys are not in it: back up the folder `identity`, and `artifacts`, too.");
+    Ok(())
+}
+
+/// Makes a new store from a backup.
+///
+/// # Errors
+///
+/// When the backup is no good or there is a store already; nothing is changed then.
+pub fn restore(args: &Restore) -> Result<(), Failure> {
+    let dir = args.data.data.join("store");
+    let restored = store::restore(&args.from, &dir).map_err(|error| Failure::of(&error))?;
+    let mut store = SledStore::open(&dir).map_err(|error| Failure::of(&error))?;
+    let core = replay(&store).map_err(|error| Failure::of(&error))?;
+    let term = Term(core.term().0.saturating_add(TERM_JUMP));
+    let event = Event { at: core.last_event().max(wall()), kind: EventKind::Restored { term } };
+    let last = store.last();
+    store.append(last, &[codec::encode(&event)]).map_err(|error| Failure::of(&error))?;
+    store.settle().map_err(|error| Failure::of(&error))?;
+    say(&format!(
+        "Restored {} events as incarnation {}; the next term is {}.",
+        restored.backup.events,
+        restored.incarnation,
+        term.0 + 1
+    ));
+    say(
+        "Agents keep what they run. Where one knows of a later goal than this store, nothing is \
+         sent to it until you deploy to it: see `cutover status`.",
+    );
+    Ok(())
+}
+
+/// Reads everything and says whether it is sound.
+///
+/// # Errors
+///
+/// When it is not, saying where.
+pub fn check(args: &Check) -> Result<(), Failure> {
+    let dir = args.data.data.join("store");
+    let report = store::check(&dir).map_err(|error| Failure::of(&error))?;
+    let store = SledStore::open(&dir).map_err(|error| Failure::of(&error))?;
+    let core = replay(&store).map_err(|error| Failure::of(&error))?;
+    say(&format!(
+        "The store is whole: incarnation {}, {} events ({} bytes, {} on disk), head {}.",
+        report.incarnation, report.events, report.event_bytes, report.disk_bytes, report.head
+    ));
+    say(&format!(
+        "All events were read: term {}, {} agents, {} releases, {} rollouts not over.",
+        core.term().0,
+        core.agents().count(),
+        core.releases(None).count(),
+        core.active().count()
+    ));
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! The gRPC borders: parse, ask the engine, answer. Only these files name generated types.
+
+pub mod agent;
+pub mod authority;
+pub mod enrollment;
+pub mod operator;
+mod push;
+pub use push::Pushes;
+mod show;
+mod status;

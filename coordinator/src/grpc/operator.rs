@@ -1,0 +1,425 @@
+//! Operator service: parse, ask the engine, answer. Who calls was settled in front of it.
+
+use std::{pin::Pin, sync::Arc};
+
+use cutover_common::{AgentName, EnvironmentName, name::InvalidName};
+use cutover_coordinator_core::{
+    Answer, DeployOrder, Request as Ask, Verb, rollout::Options,
+};
+use cutover_proto::v1::{self as pb, operator_server::Operator};
+use cutover_runtime::{dice, tls::render_ca_hash};
+use futures::Stream;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
+
+use super::{
+    authority::Caller,
+    enrollment::token_expiry,
+    push::Pushes,
+    show,
+    status::{invalid, refused},
+};
+use crate::{
+    engine::EngineHandle,
+    identity::{
+        Identity,
+        token::{NewToken, TokenKind},
+    },
+};
+
+/// How many rollouts a list has at the most.
+const LIST_MAX: usize = 1_000;
+
+/// The service.
+pub struct Operating {
+    pub engine: EngineHandle,
+    pub identity: Arc<Identity>,
+    pub pushes: Pushes,
+    /// Where agents reach us, for the join command: `https://HOST:PORT`.
+    pub join_url: String,
+    pub incarnation: Uuid,
+}
+
+type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| Status::unauthenticated("the token is not valid"))
+}
+
+fn agent_name(text: &str) -> Result<AgentName, Status> {
+    text.parse().map_err(|error: InvalidName| invalid(error.to_string()))
+}
+
+impl Operating {
+    async fn ask(&self, by: &Caller, request: Ask) -> Result<Answer, Status> {
+        self.engine.ask(&by.name, request).await?.map_err(|refusal| refused(&refusal))
+    }
+
+    async fn show_rollout(&self, text: String) -> Result<pb::Rollout, Status> {
+        self.engine
+            .look(move |core, now| {
+                let found = core.find_rollout(&text).map_err(|refusal| refused(&refusal))?;
+                Ok(show::rollout(&core.view(found, now)))
+            })
+            .await?
+    }
+}
+
+#[tonic::async_trait]
+impl Operator for Operating {
+    type WatchRolloutStream = Outgoing<pb::WatchRolloutResponse>;
+
+    async fn who_am_i(
+        &self,
+        request: Request<pb::WhoAmIRequest>,
+    ) -> Result<Response<pb::WhoAmIResponse>, Status> {
+        let caller = caller(&request)?;
+        let term = self.engine.look(|core, _| core.term()).await?;
+        Ok(Response::new(pb::WhoAmIResponse {
+            name: caller.name,
+            role: caller.role.word().to_owned(),
+            coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
+            incarnation: self.incarnation.to_string(),
+            term: term.0,
+        }))
+    }
+
+    async fn list_agents(
+        &self,
+        _request: Request<pb::ListAgentsRequest>,
+    ) -> Result<Response<pb::ListAgentsResponse>, Status> {
+        let agents = self
+            .engine
+            .look(|core, _| {
+                core.agents().map(|(name, it)| show::agent(core, name, it)).collect()
+            })
+            .await?;
+        Ok(Response::new(pb::ListAgentsResponse { agents }))
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<pb::CreateJoinTokenRequest>,
+    ) -> Result<Response<pb::CreateJoinTokenResponse>, Status> {
+        let by = caller(&request)?;
+        let pb::CreateJoinTokenRequest { name, labels } = request.into_inner();
+        let name = if name.is_empty() { None } else { Some(agent_name(&name)?) };
+        let token = NewToken::new(TokenKind::Join);
+        let expires = self.engine.look(|_, now| token_expiry(now)).await?;
+        let token_hash = token.hash();
+        self.ask(&by, Ask::CreateJoinToken { token_hash, name, labels, expires }).await?;
+        Ok(Response::new(pb::CreateJoinTokenResponse {
+            token: token.reveal().to_owned(),
+            ca_hash: render_ca_hash(&self.identity.ca.ca_hash()),
+            expires_unix_ms: expires.unix_ms(),
+            join_url: self.join_url.clone(),
+        }))
+    }
+
+    async fn label_agent(
+        &self,
+        request: Request<pb::LabelAgentRequest>,
+    ) -> Result<Response<pb::LabelAgentResponse>, Status> {
+        let by = caller(&request)?;
+        let pb::LabelAgentRequest { name, set, unset } = request.into_inner();
+        let agent = agent_name(&name)?;
+        self.ask(&by, Ask::LabelAgent { agent, set, unset }).await?;
+        Ok(Response::new(pb::LabelAgentResponse {}))
+    }
+
+    async fn remove_agent(
+        &self,
+        request: Request<pb::RemoveAgentRequest>,
+    ) -> Result<Response<pb::RemoveAgentResponse>, Status> {
+        let by = caller(&request)?;
+        let agent = agent_name(&request.into_inner().name)?;
+        self.ask(&by, Ask::RemoveAgent { agent }).await?;
+        Ok(Response::new(pb::RemoveAgentResponse {}))
+    }
+
+    async fn create_environment(
+        &self,
+        request: Request<pb::CreateEnvironmentRequest>,
+    ) -> Result<Response<pb::CreateEnvironmentResponse>, Status> {
+        let by = caller(&request)?;
+        let pb::CreateEnvironmentRequest { name, select } = request.into_inner();
+        let name: EnvironmentName =
+            name.parse().map_err(|error: InvalidName| invalid(error.to_string()))?;
+        let agents = match self.ask(&by, Ask::CreateEnvironment { name, select }).await? {
+            Answer::EnvironmentCreated { agents } => agents,
+            Answer::Done | Answer::RolloutStarted { .. } | Answer::Controlled { .. } => 0,
+        };
+        let agents = u32::try_from(agents).unwrap_or(u32::MAX);
+        Ok(Response::new(pb::CreateEnvironmentResponse { agents }))
+    }
+
+    async fn list_environments(
+        &self,
+        _request: Request<pb::ListEnvironmentsRequest>,
+    ) -> Result<Response<pb::ListEnvironmentsResponse>, Status> {
+        let environments = self.engine.look(|core, _| show::environments(core)).await?;
+        Ok(Response::new(pb::ListEnvironmentsResponse { environments }))
+    }
+
+    async fn begin_push(
+        &self,
+        request: Request<pb::BeginPushRequest>,
+    ) -> Result<Response<pb::BeginPushResponse>, Status> {
+        self.pushes.begin(&self.engine, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn push(
+        &self,
+        request: Request<Streaming<pb::PushRequest>>,
+    ) -> Result<Response<pb::PushResponse>, Status> {
+        let by = caller(&request)?;
+        self.pushes.receive(&self.engine, &by.name, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_releases(
+        &self,
+        request: Request<pb::ListReleasesRequest>,
+    ) -> Result<Response<pb::ListReleasesResponse>, Status> {
+        let application = request.into_inner().application;
+        let releases = self
+            .engine
+            .look(move |core, _| show::releases(core, given(&application)))
+            .await?;
+        Ok(Response::new(pb::ListReleasesResponse { releases }))
+    }
+
+    async fn plan(
+        &self,
+        request: Request<pb::DeployRequest>,
+    ) -> Result<Response<pb::PlanResponse>, Status> {
+        let (_, order) = deploy_order(request.into_inner())?;
+        let plan = self
+            .engine
+            .look(move |core, _| core.plan(&order).map(|planned| show::plan(&planned)))
+            .await?
+            .map_err(|refusal| refused(&refusal))?;
+        Ok(Response::new(pb::PlanResponse { plan: Some(plan) }))
+    }
+
+    async fn deploy(
+        &self,
+        request: Request<pb::DeployRequest>,
+    ) -> Result<Response<pb::DeployResponse>, Status> {
+        let by = caller(&request)?;
+        let (request_id, order) = deploy_order(request.into_inner())?;
+        let ask = Ask::Deploy { request_id, rollout: new_rollout_id(), order };
+        match self.ask(&by, ask).await? {
+            Answer::RolloutStarted { rollout, repeated } => Ok(Response::new(pb::DeployResponse {
+                rollout: rollout.to_string(),
+                repeated_request: repeated,
+            })),
+            Answer::Done | Answer::EnvironmentCreated { .. } | Answer::Controlled { .. } => {
+                Err(Status::internal("the answer is for another question"))
+            }
+        }
+    }
+
+    async fn control(
+        &self,
+        request: Request<pb::ControlRequest>,
+    ) -> Result<Response<pb::ControlResponse>, Status> {
+        let by = caller(&request)?;
+        let request = request.into_inner();
+        let verb = match request.verb() {
+            pb::ControlVerb::Unspecified => return Err(invalid("field `verb` is missing")),
+            pb::ControlVerb::Pause => Verb::Pause,
+            pb::ControlVerb::Resume => Verb::Resume,
+            pb::ControlVerb::Abort => Verb::Abort,
+            pb::ControlVerb::Retry => Verb::Retry,
+            pb::ControlVerb::Rollback => Verb::Rollback,
+        };
+        let reason = reason(request.reason)?;
+        let new_rollout =
+            if request.request_id.is_empty() { new_rollout_id() } else { uuid(&request.request_id)? };
+        let ask = Ask::Control { rollout: request.rollout, verb, reason, new_rollout };
+        match self.ask(&by, ask).await? {
+            Answer::Controlled { rollout, text } => Ok(Response::new(pb::ControlResponse {
+                rollout: rollout.to_string(),
+                text,
+            })),
+            Answer::Done | Answer::EnvironmentCreated { .. } | Answer::RolloutStarted { .. } => {
+                Err(Status::internal("the answer is for another question"))
+            }
+        }
+    }
+
+    async fn get_rollout(
+        &self,
+        request: Request<pb::GetRolloutRequest>,
+    ) -> Result<Response<pb::GetRolloutResponse>, Status> {
+        let rollout = self.show_rollout(request.into_inner().rollout).await?;
+        Ok(Response::new(pb::GetRolloutResponse { rollout: Some(rollout) }))
+    }
+
+    async fn watch_rollout(
+        &self,
+        request: Request<pb::WatchRolloutRequest>,
+    ) -> Result<Response<Self::WatchRolloutStream>, Status> {
+        // Found once: later "the newest of web" may be another one.
+        let first = self.show_rollout(request.into_inner().rollout).await?;
+        // One message may wait: a viewer that lags misses states in between, never the last.
+        let (sender, receiver) = mpsc::channel(1);
+        let changes = self.engine.changes();
+        tokio::spawn(watch_one(self.engine.clone(), changes, first, sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn list_rollouts(
+        &self,
+        request: Request<pb::ListRolloutsRequest>,
+    ) -> Result<Response<pb::ListRolloutsResponse>, Status> {
+        let pb::ListRolloutsRequest { application, environment, limit } = request.into_inner();
+        let limit = match usize::try_from(limit).unwrap_or(LIST_MAX) {
+            0 => LIST_MAX,
+            limit => limit.min(LIST_MAX),
+        };
+        let rollouts = self
+            .engine
+            .look(move |core, now| {
+                core.history(given(&application), given(&environment), limit)
+                    .into_iter()
+                    .map(|rollout| show::rollout(&core.view(rollout, now)))
+                    .collect()
+            })
+            .await?;
+        Ok(Response::new(pb::ListRolloutsResponse { rollouts }))
+    }
+
+    async fn status(
+        &self,
+        request: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        let application = request.into_inner().application;
+        let only = match application.as_str() {
+            "" => None,
+            name => Some(name.parse().map_err(|error: InvalidName| invalid(error.to_string()))?),
+        };
+        let applications = self
+            .engine
+            .look(move |core, now| {
+                if let Some(only) = &only {
+                    core.known_application(only).map_err(|refusal| refused(&refusal))?;
+                }
+                Ok::<_, Status>(core.status(only.as_ref(), now).iter().map(show::status).collect())
+            })
+            .await??;
+        Ok(Response::new(pb::StatusResponse { applications }))
+    }
+}
+
+/// Sends a rollout on every change until it is over or held, or nobody watches.
+async fn watch_one(
+    engine: EngineHandle,
+    mut changes: watch::Receiver<u64>,
+    first: pb::Rollout,
+    sender: mpsc::Sender<Result<pb::WatchRolloutResponse, Status>>,
+) {
+    let id = first.id.clone();
+    let mut last = None;
+    let mut next = Some(first);
+    while let Some(rollout) = next.take() {
+        let is_last = rollout.ended;
+        if last.as_ref() != Some(&rollout) {
+            last = Some(rollout.clone());
+            let message = pb::WatchRolloutResponse { rollout: Some(rollout) };
+            if sender.send(Ok(message)).await.is_err() {
+                return;
+            }
+        }
+        if is_last {
+            return;
+        }
+        tokio::select! {
+            () = sender.closed() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        let wanted = id.clone();
+        let looked = engine.look(move |core, now| {
+            let found = core.find_rollout(&wanted).ok()?;
+            Some(show::rollout(&core.view(found, now)))
+        });
+        match looked.await {
+            Ok(rollout) => next = rollout,
+            Err(gone) => {
+                // Whoever watches tries again; nothing else is to be told.
+                drop(sender.send(Err(gone.into())).await);
+                return;
+            }
+        }
+    }
+}
+
+/// Sorts by time, so that lists and files of them read in order.
+fn new_rollout_id() -> Uuid {
+    Uuid::now_v7()
+}
+
+fn given(text: &str) -> Option<&str> {
+    if text.is_empty() { None } else { Some(text) }
+}
+
+fn uuid(text: &str) -> Result<Uuid, Status> {
+    Uuid::try_parse(text).map_err(|_| invalid("field `request_id` is no uuid"))
+}
+
+/// How long a reason may be, in characters: a sentence or two.
+const REASON_MAX: usize = 500;
+
+fn reason(text: String) -> Result<String, Status> {
+    if text.chars().count() > REASON_MAX || text.chars().any(char::is_control) {
+        return Err(invalid(format!("a reason is one line of at most {REASON_MAX} characters")));
+    }
+    Ok(text)
+}
+
+fn deploy_order(request: pb::DeployRequest) -> Result<(Uuid, DeployOrder), Status> {
+    let pb::DeployRequest { request_id, application, version, environment, options } = request;
+    let request_id = if request_id.is_empty() { dice::uuid() } else { uuid(&request_id)? };
+    let named = |error: InvalidName| invalid(error.to_string());
+    let order = DeployOrder {
+        application: application.parse().map_err(named)?,
+        version: version
+            .parse()
+            .map_err(|error: cutover_common::name::InvalidVersion| invalid(error.to_string()))?,
+        environment: environment.parse().map_err(named)?,
+        options: deploy_options(options.unwrap_or_default()),
+    };
+    Ok((request_id, order))
+}
+
+fn deploy_options(options: pb::DeployOptions) -> Options {
+    let pb::DeployOptions {
+        strategy,
+        batch,
+        min_healthy,
+        max_failed,
+        max_unreachable,
+        healthy_for,
+        healthy_within,
+        progress_within,
+        soak,
+        bake,
+        auto_rollback,
+    } = options;
+    Options {
+        strategy,
+        batch,
+        min_healthy,
+        max_failed,
+        max_unreachable,
+        healthy_for,
+        healthy_within,
+        progress_within,
+        soak,
+        bake,
+        auto_rollback,
+    }
+}

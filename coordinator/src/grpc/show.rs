@@ -1,0 +1,158 @@
+//! What is looked at → pb. Total: everything that the core shows can be sent.
+
+use cutover_common::{AgentName, Timestamp};
+use cutover_coordinator_core::{
+    Coordinator,
+    enrolment::Enrolled,
+    rollout::Planned,
+    view::{HostStatus, HostView, RolloutView, StatusView, presence_word},
+};
+use cutover_proto::v1 as pb;
+
+pub(super) fn agent(core: &Coordinator, name: &AgentName, enrolled: &Enrolled) -> pb::Agent {
+    let seen = core.fleet().seen(name);
+    let inventory = seen.and_then(|seen| seen.inventory.clone());
+    pb::Agent {
+        name: name.to_string(),
+        labels: enrolled.labels.clone(),
+        presence: presence_word(seen.map(|seen| seen.presence)).to_owned(),
+        last_heard_unix_ms: seen
+            .and_then(|seen| seen.last_heard)
+            .map_or(0, Timestamp::unix_ms),
+        address: inventory.as_ref().map(|it| it.address.clone()).unwrap_or_default(),
+        inventory: inventory.map(Into::into),
+        load: seen.map(|seen| seen.load.into()),
+        reports: seen
+            .map(|seen| seen.reports.values().cloned().map(Into::into).collect())
+            .unwrap_or_default(),
+        joined_unix_ms: enrolled.joined.unix_ms(),
+        certificate_ends_unix_ms: 0,
+        agent_version: seen.map(|seen| seen.agent_version.clone()).unwrap_or_default(),
+    }
+}
+
+pub(super) fn environments(core: &Coordinator) -> Vec<pb::Environment> {
+    core.environments()
+        .map(|(name, select, stable)| pb::Environment {
+            name: name.to_string(),
+            select: select.clone(),
+            agents: core.members(name).iter().map(ToString::to_string).collect(),
+            stable: stable
+                .map(|(application, version)| pb::StableRelease {
+                    application: application.to_string(),
+                    version: version.to_string(),
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+pub(super) fn releases(core: &Coordinator, application: Option<&str>) -> Vec<pb::ReleaseRow> {
+    core.releases(application)
+        .map(|(name, stored)| pb::ReleaseRow {
+            application: name.application.to_string(),
+            version: name.version.to_string(),
+            digest: stored.release.digest.to_string(),
+            size_bytes: stored.release.size_bytes,
+            archive_size_bytes: stored.release.archive_size_bytes,
+            pushed_unix_ms: stored.pushed.unix_ms(),
+            pushed_by: stored.by.clone(),
+        })
+        .collect()
+}
+
+pub(super) fn plan(planned: &Planned) -> pb::Plan {
+    let waves = planned.plan.waves.iter().zip(&planned.worst_healthy);
+    pb::Plan {
+        strategy: planned.spec.strategy.to_string(),
+        waves: waves
+            .map(|(wave, worst)| pb::PlannedWave {
+                agents: wave.agents.iter().map(ToString::to_string).collect(),
+                steps: wave.steps.iter().map(ToString::to_string).collect(),
+                worst_healthy: *worst,
+            })
+            .collect(),
+        settings: planned
+            .settings
+            .iter()
+            .map(|setting| pb::Setting {
+                name: setting.name.clone(),
+                value: setting.value.clone(),
+                source: setting.source.word().to_owned(),
+            })
+            .collect(),
+        up_to_date: planned.up_to_date.iter().map(ToString::to_string).collect(),
+        from_version: planned.from.as_ref().map(ToString::to_string).unwrap_or_default(),
+        to_version: planned.to.to_string(),
+        worst_healthy: planned.worst_healthy.iter().copied().min().unwrap_or(planned.healthy),
+        hosts: planned.hosts,
+        min_healthy: planned.spec.min_healthy,
+    }
+}
+
+pub(super) fn rollout(view: &RolloutView<'_>) -> pb::Rollout {
+    let rollout = view.rollout;
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    pb::Rollout {
+        id: rollout.id.to_string(),
+        application: rollout.application.to_string(),
+        environment: rollout.environment.to_string(),
+        from_version: rollout.from.as_ref().map(ToString::to_string).unwrap_or_default(),
+        to_version: rollout.to.to_string(),
+        strategy: rollout.spec.strategy.to_string(),
+        state: view.state.to_owned(),
+        why: view.why.clone(),
+        next: view.next.clone(),
+        wave: count(view.wave),
+        waves: count(rollout.plan.waves.len()),
+        hosts: view.hosts.iter().map(rollout_host).collect(),
+        history: rollout
+            .history
+            .iter()
+            .map(|(at, text)| pb::HistoryEntry { unix_ms: at.unix_ms(), text: text.clone() })
+            .collect(),
+        started_unix_ms: rollout.started.unix_ms(),
+        ended_unix_ms: view.ended.map_or(0, Timestamp::unix_ms),
+        started_by: rollout.by.clone(),
+        plan: None,
+        ended: rollout.is_over(),
+    }
+}
+
+fn rollout_host(host: &HostView<'_>) -> pb::RolloutHost {
+    pb::RolloutHost {
+        agent: host.agent.to_string(),
+        wave: u32::try_from(host.wave + 1).unwrap_or(u32::MAX),
+        state: host.state.to_owned(),
+        detail: host.detail.clone(),
+        running_version: host.running.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+pub(super) fn status(view: &StatusView<'_>) -> pb::ApplicationStatus {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let rollout = view.rollout.as_ref();
+    pb::ApplicationStatus {
+        application: view.application.to_string(),
+        environment: view.environment.to_string(),
+        stable_version: view.stable.map(ToString::to_string).unwrap_or_default(),
+        hosts: count(view.hosts.len()),
+        healthy: count(view.hosts.iter().filter(|host| host.is_healthy).count()),
+        host_states: view.hosts.iter().map(host_status).collect(),
+        rollout: rollout.map(|view| view.rollout.id.to_string()).unwrap_or_default(),
+        rollout_state: rollout.map(|view| view.state.to_owned()).unwrap_or_default(),
+        rollout_why: rollout.map(|view| view.why.clone()).unwrap_or_default(),
+    }
+}
+
+fn host_status(host: &HostStatus) -> pb::HostStatus {
+    pb::HostStatus {
+        agent: host.agent.to_string(),
+        presence: host.presence.to_owned(),
+        version: host.version.as_ref().map(ToString::to_string).unwrap_or_default(),
+        phase: host.phase.to_owned(),
+        health: host.health.to_owned(),
+        detail: host.detail.clone(),
+        restarts: host.restarts,
+    }
+}

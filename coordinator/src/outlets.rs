@@ -1,0 +1,212 @@
+//! Where actions go: one arm each, and no policy.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use cutover_common::{
+    AgentName, Sha256, Timestamp,
+    protocol::{HEARTBEAT_EVERY, PROTOCOL},
+    wire::{Farewell, Welcome},
+};
+use cutover_coordinator_core::{
+    Action, Answer, Coordinator, EndReason, Refusal, SessionId, enrolment::Operator,
+    input::ReplyId,
+};
+use cutover_proto::v1::{self as pb, coordinator_message::Kind};
+use cutover_runtime::tls::{Enrolments, ca::IssuedCertificate};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    engine::SignRefused, identity::Identity, ledger::Durable, listen::LiveConnections,
+};
+
+/// How many messages may wait for a slow agent. Beyond that its session ends, and the next one
+/// shows it the newest goals: nobody is sent a history to catch up on.
+pub const SESSION_QUEUE_MAX: usize = 256;
+
+/// How long a removed agent's connection stays, so that the farewell reaches it.
+const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
+
+/// The operators, for the check in front of every call.
+pub type Operators = Arc<ArcSwap<BTreeMap<Sha256, Operator>>>;
+
+/// One agent's stream, from this side.
+pub struct SessionOutlet {
+    pub messages: mpsc::Sender<Result<pb::CoordinatorMessage, tonic::Status>>,
+    /// Ends the stream's reader.
+    pub ended: CancellationToken,
+}
+
+enum Waiter {
+    Answer(oneshot::Sender<Result<Answer, Refusal>>),
+    Certificate {
+        csr_pem: String,
+        answer: oneshot::Sender<Result<IssuedCertificate, SignRefused>>,
+    },
+}
+
+/// Everything outside that actions reach.
+pub struct Outlets {
+    pub identity: Arc<Identity>,
+    pub incarnation: Uuid,
+    pub enrolments: Arc<Enrolments>,
+    pub live: LiveConnections,
+    pub operators: Operators,
+    pub changed: watch::Sender<u64>,
+    waiters: BTreeMap<ReplyId, Waiter>,
+    sessions: BTreeMap<SessionId, SessionOutlet>,
+    admitted: BTreeSet<(AgentName, Uuid)>,
+}
+
+impl Outlets {
+    /// Makes outlets with nobody connected.
+    pub fn new(
+        identity: Arc<Identity>,
+        incarnation: Uuid,
+        enrolments: Arc<Enrolments>,
+        live: LiveConnections,
+        operators: Operators,
+        changed: watch::Sender<u64>,
+    ) -> Self {
+        Self {
+            identity,
+            incarnation,
+            enrolments,
+            live,
+            operators,
+            changed,
+            waiters: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            admitted: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn expect_answer(
+        &mut self,
+        reply: ReplyId,
+        answer: oneshot::Sender<Result<Answer, Refusal>>,
+    ) {
+        self.waiters.insert(reply, Waiter::Answer(answer));
+    }
+
+    pub(crate) fn expect_certificate(
+        &mut self,
+        reply: ReplyId,
+        csr_pem: String,
+        answer: oneshot::Sender<Result<IssuedCertificate, SignRefused>>,
+    ) {
+        self.waiters.insert(reply, Waiter::Certificate { csr_pem, answer });
+    }
+
+    pub(crate) fn open_session(&mut self, session: SessionId, outlet: SessionOutlet) {
+        self.sessions.insert(session, outlet);
+    }
+
+    pub(crate) fn close_session(&mut self, session: SessionId) {
+        self.sessions.remove(&session);
+    }
+
+    /// Performs `durable`.
+    pub(crate) fn perform(&mut self, durable: Durable, core: &Coordinator, now: Timestamp) {
+        let mut has_changed = false;
+        for action in durable.release() {
+            match action {
+                Action::Answer { reply, answer } => self.answer(reply, answer),
+                Action::SignCertificate { reply, agent, enrolment } => {
+                    self.sign(reply, &agent, enrolment, now);
+                }
+                Action::Welcome { session, term, boot_nonce } => {
+                    let welcome = Welcome {
+                        protocol: PROTOCOL,
+                        coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
+                        incarnation: self.incarnation,
+                        term,
+                        boot_nonce,
+                        heartbeat_every: HEARTBEAT_EVERY,
+                    };
+                    self.send(session, Kind::Welcome(welcome.into()));
+                }
+                Action::Echo { session, nonce } => {
+                    self.send(session, Kind::Echo(pb::HeartbeatEcho { nonce: nonce.to_string() }));
+                }
+                Action::Assign { session, assignment } => {
+                    self.send(session, Kind::Assignment((*assignment).into()));
+                }
+                Action::EndSession { session, reason } => self.end_session(session, reason),
+                Action::Enrolments(valid) => self.admit(valid),
+                Action::Changed => has_changed = true,
+            }
+        }
+        if has_changed {
+            self.operators.store(Arc::new(core.enrolments().operators.clone()));
+            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    fn answer(&mut self, reply: ReplyId, answer: Result<Answer, Refusal>) {
+        // Sending fails only when the caller has gone away, which is its right.
+        match self.waiters.remove(&reply) {
+            Some(Waiter::Answer(waiter)) => drop(waiter.send(answer)),
+            Some(Waiter::Certificate { answer: waiter, .. }) => {
+                if let Err(refusal) = answer {
+                    drop(waiter.send(Err(SignRefused::Refused(refusal))));
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn sign(&mut self, reply: ReplyId, agent: &AgentName, enrolment: Uuid, now: Timestamp) {
+        let Some(Waiter::Certificate { csr_pem, answer }) = self.waiters.remove(&reply) else {
+            return;
+        };
+        let signed = self.identity.ca.sign_agent(&csr_pem, agent, enrolment, now);
+        if let Ok(issued) = &signed {
+            tracing::info!(%agent, serial = issued.serial, "signed a certificate");
+            // A session that was opened with the earlier certificate goes on with this one's end.
+            self.live.extend(agent.as_str(), enrolment, issued.not_after);
+        }
+        let signed = signed.map_err(|error| {
+            SignRefused::BadRequest(cutover_common::ErrorChain(&error).to_string())
+        });
+        drop(answer.send(signed));
+    }
+
+    fn send(&mut self, session: SessionId, kind: Kind) {
+        let Some(outlet) = self.sessions.get(&session) else { return };
+        let message = pb::CoordinatorMessage { kind: Some(kind) };
+        if outlet.messages.try_send(Ok(message)).is_err() {
+            // Too slow, or gone: the reader ends and reports the session as closed.
+            outlet.ended.cancel();
+            self.sessions.remove(&session);
+        }
+    }
+
+    fn end_session(&mut self, session: SessionId, reason: EndReason) {
+        let EndReason { reason, text } = reason;
+        tracing::info!(session = session.0, ?reason, text, "ended a session");
+        self.send(session, Kind::Farewell(Farewell { reason, text }.into()));
+        if let Some(outlet) = self.sessions.remove(&session) {
+            outlet.ended.cancel();
+        }
+    }
+
+    fn admit(&mut self, valid: BTreeSet<(AgentName, Uuid)>) {
+        let names = valid.iter().map(|(agent, enrolment)| (agent.to_string(), *enrolment));
+        self.enrolments.replace(names);
+        for (agent, enrolment) in self.admitted.difference(&valid) {
+            let (live, name, enrolment) = (self.live.clone(), agent.to_string(), *enrolment);
+            tokio::spawn(async move {
+                tokio::time::sleep(FAREWELL_WITHIN).await;
+                live.kill(&name, enrolment);
+            });
+        }
+        self.admitted = valid;
+    }
+}
