@@ -72,6 +72,21 @@ pub enum HookOutcome {
     Interrupted,
 }
 
+impl HookOutcome {
+    /// Returns what people should know of the hook, or None when all is well.
+    pub fn warning(&self) -> Option<String> {
+        match self {
+            Self::NotRun | Self::Passed => None,
+            Self::Failed(text) => Some(format!("the before_stop hook failed: {text}")),
+            Self::Interrupted => Some(
+                "the before_stop hook was interrupted by the agent's own end; what it had done \
+                 is not known, and it is not run again"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
 /// Why it is not known that nothing of an instance runs. Stopping again is safe.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {

@@ -24,12 +24,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The kernel lets an environment and argv be 2 MiB together by default (execve(2)).
 const ENVIRONMENT_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
-/// Processes that could not be ended, such as ones in uninterruptible sleep.
+/// Why it is not known that nothing was left behind.
 #[derive(Debug, thiserror::Error)]
-#[error("could not end {count} processes that were left behind, such as pid {pid}")]
-pub struct LeftBehind {
-    count: usize,
-    pid: u32,
+pub enum LeftBehind {
+    #[error("could not list the host's processes")]
+    List(#[source] io::Error),
+    /// Such as processes in uninterruptible sleep, or of another user.
+    #[error("could not end {count} processes, such as pid {pid}")]
+    StillRunning { count: usize, pid: u32 },
 }
 
 /// Sends SIGKILL to all descendants of the calling process that run at this moment.
@@ -67,13 +69,12 @@ pub fn signal_followers(leader: &Proven, group: u32, signal: Signal) -> io::Resu
 ///
 /// # Errors
 ///
-/// When some are still there at the end.
+/// When some are still there at the end, or `/proc` cannot be listed.
 pub fn kill_by_token(name: &str, value: &str, within: Duration) -> Result<(), LeftBehind> {
     let token = format!("{name}={value}");
     let deadline = Instant::now() + within;
     loop {
-        // Without a listing nothing is known to be left: the next start's probes will tell.
-        let all = all_processes().unwrap_or_default();
+        let all = all_processes().map_err(LeftBehind::List)?;
         let found: Vec<&ProcStat> = all
             .iter()
             .filter(|stat| stat.pid != std::process::id() && !stat.is_ended())
@@ -83,7 +84,7 @@ pub fn kill_by_token(name: &str, value: &str, within: Duration) -> Result<(), Le
             return Ok(());
         };
         if Instant::now() >= deadline {
-            return Err(LeftBehind { count: found.len(), pid: first.pid });
+            return Err(LeftBehind::StillRunning { count: found.len(), pid: first.pid });
         }
         for stat in found {
             send(stat, Signal::KILL);

@@ -15,7 +15,7 @@ use std::{
 };
 
 use cutover_agent::process::{
-    Adopted, Ended, LogSpec, ProcessRuntime, StartSpec, Started, StopOutcome, StopSpec,
+    Adopted, Ended, ExitCause, LogSpec, ProcessRuntime, StartSpec, Started, StopOutcome, StopSpec,
     stat::{all_processes, read_stat},
     sweep::kill_by_token,
 };
@@ -235,5 +235,12 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}
+
+pub fn cause(ended: &Ended) -> &ExitCause {
+    match ended {
+        Ended::Exited(record) => &record.cause,
+        Ended::Gone | Ended::Never => panic!("no exit record: {ended:?}"),
     }
 }
