@@ -1,1 +1,37 @@
-//! Placeholder.
+//! The agent's core: what to prepare, start, stop, probe and report, and when. Decides; does
+//! nothing itself.
+//!
+//! [`Agent::handle`] takes what happened, the time and some luck, and returns events to store
+//! and actions to perform once they are stored. What is remembered changes only in `apply`, live
+//! and on replay; what is volatile (health, lease, session, retries) starts empty.
+//!
+//! What it promises is in [`invariants`], under the ids of the project's list of promises.
+
+pub mod action;
+pub mod agent;
+mod apply;
+pub mod event;
+pub mod goal;
+pub mod input;
+mod intake;
+pub mod invariants;
+pub mod lease;
+pub mod prepare;
+pub mod probe;
+mod pursue;
+pub mod remembered;
+mod report;
+pub mod session;
+pub mod slots;
+pub mod supervise;
+mod turn;
+mod volatile;
+
+pub use action::{Action, Place, Retained};
+pub use agent::{Agent, Step};
+pub use apply::IllegalEvent;
+pub use event::Event;
+pub use goal::AssignmentRefusal;
+pub use input::{Finding, Input, PrepareFailure, ProbeAnswer, Retry, SessionId, Welcome};
+pub use remembered::{Application, Binding, Ending, HookProgress, Instance, Life, Remembered};
+pub use session::SessionRefusal;

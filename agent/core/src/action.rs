@@ -1,0 +1,97 @@
+//! Actions: what the core asks of the world. Each may be performed twice with the result of once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cutover_common::{
+    ApplicationName, Fence, HookKind, InstanceId, ProbeSpec, Release, Report, Sha256, Slot,
+};
+use uuid::Uuid;
+
+use crate::{AssignmentRefusal, SessionId, SessionRefusal};
+
+/// What an action is about, for logs and paths.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Place {
+    pub application: ApplicationName,
+    pub slot: Slot,
+    pub fence: Fence,
+    pub rollout: String,
+}
+
+/// What must stay on disk, for every application that was ever known.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Retained {
+    pub releases: BTreeMap<ApplicationName, BTreeSet<Sha256>>,
+    /// Records of processes that run or are looked for.
+    pub instances: BTreeSet<(ApplicationName, InstanceId)>,
+}
+
+/// Something to do, once the events that led to it are on disk.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Introduce this agent on a session that was opened.
+    SendHello {
+        session: SessionId,
+        held: Vec<(ApplicationName, Fence)>,
+    },
+    SendHeartbeat {
+        session: SessionId,
+        nonce: Uuid,
+        reports: Vec<Report>,
+    },
+    SendReport {
+        session: SessionId,
+        report: Box<Report>,
+    },
+    /// End a session that this agent may not obey.
+    EndSession {
+        session: SessionId,
+        refusal: SessionRefusal,
+    },
+    /// Log that an assignment was refused; the report that follows tells the coordinator.
+    NoteRefusal {
+        application: ApplicationName,
+        offered: Fence,
+        refusal: AssignmentRefusal,
+    },
+    /// Bring a release to disk, verified. Answered by `PrepareEnded`.
+    Prepare {
+        place: Place,
+        release: Box<Release>,
+    },
+    /// Start an instance. Answered by `Started` or `StartFailed`, and once by `Exited` later.
+    Start {
+        place: Place,
+        instance: InstanceId,
+        release: Box<Release>,
+    },
+    /// Find an instance again. Answered by `Adopted`, and once by `Exited` if it is running.
+    Adopt {
+        place: Place,
+        instance: InstanceId,
+        release: Box<Release>,
+    },
+    /// Run a hook. Answered by `HookEnded`. Never asked twice for one instance (E3).
+    RunHook {
+        place: Place,
+        instance: InstanceId,
+        release: Box<Release>,
+        kind: HookKind,
+    },
+    /// Stop an instance for good. Answered by `Stopped` or `StopFailed`.
+    Stop {
+        place: Place,
+        instance: InstanceId,
+        release: Box<Release>,
+    },
+    /// Ask an instance how it is. Answered by `Probed`.
+    Probe {
+        place: Place,
+        instance: InstanceId,
+        release: Box<Release>,
+        probe: ProbeSpec,
+    },
+    /// Remove from disk what is not named here (E7). The latest one counts, at once: what it
+    /// names may be asked for next.
+    Retain(Retained),
+}

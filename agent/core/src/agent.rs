@@ -1,0 +1,266 @@
+//! Agent: the core's door: inputs in, events and actions out.
+
+use std::collections::BTreeMap;
+
+use cutover_common::{ApplicationName, Fence, Report, Slot, Timestamp};
+use uuid::Uuid;
+
+use crate::{
+    Action, Event, IllegalEvent, Input, Life, Remembered, Retained, invariants,
+    lease::Permission,
+    prepare::Preparation,
+    report,
+    session::Session,
+    slots::{SlotView, Work, prepare_retry_at},
+    turn::Turn,
+    volatile::Volatile,
+};
+
+/// The agent's decisions.
+#[derive(Debug, Default)]
+pub struct Agent {
+    pub(crate) remembered: Remembered,
+    pub(crate) volatile: BTreeMap<ApplicationName, Volatile>,
+    pub(crate) session: Session,
+    retained: Option<Retained>,
+    /// Of the latest call.
+    now: Timestamp,
+}
+
+/// What one call decided. The events go to disk before any action is performed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[must_use]
+pub struct Step {
+    pub events: Vec<Event>,
+    pub actions: Vec<Action>,
+}
+
+impl Agent {
+    /// Makes an agent that remembers what the events say. Call [`start`](Self::start) next.
+    ///
+    /// # Errors
+    ///
+    /// Refuses events that this agent cannot have written.
+    pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<Self, IllegalEvent> {
+        let mut agent = Self::default();
+        for event in events {
+            agent.remembered.apply(event)?;
+        }
+        Ok(agent)
+    }
+
+    /// Begins: looks for every instance that should be there. `luck` is 128 random bits.
+    pub fn start(&mut self, now: Timestamp, luck: Uuid) -> Step {
+        let mut turn = Turn::new(now, luck);
+        for (name, application) in &self.remembered.applications {
+            let volatile = self.volatile.entry(name.clone()).or_default();
+            for slot in Slot::ALL {
+                let Some(instance) = &application.slots.of(slot).instance else { continue };
+                if let Life::Ended { .. } = instance.life {
+                    continue;
+                }
+                volatile.slots.of_mut(slot).in_flight = Some(Work::Adopting);
+                turn.act(Action::Adopt {
+                    place: application.place(slot),
+                    instance: instance.id,
+                    release: Box::new(instance.release.clone()),
+                });
+            }
+        }
+        self.finish(turn)
+    }
+
+    /// Takes what happened. `luck` is 128 random bits, drawn for each call.
+    pub fn handle(&mut self, now: Timestamp, luck: Uuid, input: Input) -> Step {
+        let mut turn = Turn::new(now, luck);
+        self.take(&mut turn, input);
+        self.finish(turn)
+    }
+
+    fn finish(&mut self, mut turn: Turn) -> Step {
+        self.now = turn.now;
+        self.pursue(&mut turn);
+        self.ask_probes(&mut turn);
+        self.retain(&mut turn);
+        self.speak(&mut turn);
+        debug_assert_eq!(invariants::broken(&self.remembered), None);
+        Step { events: turn.events, actions: turn.actions }
+    }
+
+    /// Returns when it wants [`Input::Tick`] at the latest, if nothing else happens before.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let beat = match &self.session {
+            Session::Joined { lease, .. } => Some(lease.beat_at()),
+            Session::Away | Session::Opened { .. } => None,
+        };
+        let slots = self.remembered.applications.keys().flat_map(|name| self.wakes_of(name));
+        beat.into_iter().chain(slots).min()
+    }
+
+    fn wakes_of(&self, name: &ApplicationName) -> Vec<Timestamp> {
+        let (Some(application), Some(volatile)) =
+            (self.remembered.applications.get(name), self.volatile.get(name))
+        else {
+            return Vec::new();
+        };
+        let timers = application.assignment.timers;
+        let later = |at: &Timestamp| *at > self.now;
+        let mut wakes: Vec<Timestamp> = Vec::new();
+        for slot in Slot::ALL {
+            let live = volatile.slots.of(slot);
+            let view = self.view(application, volatile, slot);
+            wakes.extend(view.retry_at.filter(later));
+            wakes.extend(prepare_retry_at(&view).filter(later));
+            let Some(watch) = &live.watch else { continue };
+            wakes.extend(watch.next_at());
+            wakes.extend(watch.settles_at(timers).filter(later));
+            let deadline = live.trying_since.map(|since| since + timers.healthy_within);
+            wakes.extend(deadline.filter(later));
+        }
+        wakes
+    }
+
+    /// Returns the events that make another agent remember what this one does: what a journal
+    /// may be replaced with.
+    pub fn summary(&self) -> Vec<Event> {
+        vec![Event::Summarised(Box::new(self.remembered.clone()))]
+    }
+
+    /// Returns what is remembered.
+    pub const fn remembered(&self) -> &Remembered {
+        &self.remembered
+    }
+
+    /// Returns the highest fence accepted for each application.
+    pub fn held(&self) -> Vec<(ApplicationName, Fence)> {
+        let fence_of = |(name, application): (&ApplicationName, &crate::Application)| {
+            (name.clone(), application.fence())
+        };
+        self.remembered.applications.iter().map(fence_of).collect()
+    }
+
+    /// Returns the report of every application, as of the latest call.
+    pub fn reports(&self) -> Vec<Report> {
+        self.remembered.applications.keys().filter_map(|name| self.report(name)).collect()
+    }
+
+    /// Returns whether a coordinator is connected and obeyed.
+    pub const fn is_joined(&self) -> bool {
+        self.session.joined().is_some()
+    }
+
+    pub(crate) fn report(&self, name: &ApplicationName) -> Option<Report> {
+        let application = self.remembered.applications.get(name)?;
+        let volatile = self.volatile.get(name)?;
+        let slots = application.slots.map(|slot, _| {
+            report::slot(
+                &self.view(application, volatile, slot),
+                volatile.slots.of(slot),
+                application.assignment.timers,
+            )
+        });
+        Some(Report { application: name.clone(), fence: application.fence(), slots })
+    }
+
+    pub(crate) fn view<'a>(
+        &self,
+        application: &'a crate::Application,
+        volatile: &'a Volatile,
+        slot: Slot,
+    ) -> SlotView<'a> {
+        let live = volatile.slots.of(slot);
+        let state = application.slots.of(slot);
+        let goal = application.goal(slot);
+        let retry_at = match state.instance.as_ref().map(|instance| &instance.life) {
+            Some(Life::Ended { .. }) => live.crashes.restart_at(),
+            Some(Life::Stopping { .. }) => live.stop_retry.as_ref().map(|retry| retry.at),
+            Some(Life::Starting | Life::Running { .. }) | None => None,
+        };
+        SlotView {
+            slot,
+            goal,
+            state,
+            other_goal: application.goal(slot.other()),
+            other_state: application.slots.of(slot.other()),
+            preparation: goal
+                .release()
+                .and_then(|release| volatile.preparations.get(&release.digest)),
+            in_flight: live.in_flight,
+            retry_at,
+            generation: application.fence().generation,
+            permission: self.permission(),
+            now: self.now,
+        }
+    }
+
+    fn permission(&self) -> Permission {
+        let is_fresh = match &self.session {
+            Session::Joined { lease, .. } => lease.is_fresh(self.now),
+            Session::Away | Session::Opened { .. } => false,
+        };
+        match (self.remembered.split_term(), is_fresh) {
+            (Some(_), _) => Permission::SplitBrain,
+            (None, true) => Permission::Fresh,
+            (None, false) => Permission::NoLease,
+        }
+    }
+
+    /// Remembers an event and notes it for the disk.
+    pub(crate) fn record(&mut self, turn: &mut Turn, event: Event) {
+        self.remembered.apply(&event).expect("the event was decided from this very state");
+        turn.events.push(event);
+    }
+
+    fn retain(&mut self, turn: &mut Turn) {
+        let mut retained = Retained::default();
+        for (name, application) in &self.remembered.applications {
+            let releases = retained.releases.entry(name.clone()).or_default();
+            releases.extend(application.retained());
+            let ids = Slot::ALL.into_iter().filter_map(|slot| {
+                application.slots.of(slot).instance.as_ref().map(|instance| instance.id)
+            });
+            retained.instances.extend(ids.map(|id| (name.clone(), id)));
+            let Some(volatile) = self.volatile.get(name) else { continue };
+            // What is being prepared stays until its answer was heard: otherwise it could be
+            // wanted again, answered for, and removed in between.
+            releases.extend(volatile.preparations.iter().filter_map(|(digest, preparation)| {
+                matches!(preparation, Preparation::InFlight { .. }).then_some(*digest)
+            }));
+        }
+        if self.retained.as_ref() != Some(&retained) {
+            // Before the preparations of this call, which rely on it.
+            turn.actions.insert(0, Action::Retain(retained.clone()));
+            self.retained = Some(retained);
+        }
+    }
+
+    /// Tells the coordinator what it does not know.
+    fn speak(&mut self, turn: &mut Turn) {
+        let now = turn.now;
+        let Some(session) = self.session.joined() else { return };
+        let reports = self.reports();
+        let is_due = match &mut self.session {
+            Session::Joined { lease, .. } if now >= lease.beat_at() => {
+                let nonce = turn.draw_id();
+                lease.beat(now, nonce);
+                let reports = reports.clone();
+                turn.act(Action::SendHeartbeat { session, nonce, reports });
+                true
+            }
+            Session::Joined { .. } | Session::Opened { .. } | Session::Away => false,
+        };
+        for report in reports {
+            let Some(volatile) = self.volatile.get_mut(&report.application) else { continue };
+            if volatile.reported.as_ref() == Some(&report) {
+                continue;
+            }
+            volatile.reported = Some(report.clone());
+            if !is_due {
+                turn.act(Action::SendReport { session, report: Box::new(report) });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

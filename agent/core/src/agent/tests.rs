@@ -1,0 +1,5 @@
+//! Stories: what happens, then what must follow. [`World`] answers what the core asks.
+
+mod random;
+mod stories;
+mod world;

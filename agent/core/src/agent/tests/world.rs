@@ -1,0 +1,343 @@
+//! A world of one host and one coordinator, as small as stories need: processes that live until
+//! they are stopped, releases that are on disk or not, and time that is moved by hand.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use cutover_common::{
+    ApplicationName, Assignment, Fence, Generation, Hook, HookKind, InstanceEvidence, InstanceId,
+    ProbeSpec, ProbeTarget, Release, ReleaseRef, Report, RunSpec, Sha256, Slot, SlotGoal,
+    SlotReport, Slots, StopSignal, Term, Timers, Timestamp,
+};
+use uuid::Uuid;
+
+use crate::{
+    Action, Agent, Event, Finding, Input, PrepareFailure, ProbeAnswer, SessionId, Step, Welcome,
+    invariants,
+};
+
+pub(super) const TIMERS: Timers =
+    Timers { healthy_for: Duration::from_secs(10), healthy_within: Duration::from_secs(60) };
+
+pub(super) fn web() -> ApplicationName {
+    "web".parse().unwrap()
+}
+
+pub(super) fn release(version: &str) -> Release {
+    Release {
+        name: ReleaseRef { application: web(), version: version.parse().unwrap() },
+        digest: Sha256::of(version.as_bytes()),
+        size_bytes: 1,
+        archive_digest: Sha256::of(version.as_bytes()),
+        archive_size_bytes: 1,
+        run: RunSpec {
+            command: vec!["./server".to_owned()],
+            env: BTreeMap::new(),
+            stop_signal: StopSignal::Term,
+            stop_within: Duration::from_secs(30),
+        },
+        probe: Some(ProbeSpec {
+            target: ProbeTarget::Tcp { port: 80 },
+            every: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            passes: 2,
+            failures: 3,
+            start_within: Duration::from_secs(20),
+        }),
+        hooks: vec![Hook {
+            kind: HookKind::BeforeStop,
+            command: vec!["./drain".to_owned()],
+            within: Duration::from_secs(5),
+        }],
+        service_port: None,
+    }
+}
+
+pub(super) fn running(version: &str) -> SlotGoal {
+    SlotGoal::Running(release(version))
+}
+
+pub(super) fn prepared(version: &str) -> SlotGoal {
+    SlotGoal::Prepared(release(version))
+}
+
+pub(super) fn assignment(generation: u64, blue: SlotGoal, green: SlotGoal) -> Assignment {
+    Assignment {
+        application: web(),
+        fence: Fence { term: Term(1), generation: Generation(generation) },
+        slots: Slots { blue, green },
+        timers: TIMERS,
+        rollout: String::new(),
+    }
+}
+
+fn id_of(text: &str) -> Uuid {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&Sha256::of(text.as_bytes()).as_bytes()[..16]);
+    Uuid::from_bytes(bytes)
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Process {
+    Alive,
+    Dead,
+}
+
+pub(super) struct World {
+    pub(super) agent: Agent,
+    pub(super) now: Timestamp,
+    /// The journal.
+    pub(super) events: Vec<Event>,
+    /// Asked and not performed.
+    pub(super) queue: VecDeque<Action>,
+    pub(super) processes: BTreeMap<InstanceId, Process>,
+    pub(super) disk: BTreeSet<Sha256>,
+    retained: BTreeSet<Sha256>,
+    /// Every start and stop that was performed, and hooks, in order.
+    pub(super) trace: Vec<String>,
+    pub(super) hooks_run: BTreeMap<InstanceId, u32>,
+    pub(super) reports: Vec<Report>,
+    pub(super) ended_sessions: Vec<String>,
+    pub(super) refusals: Vec<String>,
+    /// What probes answer.
+    pub(super) is_healthy: bool,
+    pub(super) boot: u32,
+    /// Whether the coordinator echoes heartbeats.
+    pub(super) echoes: bool,
+    pub(super) prepare_failure: Option<PrepareFailure>,
+    session: u64,
+    luck: u128,
+}
+
+impl World {
+    pub(super) fn begin() -> Self {
+        Self {
+            agent: Agent::default(),
+            now: Timestamp::from_unix_ms(1_000_000),
+            events: Vec::new(),
+            queue: VecDeque::new(),
+            processes: BTreeMap::new(),
+            disk: BTreeSet::new(),
+            retained: BTreeSet::new(),
+            trace: Vec::new(),
+            hooks_run: BTreeMap::new(),
+            reports: Vec::new(),
+            ended_sessions: Vec::new(),
+            refusals: Vec::new(),
+            is_healthy: true,
+            boot: 1,
+            echoes: true,
+            prepare_failure: None,
+            session: 0,
+            luck: 0,
+        }
+    }
+
+    /// A world whose agent runs release 1 in blue, healthy and settled, with a coordinator.
+    pub(super) fn with_blue_running() -> Self {
+        let mut world = Self::begin();
+        world.connect();
+        world.assign(assignment(1, running("1"), SlotGoal::Absent));
+        world.pass(30);
+        world.trace.clear();
+        world.reports.clear();
+        world
+    }
+
+    pub(super) fn give(&mut self, input: Input) {
+        self.luck += 1;
+        let step = self.agent.handle(self.now, Uuid::from_u128(self.luck), input);
+        self.commit(step);
+    }
+
+    fn commit(&mut self, step: Step) {
+        self.events.extend(step.events);
+        // What is to stay is known at once, however late the rest is removed.
+        for action in &step.actions {
+            if let Action::Retain(retained) = action {
+                self.retained = retained.releases.values().flatten().copied().collect();
+            }
+        }
+        self.queue.extend(step.actions);
+        assert_eq!(invariants::broken(self.agent.remembered()), None);
+    }
+
+    /// Performs what is asked, and what the answers lead to.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..1000 {
+            let Some(action) = self.queue.pop_front() else { return };
+            if let Some(answer) = self.perform(action) {
+                self.give(answer);
+            }
+        }
+        panic!("the agent asks without end");
+    }
+
+    pub(super) fn perform(&mut self, action: Action) -> Option<Input> {
+        match action {
+            Action::SendHello { .. } => None,
+            Action::SendHeartbeat { session, nonce, reports } => {
+                self.reports.extend(reports);
+                self.echoes.then_some(Input::Echoed { session, nonce })
+            }
+            Action::SendReport { report, .. } => {
+                self.reports.push(*report);
+                None
+            }
+            Action::EndSession { refusal, .. } => {
+                self.ended_sessions.push(refusal.to_string());
+                None
+            }
+            Action::NoteRefusal { refusal, .. } => {
+                self.refusals.push(refusal.to_string());
+                None
+            }
+            Action::Prepare { place, release } => {
+                let digest = release.digest;
+                let result = match &self.prepare_failure {
+                    Some(failure) => Err(failure.clone()),
+                    None => Ok(()),
+                };
+                if result.is_ok() {
+                    self.disk.insert(digest);
+                }
+                Some(Input::PrepareEnded { application: place.application, digest, result })
+            }
+            Action::Start { place, instance, release } => {
+                Some(self.start(place.slot, instance, &release))
+            }
+            Action::Adopt { instance, .. } => {
+                let finding = match self.processes.get(&instance) {
+                    None => Finding::Never,
+                    Some(Process::Alive) => Finding::Running { evidence: self.evidence(instance) },
+                    Some(Process::Dead) => Finding::Exited { detail: "exited".to_owned() },
+                };
+                Some(Input::Adopted { instance, finding })
+            }
+            Action::RunHook { instance, .. } => {
+                *self.hooks_run.entry(instance).or_default() += 1;
+                self.trace.push("hook".to_owned());
+                Some(Input::HookEnded { instance, outcome: Ok(()) })
+            }
+            Action::Stop { place, instance, release } => {
+                self.processes.insert(instance, Process::Dead);
+                self.trace.push(format!("stop {} {}", place.slot, release.name.version));
+                Some(Input::Stopped { instance, detail: "exited with status 0".to_owned() })
+            }
+            Action::Probe { instance, .. } => {
+                let passed = self.is_healthy && self.is_alive(instance);
+                let text = if passed { "200 OK" } else { "connection refused" }.to_owned();
+                Some(Input::Probed { instance, answer: ProbeAnswer { passed, text } })
+            }
+            Action::Retain(_) => {
+                self.disk.retain(|digest| self.retained.contains(digest));
+                None
+            }
+        }
+    }
+
+    /// Starting twice under one id is starting once.
+    fn start(&mut self, slot: Slot, instance: InstanceId, release: &Release) -> Input {
+        assert!(
+            self.disk.contains(&release.digest),
+            "E2: a release that is not on disk is started"
+        );
+        if !self.processes.contains_key(&instance) {
+            let others = self.alive();
+            assert!(others.is_empty(), "E1: {others:?} live while {instance:?} is started");
+            self.processes.insert(instance, Process::Alive);
+            self.trace.push(format!("start {slot} {}", release.name.version));
+        }
+        match self.processes[&instance] {
+            Process::Alive => Input::Started { evidence: self.evidence(instance) },
+            Process::Dead => Input::StartFailed { instance, detail: "it exited".to_owned() },
+        }
+    }
+
+    fn evidence(&self, instance: InstanceId) -> InstanceEvidence {
+        InstanceEvidence {
+            instance,
+            boot_id: format!("boot-{}", self.boot),
+            pid: 7,
+            start_ticks: 9,
+        }
+    }
+
+    fn is_alive(&self, instance: InstanceId) -> bool {
+        self.processes.get(&instance) == Some(&Process::Alive)
+    }
+
+    pub(super) fn alive(&self) -> Vec<InstanceId> {
+        self.processes.keys().copied().filter(|instance| self.is_alive(*instance)).collect()
+    }
+
+    /// Lets time pass, a wish of the agent at a time.
+    pub(super) fn pass(&mut self, seconds: u64) {
+        let until = self.now + Duration::from_secs(seconds);
+        self.settle();
+        let mut wakes = 0;
+        while let Some(at) = self.agent.next_wake().filter(|at| *at <= until) {
+            wakes += 1;
+            assert!(wakes < 100 + 20 * seconds, "the agent spins: it wants to wake at {at:?}");
+            self.now = self.now.max(at);
+            self.give(Input::Tick);
+            self.settle();
+        }
+        self.now = until;
+        self.give(Input::Tick);
+        self.settle();
+    }
+
+    pub(super) fn connect(&mut self) {
+        self.welcome(1, "store", "boot");
+        self.settle();
+    }
+
+    pub(super) fn welcome(&mut self, term: u64, incarnation: &str, boot_nonce: &str) {
+        self.session += 1;
+        let session = SessionId(self.session);
+        self.give(Input::SessionOpened { session });
+        let (incarnation, boot_nonce) = (id_of(incarnation), id_of(boot_nonce));
+        let welcome = Welcome { incarnation, term: Term(term), boot_nonce };
+        self.give(Input::Welcomed { session, welcome });
+    }
+
+    pub(super) fn disconnect(&mut self) {
+        self.give(Input::SessionEnded { session: SessionId(self.session) });
+    }
+
+    pub(super) fn assign(&mut self, assignment: Assignment) {
+        let session = SessionId(self.session);
+        self.give(Input::Assigned { session, assignment: Box::new(assignment) });
+    }
+
+    /// The agent dies and starts again. What was asked and not performed is lost.
+    pub(super) fn crash(&mut self) {
+        self.queue.clear();
+        self.agent = Agent::replay(&self.events).unwrap();
+        self.luck += 1;
+        let step = self.agent.start(self.now, Uuid::from_u128(self.luck));
+        self.commit(step);
+    }
+
+    pub(super) fn reboot(&mut self) {
+        self.boot += 1;
+        self.processes.clear();
+        self.crash();
+    }
+
+    /// Ends the living process as if it crashed.
+    pub(super) fn kill(&mut self) {
+        for instance in self.alive() {
+            self.processes.insert(instance, Process::Dead);
+            self.give(Input::Exited { instance, detail: "exited with status 1".to_owned() });
+        }
+    }
+
+    pub(super) fn report(&self, slot: Slot) -> SlotReport {
+        let report = self.reports.last().expect("a report was sent");
+        report.slots.of(slot).clone()
+    }
+}

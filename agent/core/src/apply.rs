@@ -1,0 +1,208 @@
+//! Applies events to what is remembered: its only writer, live and on replay.
+
+use cutover_common::{Fence, InstanceEvidence, InstanceId, Release, Slot, Slots, Term};
+
+use crate::{
+    Application, Ending, Event, HookProgress, Instance, Life, Remembered, remembered::SlotState,
+};
+
+/// An event that cannot have happened here: the journal is not what this agent wrote.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("event {event:?} does not fit what is remembered: {why}")]
+pub struct IllegalEvent {
+    event: Box<Event>,
+    why: &'static str,
+}
+
+impl Remembered {
+    /// Applies one event.
+    ///
+    /// # Errors
+    ///
+    /// Refuses an event that does not fit, so that a damaged journal stops the agent instead of
+    /// being half believed. Nothing is changed then.
+    pub(crate) fn apply(&mut self, event: &Event) -> Result<(), IllegalEvent> {
+        self.try_apply(event).map_err(|why| IllegalEvent { event: Box::new(event.clone()), why })
+    }
+
+    fn try_apply(&mut self, event: &Event) -> Result<(), &'static str> {
+        match event {
+            Event::Summarised(remembered) => {
+                if *self != Self::default() {
+                    return Err("a summary comes first or not at all");
+                }
+                *self = (**remembered).clone();
+            }
+            Event::CoordinatorBound(binding) => {
+                if self.binding.as_ref().is_some_and(|held| binding.term < held.term) {
+                    return Err("terms do not decrease (F2)");
+                }
+                self.binding = Some(*binding);
+            }
+            Event::SplitBrainSeen { term } => self.split = self.split.max(Some(*term)),
+            Event::AssignmentAccepted(assignment) => {
+                let known = self.applications.get_mut(&assignment.application);
+                let held = known.as_ref().map_or(Fence::default(), |known| known.fence());
+                require_newer(held, assignment.fence)?;
+                match known {
+                    Some(known) => known.assignment = (**assignment).clone(),
+                    None => {
+                        let application = Application::new((**assignment).clone());
+                        self.applications.insert(assignment.application.clone(), application);
+                    }
+                }
+            }
+            Event::TermRaised { application, term } => {
+                let known =
+                    self.applications.get_mut(application).ok_or("the application is unknown")?;
+                if *term < known.fence().term {
+                    return Err("terms do not decrease (F2)");
+                }
+                known.assignment.fence.term = *term;
+            }
+            Event::Prepared { application, slot, .. }
+            | Event::Forgotten { application, slot }
+            | Event::StartStarted { application, slot, .. }
+            | Event::Started { application, slot, .. }
+            | Event::StartFailed { application, slot, .. }
+            | Event::Exited { application, slot, .. }
+            | Event::StopStarted { application, slot, .. }
+            | Event::HookEnded { application, slot, .. }
+            | Event::StopDone { application, slot, .. } => {
+                let known =
+                    self.applications.get_mut(application).ok_or("the application is unknown")?;
+                apply_to_slot(known, *slot, event)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn require_newer(held: Fence, offered: Fence) -> Result<(), &'static str> {
+    if offered.term < held.term || offered.generation <= held.generation {
+        return Err("generations grow and terms do not decrease (F2)");
+    }
+    Ok(())
+}
+
+fn apply_to_slot(
+    application: &mut Application,
+    slot: Slot,
+    event: &Event,
+) -> Result<(), &'static str> {
+    let state = application.slots.of_mut(slot);
+    match event {
+        Event::Prepared { release, .. } => {
+            state.prepared = Some((**release).clone());
+            application.touch(release.digest);
+        }
+        Event::Forgotten { .. } => {
+            if state.instance.is_some() {
+                return Err("a slot with an instance is not forgotten");
+            }
+            *state = SlotState::default();
+        }
+        Event::StartStarted { instance, .. } => {
+            let content = start(&mut application.slots, slot, *instance)?.digest;
+            application.touch(content);
+        }
+        Event::Started { evidence, .. } => began(state, evidence)?,
+        Event::StartFailed { instance, detail, .. } => {
+            end(state, *instance, Ending::NotStarted, detail)?;
+        }
+        Event::Exited { instance, detail, .. } => end(state, *instance, Ending::Exited, detail)?,
+        Event::StopStarted { instance, .. } => {
+            let instance = named(state, *instance)?;
+            match instance.life {
+                Life::Running { .. } => {}
+                Life::Starting | Life::Stopping { .. } | Life::Ended { .. } => {
+                    return Err("only a running instance is stopped");
+                }
+            }
+            instance.life = Life::Stopping { hook: instance.hook_at_stop() };
+        }
+        Event::HookEnded { instance, warning, .. } => {
+            let instance = named(state, *instance)?;
+            let Life::Stopping { hook: hook @ HookProgress::Begun } = &mut instance.life else {
+                return Err("no hook is running");
+            };
+            *hook = HookProgress::Over { warning: warning.clone() };
+        }
+        Event::StopDone { instance, .. } => match named(state, *instance)?.life {
+            Life::Stopping { .. } | Life::Ended { .. } => state.instance = None,
+            Life::Starting | Life::Running { .. } => {
+                return Err("an instance is told to stop before it is gone for good");
+            }
+        },
+        Event::Summarised(_)
+        | Event::CoordinatorBound(_)
+        | Event::SplitBrainSeen { .. }
+        | Event::AssignmentAccepted(_)
+        | Event::TermRaised { .. } => return Err("it is not about a slot"),
+    }
+    Ok(())
+}
+
+fn start(
+    slots: &mut Slots<SlotState>,
+    slot: Slot,
+    id: InstanceId,
+) -> Result<&Release, &'static str> {
+    if slots.of(slot.other()).instance.is_some() {
+        return Err("without a gate only one slot has an instance");
+    }
+    let state = slots.of_mut(slot);
+    let (release, restarts) = match &state.instance {
+        None => (state.prepared.clone().ok_or("only a prepared release is started (E2)")?, 0),
+        Some(Instance { life: Life::Ended { .. }, release, restarts, .. }) => {
+            (release.clone(), restarts.saturating_add(1))
+        }
+        Some(_) => return Err("the slot has an instance"),
+    };
+    let instance = Instance { id, release, life: Life::Starting, restarts };
+    Ok(&state.instance.insert(instance).release)
+}
+
+fn began(state: &mut SlotState, evidence: &InstanceEvidence) -> Result<(), &'static str> {
+    let instance = named(state, evidence.instance)?;
+    match instance.life {
+        Life::Starting | Life::Running { .. } => {
+            instance.life = Life::Running { evidence: evidence.clone() };
+            Ok(())
+        }
+        Life::Stopping { .. } | Life::Ended { .. } => Err("the instance was not being started"),
+    }
+}
+
+fn end(
+    state: &mut SlotState,
+    id: InstanceId,
+    ending: Ending,
+    detail: &str,
+) -> Result<(), &'static str> {
+    let instance = named(state, id)?;
+    match instance.life {
+        Life::Starting | Life::Running { .. } => {
+            instance.life = Life::Ended { ending, detail: detail.to_owned() };
+            Ok(())
+        }
+        Life::Stopping { .. } => Err("an instance that is stopped ends with its stop"),
+        Life::Ended { .. } => Err("the instance ended before"),
+    }
+}
+
+fn named(state: &mut SlotState, id: InstanceId) -> Result<&mut Instance, &'static str> {
+    state
+        .instance
+        .as_mut()
+        .filter(|instance| instance.id == id)
+        .ok_or("the slot does not hold this instance")
+}
+
+impl Remembered {
+    /// Returns the term that neither of two coordinators may disrupt in, if it is the bound one.
+    pub(crate) fn split_term(&self) -> Option<Term> {
+        let bound = self.binding.as_ref()?.term;
+        self.split.filter(|split| *split >= bound)
+    }
+}

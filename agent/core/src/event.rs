@@ -1,0 +1,80 @@
+//! Events: what is remembered. Stored before anything is done about them.
+
+use cutover_common::{
+    ApplicationName, Assignment, InstanceEvidence, InstanceId, Release, Slot, Term,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Binding, Remembered};
+
+/// One thing to remember. The stored form is a contract: fields are added, never changed.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum Event {
+    /// Everything remembered so far, in place of the events that led to it.
+    Summarised(Box<Remembered>),
+    /// From here on, this coordinator process is the one of its term.
+    CoordinatorBound(Binding),
+    /// Two coordinator processes claim this term (F3).
+    SplitBrainSeen {
+        term: Term,
+    },
+    AssignmentAccepted(Box<Assignment>),
+    /// The goal that is held was repeated in a later term.
+    TermRaised {
+        application: ApplicationName,
+        term: Term,
+    },
+    /// The release is on disk and verified.
+    Prepared {
+        application: ApplicationName,
+        slot: Slot,
+        release: Box<Release>,
+    },
+    Forgotten {
+        application: ApplicationName,
+        slot: Slot,
+    },
+    /// An instance is about to be started: of the release whose instance ended, or else of the
+    /// slot's prepared one.
+    StartStarted {
+        application: ApplicationName,
+        slot: Slot,
+        instance: InstanceId,
+    },
+    Started {
+        application: ApplicationName,
+        slot: Slot,
+        evidence: InstanceEvidence,
+    },
+    StartFailed {
+        application: ApplicationName,
+        slot: Slot,
+        instance: InstanceId,
+        detail: String,
+    },
+    Exited {
+        application: ApplicationName,
+        slot: Slot,
+        instance: InstanceId,
+        detail: String,
+    },
+    /// The instance is about to be stopped, its `before_stop` hook first if it has one.
+    StopStarted {
+        application: ApplicationName,
+        slot: Slot,
+        instance: InstanceId,
+    },
+    /// The hook ended or was interrupted; the text is for people and empty if all was well.
+    HookEnded {
+        application: ApplicationName,
+        slot: Slot,
+        instance: InstanceId,
+        warning: String,
+    },
+    /// No process of the instance is left, and none is to be started in its place.
+    StopDone {
+        application: ApplicationName,
+        slot: Slot,
+        instance: InstanceId,
+    },
+}

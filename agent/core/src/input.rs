@@ -1,0 +1,126 @@
+//! Inputs: what happened, as the daemon tells the core.
+
+use cutover_common::{ApplicationName, Assignment, InstanceEvidence, InstanceId, Sha256, Term};
+use uuid::Uuid;
+
+/// Counts the sessions that one daemon process opened. Input of an earlier one is ignored.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SessionId(pub u64);
+
+/// Who a coordinator says it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Welcome {
+    /// One per data directory, another after a restore.
+    pub incarnation: Uuid,
+    pub term: Term,
+    /// One per coordinator process.
+    pub boot_nonce: Uuid,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Input {
+    /// Time went by: what [`Agent::next_wake`](crate::Agent::next_wake) named is due.
+    Tick,
+    /// A connection to the coordinator is open and waits for the hello.
+    SessionOpened {
+        session: SessionId,
+    },
+    Welcomed {
+        session: SessionId,
+        welcome: Welcome,
+    },
+    Echoed {
+        session: SessionId,
+        nonce: Uuid,
+    },
+    Assigned {
+        session: SessionId,
+        assignment: Box<Assignment>,
+    },
+    SessionEnded {
+        session: SessionId,
+    },
+    /// [`Action::Prepare`](crate::Action::Prepare) ended.
+    PrepareEnded {
+        application: ApplicationName,
+        digest: Sha256,
+        result: Result<(), PrepareFailure>,
+    },
+    /// [`Action::Start`](crate::Action::Start) ended, and the instance is alive.
+    Started {
+        evidence: InstanceEvidence,
+    },
+    /// [`Action::Start`](crate::Action::Start) ended, and there is no process.
+    StartFailed {
+        instance: InstanceId,
+        detail: String,
+    },
+    /// [`Action::Adopt`](crate::Action::Adopt) ended.
+    Adopted {
+        instance: InstanceId,
+        finding: Finding,
+    },
+    /// An instance that was seen alive ended by itself.
+    Exited {
+        instance: InstanceId,
+        detail: String,
+    },
+    /// [`Action::RunHook`](crate::Action::RunHook) ended; an error is a warning.
+    HookEnded {
+        instance: InstanceId,
+        outcome: Result<(), String>,
+    },
+    /// [`Action::Stop`](crate::Action::Stop) ended, and no process of the instance is left.
+    Stopped {
+        instance: InstanceId,
+        detail: String,
+    },
+    /// [`Action::Stop`](crate::Action::Stop) ended, and it is not known that nothing is left.
+    StopFailed {
+        instance: InstanceId,
+        detail: String,
+    },
+    /// [`Action::Probe`](crate::Action::Probe) ended.
+    Probed {
+        instance: InstanceId,
+        answer: ProbeAnswer,
+    },
+}
+
+/// Why a release is not on disk.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PrepareFailure {
+    pub detail: String,
+    pub retry: Retry,
+}
+
+/// Whether trying the same again can help.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Retry {
+    /// The network, a full disk, a coordinator that is away.
+    Later,
+    /// The content itself is wrong: only another goal helps.
+    Never,
+}
+
+/// What became of an instance that the journal names, after the agent was away.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Finding {
+    /// It is alive, and proven to be the one (A8).
+    Running { evidence: InstanceEvidence },
+    /// It ended while nobody looked.
+    Exited { detail: String },
+    /// It was never started.
+    Never,
+    /// It was there and left no trace: the host rebooted.
+    Gone,
+}
+
+/// What a probe heard.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ProbeAnswer {
+    pub passed: bool,
+    /// For people; the same text for the same answer, so that it makes no report of its own.
+    pub text: String,
+}

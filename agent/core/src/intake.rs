@@ -1,0 +1,332 @@
+//! Intake: what an input means: events to remember, and volatile facts.
+
+use cutover_common::{
+    ApplicationName, Assignment, InstanceEvidence, InstanceId, Sha256, Slot, Timestamp,
+};
+
+use crate::{
+    Action, Agent, Ending, Event, Finding, HookProgress, Input, Life, PrepareFailure, ProbeAnswer,
+    SessionId, SessionRefusal, Welcome, goal, invariants,
+    lease::Lease,
+    prepare::Preparation,
+    session::{self, Session},
+    slots::Work,
+    supervise::RESTART_BACKOFF,
+    turn::Turn,
+    volatile::{LiveSlot, StopRetry},
+};
+
+/// Where an instance is.
+type At = (ApplicationName, Slot);
+
+impl Agent {
+    pub(crate) fn take(&mut self, turn: &mut Turn, input: Input) {
+        match input {
+            Input::Tick => {}
+            Input::SessionOpened { session } => self.open(turn, session),
+            Input::Welcomed { session, welcome } => self.welcome(turn, session, &welcome),
+            Input::Echoed { session, nonce } => match &mut self.session {
+                Session::Joined { session: open, lease } if *open == session => lease.echo(nonce),
+                Session::Joined { .. } | Session::Opened { .. } | Session::Away => {}
+            },
+            Input::Assigned { session, assignment } => {
+                if self.session.joined() == Some(session) {
+                    self.assign(turn, assignment);
+                }
+            }
+            Input::SessionEnded { session } => {
+                if self.session.is(session) {
+                    self.session = Session::Away;
+                }
+            }
+            Input::PrepareEnded { application, digest, result } => {
+                self.prepare_ended(turn, &application, digest, result);
+            }
+            Input::Started { evidence } => self.started(turn, evidence),
+            Input::StartFailed { instance, detail } => self.start_failed(turn, instance, detail),
+            Input::Adopted { instance, finding } => self.adopted(turn, instance, finding),
+            Input::Exited { instance, detail } => self.exited(turn, instance, detail),
+            Input::HookEnded { instance, outcome } => {
+                self.hook_ended(turn, instance, outcome.err().unwrap_or_default());
+            }
+            Input::Stopped { instance, .. } => self.stopped(turn, instance),
+            Input::StopFailed { instance, detail } => self.stop_failed(turn, instance, detail),
+            Input::Probed { instance, answer } => self.probed(turn.now, instance, answer),
+        }
+    }
+
+    fn open(&mut self, turn: &mut Turn, session: SessionId) {
+        self.session = Session::Opened { session };
+        turn.act(Action::SendHello { session, held: self.held() });
+    }
+
+    fn welcome(&mut self, turn: &mut Turn, session: SessionId, welcome: &Welcome) {
+        if !self.session.is(session) {
+            return;
+        }
+        let refusal = if self.session.joined().is_some() {
+            SessionRefusal::SecondWelcome
+        } else {
+            match session::judge(self.remembered.binding.as_ref(), welcome) {
+                session::Judgement::Known => return self.join(turn, session),
+                session::Judgement::Bind(binding) => {
+                    self.record(turn, Event::CoordinatorBound(binding));
+                    return self.join(turn, session);
+                }
+                session::Judgement::Refuse(refusal) => refusal,
+            }
+        };
+        if let SessionRefusal::SplitBrain { term } = refusal
+            && self.remembered.split < Some(term)
+        {
+            self.record(turn, Event::SplitBrainSeen { term });
+        }
+        self.session = Session::Away;
+        turn.act(Action::EndSession { session, refusal });
+    }
+
+    fn join(&mut self, turn: &Turn, session: SessionId) {
+        self.session = Session::Joined { session, lease: Lease::new(turn.now) };
+        for volatile in self.volatile.values_mut() {
+            volatile.reported = None;
+        }
+    }
+
+    fn assign(&mut self, turn: &mut Turn, assignment: Box<Assignment>) {
+        let Some(binding) = &self.remembered.binding else { return };
+        let name = assignment.application.clone();
+        let held = self.remembered.applications.get(&name);
+        let known = self.remembered.applications.len();
+        match goal::judge(held, known, binding.term, &assignment) {
+            goal::Judgement::Adopt => {
+                // In release builds too: nothing may go wrong here (F2).
+                let held = held.map(crate::Application::fence).unwrap_or_default();
+                assert!(
+                    invariants::f2_fence_grows(held, assignment.fence),
+                    "{} would replace {held}",
+                    assignment.fence
+                );
+                self.record(turn, Event::AssignmentAccepted(assignment));
+                let volatile = self.volatile.entry(name.clone()).or_default();
+                let application = &self.remembered.applications[&name];
+                // What is not wanted is not tried again. What is in flight answers first.
+                volatile.preparations.retain(|digest, preparation| {
+                    let is_wanted = |slot| {
+                        let release = application.goal(slot).release();
+                        release.is_some_and(|release| release.digest == *digest)
+                    };
+                    matches!(preparation, Preparation::InFlight { .. })
+                        || Slot::ALL.into_iter().any(is_wanted)
+                });
+            }
+            goal::Judgement::Keep { raise_to } => {
+                if let Some(term) = raise_to {
+                    self.record(turn, Event::TermRaised { application: name.clone(), term });
+                }
+            }
+            goal::Judgement::Refuse(refusal) => {
+                let offered = assignment.fence;
+                turn.act(Action::NoteRefusal { application: name.clone(), offered, refusal });
+            }
+        }
+        // Whoever asked is told what is held, also when nothing changed.
+        if let Some(volatile) = self.volatile.get_mut(&name) {
+            volatile.reported = None;
+        }
+    }
+
+    fn prepare_ended(
+        &mut self,
+        turn: &mut Turn,
+        name: &ApplicationName,
+        digest: Sha256,
+        result: Result<(), PrepareFailure>,
+    ) {
+        let Some(volatile) = self.volatile.get_mut(name) else { return };
+        let Some(application) = self.remembered.applications.get(name) else { return };
+        let Some(Preparation::InFlight { failures }) = volatile.preparations.remove(&digest) else {
+            return;
+        };
+        let wants = |slot: &Slot| {
+            let wanted = application.goal(*slot).release();
+            wanted.is_some_and(|release| release.digest == digest)
+                && application.slots.of(*slot).prepared.as_ref() != wanted
+        };
+        let slots: Vec<Slot> = Slot::ALL.into_iter().filter(wants).collect();
+        if let Err(failure) = result {
+            if !slots.is_empty() {
+                let generation = application.fence().generation;
+                let jitter = turn.draw_jitter();
+                let failed = Preparation::failed(failure, failures, generation, turn.now, jitter);
+                volatile.preparations.insert(digest, failed);
+            }
+            return;
+        }
+        for slot in slots {
+            let application = &self.remembered.applications[name];
+            if let Some(release) = application.goal(slot).release() {
+                let release = Box::new(release.clone());
+                self.record(turn, Event::Prepared { application: name.clone(), slot, release });
+            }
+        }
+    }
+
+    fn started(&mut self, turn: &mut Turn, evidence: InstanceEvidence) {
+        let Some((at, Life::Starting)) = self.find(evidence.instance) else { return };
+        self.live(&at).in_flight = None;
+        self.seen_running(turn, at, evidence);
+    }
+
+    fn seen_running(&mut self, turn: &mut Turn, at: At, evidence: InstanceEvidence) {
+        let (application, slot) = at.clone();
+        self.record(turn, Event::Started { application, slot, evidence });
+        self.watch(turn.now, &at);
+    }
+
+    fn watch(&mut self, now: Timestamp, at: &At) {
+        let Some(application) = self.remembered.applications.get(&at.0) else { return };
+        let Some(instance) = application.slots.of(at.1).instance.clone() else { return };
+        self.live(at).begin_watch(&instance, now);
+    }
+
+    fn start_failed(&mut self, turn: &mut Turn, instance: InstanceId, detail: String) {
+        let Some((at, Life::Starting)) = self.find(instance) else { return };
+        self.live(&at).in_flight = None;
+        self.ended(turn, at, instance, Ending::NotStarted, detail);
+    }
+
+    fn exited(&mut self, turn: &mut Turn, instance: InstanceId, detail: String) {
+        let Some((at, Life::Starting | Life::Running { .. })) = self.find(instance) else {
+            return;
+        };
+        self.live(&at).in_flight = None;
+        self.ended(turn, at, instance, Ending::Exited, detail);
+    }
+
+    fn ended(
+        &mut self,
+        turn: &mut Turn,
+        at: At,
+        instance: InstanceId,
+        ending: Ending,
+        detail: String,
+    ) {
+        let now = turn.now;
+        let jitter = turn.draw_jitter();
+        let live = self.live(&at);
+        let healthy_since = live.watch.take().and_then(|watch| watch.healthy_since());
+        live.crashes.note(now, healthy_since, jitter);
+        let (application, slot) = at;
+        self.record(
+            turn,
+            match ending {
+                Ending::Exited => Event::Exited { application, slot, instance, detail },
+                Ending::NotStarted => Event::StartFailed { application, slot, instance, detail },
+            },
+        );
+    }
+
+    fn adopted(&mut self, turn: &mut Turn, instance: InstanceId, finding: Finding) {
+        let Some((at, life)) = self.find(instance) else { return };
+        if self.live(&at).in_flight != Some(Work::Adopting) {
+            return;
+        }
+        self.live(&at).in_flight = None;
+        match (life, finding) {
+            (Life::Starting, Finding::Running { evidence }) => {
+                self.seen_running(turn, at, evidence);
+            }
+            (Life::Running { evidence: known }, Finding::Running { evidence }) => {
+                if known == evidence {
+                    self.watch(turn.now, &at);
+                } else {
+                    self.seen_running(turn, at, evidence);
+                }
+            }
+            (Life::Starting | Life::Running { .. }, Finding::Exited { detail }) => {
+                self.ended(turn, at, instance, Ending::Exited, detail);
+            }
+            // Never begun: it is asked for again. Running: the stop goes on.
+            (Life::Starting, Finding::Never) | (Life::Stopping { .. }, Finding::Running { .. }) => {
+            }
+            // No crash of the application, so that it starts again at once (A2).
+            (Life::Starting, Finding::Gone)
+            | (Life::Running { .. }, Finding::Gone | Finding::Never) => {
+                let (application, slot) = at;
+                let detail = "gone without a trace; the host rebooted".to_owned();
+                self.record(turn, Event::Exited { application, slot, instance, detail });
+            }
+            (Life::Stopping { .. }, Finding::Exited { .. } | Finding::Never | Finding::Gone) => {
+                self.stop_done(turn, at, instance);
+            }
+            (Life::Ended { .. }, _) => {}
+        }
+    }
+
+    fn hook_ended(&mut self, turn: &mut Turn, instance: InstanceId, warning: String) {
+        let Some((at, Life::Stopping { hook: HookProgress::Begun })) = self.find(instance) else {
+            return;
+        };
+        if self.live(&at).in_flight != Some(Work::RunningHook) {
+            return;
+        }
+        self.live(&at).in_flight = None;
+        self.live(&at).note.clone_from(&warning);
+        let (application, slot) = at;
+        self.record(turn, Event::HookEnded { application, slot, instance, warning });
+    }
+
+    fn stopped(&mut self, turn: &mut Turn, instance: InstanceId) {
+        let Some((at, Life::Stopping { .. })) = self.find(instance) else { return };
+        if self.live(&at).in_flight == Some(Work::Stopping) {
+            self.stop_done(turn, at, instance);
+        }
+    }
+
+    /// Remembers that an instance is gone for good.
+    pub(crate) fn stop_done(&mut self, turn: &mut Turn, at: At, instance: InstanceId) {
+        self.live(&at).clear();
+        let (application, slot) = at;
+        self.record(turn, Event::StopDone { application, slot, instance });
+    }
+
+    fn stop_failed(&mut self, turn: &mut Turn, instance: InstanceId, detail: String) {
+        let Some((at, Life::Stopping { .. })) = self.find(instance) else { return };
+        let now = turn.now;
+        let jitter = turn.draw_jitter();
+        let live = self.live(&at);
+        if live.in_flight != Some(Work::Stopping) {
+            return;
+        }
+        live.in_flight = None;
+        let failures = live.stop_retry.as_ref().map_or(0, |retry| retry.failures) + 1;
+        let at = now + RESTART_BACKOFF.after(failures, jitter);
+        live.stop_retry = Some(StopRetry { failures, at, detail });
+    }
+
+    fn probed(&mut self, now: Timestamp, instance: InstanceId, answer: ProbeAnswer) {
+        let Some((at, Life::Running { .. })) = self.find(instance) else { return };
+        let Some(application) = self.remembered.applications.get(&at.0) else { return };
+        let timers = application.assignment.timers;
+        let held = application.slots.of(at.1).instance.as_ref();
+        let Some(probe) = held.and_then(|held| held.release.probe.clone()) else { return };
+        if let Some(watch) = &mut self.live(&at).watch
+            && watch.instance() == instance
+        {
+            watch.answered(answer, &probe, timers, now);
+        }
+    }
+
+    /// Returns where an instance is, and how far.
+    fn find(&self, instance: InstanceId) -> Option<(At, Life)> {
+        self.remembered.applications.iter().find_map(|(name, application)| {
+            let slot = application.slot_of(instance)?;
+            let life = application.slots.of(slot).instance.as_ref()?.life.clone();
+            Some(((name.clone(), slot), life))
+        })
+    }
+
+    pub(crate) fn live(&mut self, (name, slot): &At) -> &mut LiveSlot {
+        self.volatile.entry(name.clone()).or_default().slots.of_mut(*slot)
+    }
+}

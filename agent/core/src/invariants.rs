@@ -1,0 +1,68 @@
+//! What this core promises, under the ids of the project's list of promises.
+//!
+//! - **F2** Fences never decrease, and the new one is stored before its first effect.
+//! - **F3** Within one term only one coordinator process is obeyed.
+//! - **E1** Nothing is asked twice; at most one instance of an application without a gate.
+//! - **E2** Only what was prepared is started.
+//! - **E3** A hook runs at most once.
+//! - **E7** What is wanted, prepared or in use stays on disk.
+//! - **A2** Without a coordinator everything is kept running.
+//! - **A8** A live instance is known by more than a pid.
+
+use cutover_common::{Fence, Slot};
+
+use crate::{Application, Binding, Life, Remembered};
+
+/// F2: an adopted fence has a higher generation and no lower term.
+pub fn f2_fence_grows(held: Fence, adopted: Fence) -> bool {
+    adopted.generation > held.generation && adopted.term >= held.term
+}
+
+/// F2, F3: no application was told what to do in a term later than the bound one.
+pub fn f3_terms_are_bound(binding: Option<&Binding>, application: &Application) -> bool {
+    binding.is_some_and(|binding| application.fence().term <= binding.term)
+}
+
+/// E1: without a gate at most one slot has an instance.
+pub fn e1_one_instance(application: &Application) -> bool {
+    Slot::ALL.iter().filter(|slot| application.slots.of(**slot).instance.is_some()).count() <= 1
+}
+
+/// E7: what is wanted, prepared or in use is retained.
+pub fn e7_needed_is_retained(application: &Application) -> bool {
+    let retained: Vec<_> = application.retained().collect();
+    Slot::ALL.iter().all(|slot| {
+        let state = application.slots.of(*slot);
+        let instance = state.instance.as_ref().map(|instance| &instance.release);
+        let mut needed =
+            [application.goal(*slot).release(), state.prepared.as_ref(), instance].into_iter();
+        needed.all(|release| release.is_none_or(|release| retained.contains(&release.digest)))
+    })
+}
+
+/// A8: what is said of a running instance is said of this very instance, with boot and start.
+pub fn a8_running_has_evidence(application: &Application) -> bool {
+    Slot::ALL.iter().all(|slot| match &application.slots.of(*slot).instance {
+        Some(instance) => match &instance.life {
+            Life::Running { evidence } => {
+                evidence.instance == instance.id && !evidence.boot_id.is_empty()
+            }
+            Life::Starting | Life::Stopping { .. } | Life::Ended { .. } => true,
+        },
+        None => true,
+    })
+}
+
+/// Returns the id of the first promise that does not hold of what is remembered.
+pub fn broken(remembered: &Remembered) -> Option<&'static str> {
+    let binding = remembered.binding.as_ref();
+    remembered.applications.values().find_map(|application| {
+        let promises = [
+            ("F3", f3_terms_are_bound(binding, application)),
+            ("E1", e1_one_instance(application)),
+            ("E7", e7_needed_is_retained(application)),
+            ("A8", a8_running_has_evidence(application)),
+        ];
+        promises.into_iter().find(|(_, holds)| !holds).map(|(id, _)| id)
+    })
+}

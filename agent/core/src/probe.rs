@@ -1,0 +1,188 @@
+//! Probing: when to ask one instance, and what its answers so far make of it.
+//!
+//! A [`Watch`] is about one process. Another process, or the same after the agent was away,
+//! begins with an empty one: health is never inherited (promise E4).
+
+use cutover_common::{Health, InstanceId, ProbeSpec, Timers, Timestamp};
+
+use crate::ProbeAnswer;
+
+/// What is known of the health of one live instance.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Watch {
+    instance: InstanceId,
+    began_at: Timestamp,
+    next: NextProbe,
+    verdict: Verdict,
+    last_answer: String,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum NextProbe {
+    At(Timestamp),
+    /// Asked, not answered; and when it was asked.
+    InFlight(Timestamp),
+    /// The release has no probe.
+    Never,
+}
+
+/// What the answers make of an instance.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Verdict {
+    /// Not enough answers.
+    Unknown {
+        passes: u32,
+        first_pass_at: Option<Timestamp>,
+        failures: u32,
+        had_pass: bool,
+    },
+    /// Enough passes in a row. `since` is the first pass without a failure after it.
+    Passing {
+        since: Option<Timestamp>,
+        failures: u32,
+    },
+    Failing {
+        passes: u32,
+        first_pass_at: Option<Timestamp>,
+    },
+}
+
+impl Watch {
+    /// Begins to watch an instance that is alive at `now`.
+    pub(crate) fn begin(instance: InstanceId, probe: Option<&ProbeSpec>, now: Timestamp) -> Self {
+        let (next, verdict) = match probe {
+            Some(_) => (NextProbe::At(now), Verdict::begin()),
+            None => (NextProbe::Never, Verdict::Passing { since: Some(now), failures: 0 }),
+        };
+        Self { instance, began_at: now, next, verdict, last_answer: String::new() }
+    }
+
+    /// Returns which instance this is about.
+    pub(crate) const fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// Returns what was answered last; empty before the first answer.
+    pub(crate) fn last_answer(&self) -> &str {
+        &self.last_answer
+    }
+
+    /// Returns when the instance is to be asked next.
+    pub(crate) const fn next_at(&self) -> Option<Timestamp> {
+        match self.next {
+            NextProbe::At(at) => Some(at),
+            NextProbe::InFlight(_) | NextProbe::Never => None,
+        }
+    }
+
+    /// Notes that the instance is asked.
+    pub(crate) const fn asked(&mut self, now: Timestamp) {
+        self.next = NextProbe::InFlight(now);
+    }
+
+    /// Notes an answer.
+    pub(crate) fn answered(
+        &mut self,
+        answer: ProbeAnswer,
+        probe: &ProbeSpec,
+        timers: Timers,
+        now: Timestamp,
+    ) {
+        let NextProbe::InFlight(asked_at) = self.next else { return };
+        // A slow answer does not shift the rhythm, and makes no burst either.
+        self.next = NextProbe::At((asked_at + probe.every).max(now));
+        self.last_answer = answer.text;
+        self.verdict = if answer.passed {
+            self.verdict.pass(probe, now)
+        } else {
+            let is_starting = now.since(self.began_at) < probe.start_within;
+            self.verdict.fail(probe, timers, now, is_starting)
+        };
+    }
+
+    /// Returns the health at `now`.
+    pub(crate) fn health(&self, timers: Timers, now: Timestamp) -> Health {
+        match self.verdict {
+            Verdict::Unknown { .. } => Health::Unknown,
+            Verdict::Passing { since, .. } if is_settled(since, timers, now) => Health::Settled,
+            Verdict::Passing { .. } => Health::Passing,
+            Verdict::Failing { .. } => Health::Failing,
+        }
+    }
+
+    /// Returns when it becomes settled if nothing fails until then.
+    pub(crate) fn settles_at(&self, timers: Timers) -> Option<Timestamp> {
+        match self.verdict {
+            Verdict::Passing { since, .. } => since.map(|since| since + timers.healthy_for),
+            Verdict::Unknown { .. } | Verdict::Failing { .. } => None,
+        }
+    }
+
+    /// Returns since when it has been healthy.
+    pub(crate) const fn healthy_since(&self) -> Option<Timestamp> {
+        match self.verdict {
+            Verdict::Passing { since, .. } => since,
+            Verdict::Unknown { .. } | Verdict::Failing { .. } => None,
+        }
+    }
+}
+
+fn is_settled(since: Option<Timestamp>, timers: Timers, now: Timestamp) -> bool {
+    since.is_some_and(|since| now >= since + timers.healthy_for)
+}
+
+impl Verdict {
+    const fn begin() -> Self {
+        Self::Unknown { passes: 0, first_pass_at: None, failures: 0, had_pass: false }
+    }
+
+    fn pass(self, probe: &ProbeSpec, now: Timestamp) -> Self {
+        let (passes, first_pass_at) = match self {
+            Self::Passing { since, .. } => {
+                return Self::Passing { since: since.or(Some(now)), failures: 0 };
+            }
+            Self::Unknown { passes, first_pass_at, .. }
+            | Self::Failing { passes, first_pass_at } => {
+                (passes.saturating_add(1), first_pass_at.or(Some(now)))
+            }
+        };
+        if passes >= probe.passes {
+            return Self::Passing { since: first_pass_at, failures: 0 };
+        }
+        match self {
+            Self::Failing { .. } => Self::Failing { passes, first_pass_at },
+            Self::Unknown { .. } | Self::Passing { .. } => {
+                Self::Unknown { passes, first_pass_at, failures: 0, had_pass: true }
+            }
+        }
+    }
+
+    fn fail(self, probe: &ProbeSpec, timers: Timers, now: Timestamp, is_starting: bool) -> Self {
+        let failing = Self::Failing { passes: 0, first_pass_at: None };
+        match self {
+            // Any pass ends the start period; until then failures are expected and do not count.
+            Self::Unknown { had_pass: false, .. } if is_starting => Self::begin(),
+            Self::Unknown { failures, had_pass, .. } => {
+                let failures = failures.saturating_add(1);
+                if failures >= probe.failures {
+                    return failing;
+                }
+                Self::Unknown { passes: 0, first_pass_at: None, failures, had_pass }
+            }
+            Self::Passing { since, failures } => {
+                let failures = failures.saturating_add(1);
+                if failures >= probe.failures {
+                    return failing;
+                }
+                // One failure breaks the run that is to become settled; what is settled stays
+                // so until it is failing.
+                let since = since.filter(|_| is_settled(since, timers, now));
+                Self::Passing { since, failures }
+            }
+            Self::Failing { .. } => failing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! What the agent remembers across restarts. Only `apply` changes it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use cutover_common::{
+    ApplicationName, Assignment, Fence, HookKind, InstanceEvidence, InstanceId, Release, Sha256,
+    Slot, SlotGoal, Slots, Term,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// How many releases of an application stay on disk without being in use (design §5).
+pub const RECENT_MAX: usize = 5;
+
+/// All that is remembered.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Remembered {
+    pub binding: Option<Binding>,
+    /// The highest term that two coordinator processes claimed.
+    pub split: Option<Term>,
+    pub applications: BTreeMap<ApplicationName, Application>,
+}
+
+/// The coordinator process that this agent obeys.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Binding {
+    pub incarnation: Uuid,
+    pub term: Term,
+    pub boot_nonce: Uuid,
+}
+
+/// One application on this host.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Application {
+    /// The goal. Its fence is the highest that was accepted.
+    pub assignment: Assignment,
+    pub slots: Slots<SlotState>,
+    /// Contents that were prepared or ran here, the last one at the end.
+    pub recent: VecDeque<Sha256>,
+}
+
+/// What is in a slot. Both may be there, and differ: the next release is prepared while an
+/// instance of the last one runs.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub struct SlotState {
+    /// On disk and verified.
+    pub prepared: Option<Release>,
+    pub instance: Option<Instance>,
+}
+
+/// The process or processes of one release in one slot.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Instance {
+    pub id: InstanceId,
+    pub release: Release,
+    pub life: Life,
+    /// How many instances of this release ran in this slot before this one.
+    pub restarts: u32,
+}
+
+/// Where an instance stands.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum Life {
+    /// It is being started, or was when the agent died.
+    Starting,
+    Running {
+        evidence: InstanceEvidence,
+    },
+    /// It is being stopped for good.
+    Stopping {
+        hook: HookProgress,
+    },
+    /// There is no process; another instance is to take its place.
+    Ended {
+        ending: Ending,
+        detail: String,
+    },
+}
+
+/// How an instance ended that nobody stopped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum Ending {
+    NotStarted,
+    Exited,
+}
+
+/// What became of the `before_stop` hook.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum HookProgress {
+    /// It may be running; after a crash of the agent nobody knows, and it is not run again (E3).
+    Begun,
+    /// It ended, or there is none. The warning is empty if all was well.
+    Over { warning: String },
+}
+
+impl Application {
+    /// Makes the application of its first assignment.
+    pub(crate) fn new(assignment: Assignment) -> Self {
+        Self { assignment, slots: Slots::default(), recent: VecDeque::new() }
+    }
+
+    /// Returns the highest fence that was accepted.
+    pub const fn fence(&self) -> Fence {
+        self.assignment.fence
+    }
+
+    /// Returns what is wanted of `slot`.
+    pub const fn goal(&self, slot: Slot) -> &SlotGoal {
+        self.assignment.slots.of(slot)
+    }
+
+    /// Returns the slot that holds this instance.
+    pub fn slot_of(&self, id: InstanceId) -> Option<Slot> {
+        Slot::ALL.into_iter().find(|slot| {
+            self.slots.of(*slot).instance.as_ref().is_some_and(|instance| instance.id == id)
+        })
+    }
+
+    /// Notes that this content was of use.
+    pub(crate) fn touch(&mut self, content: Sha256) {
+        self.recent.retain(|recent| *recent != content);
+        self.recent.push_back(content);
+        while self.recent.len() > RECENT_MAX {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Returns the contents that must stay on disk (E7): wanted, prepared, in use, or here
+    /// lately while the application is still wanted at all.
+    pub fn retained(&self) -> impl Iterator<Item = Sha256> {
+        let goals = Slot::ALL.into_iter().filter_map(|slot| self.goal(slot).release());
+        let is_wanted = goals.clone().next().is_some();
+        let held = Slot::ALL.into_iter().flat_map(|slot| {
+            let state = self.slots.of(slot);
+            let running = state.instance.as_ref().map(|instance| &instance.release);
+            state.prepared.as_ref().into_iter().chain(running)
+        });
+        let recent = self.recent.iter().copied().filter(move |_| is_wanted);
+        goals.chain(held).map(|release| release.digest).chain(recent)
+    }
+}
+
+impl Instance {
+    /// Returns how far the hook is when a stop begins.
+    pub(crate) fn hook_at_stop(&self) -> HookProgress {
+        match (self.release.hook(HookKind::BeforeStop), &self.life) {
+            (Some(_), Life::Running { .. }) => HookProgress::Begun,
+            (
+                _,
+                Life::Starting | Life::Running { .. } | Life::Stopping { .. } | Life::Ended { .. },
+            ) => HookProgress::Over { warning: String::new() },
+        }
+    }
+}

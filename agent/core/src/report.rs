@@ -1,0 +1,149 @@
+//! Reports: what a slot looks like to the coordinator and to people.
+
+use cutover_common::{Health, Phase, Release, SlotGoal, SlotReport, Timers, duration_text};
+
+use crate::{
+    Ending, HookProgress, Instance, Life,
+    lease::Permission,
+    slots::{Decision, SlotView, Waiting, Work, decide},
+    volatile::LiveSlot,
+};
+
+/// Returns the report of one slot.
+pub(crate) fn slot(view: &SlotView<'_>, live: &LiveSlot, timers: Timers) -> SlotReport {
+    let decision = decide(view);
+    match &view.state.instance {
+        Some(instance) => occupied(view, live, timers, instance, &decision),
+        None => vacant(view, live, &decision),
+    }
+}
+
+fn vacant(view: &SlotView<'_>, live: &LiveSlot, decision: &Decision) -> SlotReport {
+    let (phase, detail) = match decision {
+        Decision::Wait(Waiting::ForRetry { .. }) => (Phase::Failed, waiting_text(view, decision)),
+        Decision::Wait(Waiting::ForOtherSlot | Waiting::ForPermission(_)) => {
+            (Phase::Waiting, waiting_text(view, decision))
+        }
+        Decision::Do(_) | Decision::Wait(_) | Decision::Rest => match view.goal {
+            SlotGoal::Absent => (Phase::Empty, String::new()),
+            SlotGoal::Prepared(wanted) | SlotGoal::Running(wanted) => {
+                if view.state.prepared.as_ref() == Some(wanted) {
+                    (Phase::Prepared, String::new())
+                } else {
+                    (Phase::Preparing, "fetching and verifying the release".to_owned())
+                }
+            }
+        },
+    };
+    let detail = join(&[&detail, &live.note]);
+    SlotReport { phase, release: view.goal.release().map(name), detail, ..SlotReport::default() }
+}
+
+fn occupied(
+    view: &SlotView<'_>,
+    live: &LiveSlot,
+    timers: Timers,
+    instance: &Instance,
+    decision: &Decision,
+) -> SlotReport {
+    let waiting = waiting_text(view, decision);
+    let base = SlotReport {
+        release: Some(name(&instance.release)),
+        restarts: instance.restarts,
+        ..SlotReport::default()
+    };
+    match &instance.life {
+        Life::Starting => SlotReport { phase: Phase::Starting, detail: waiting, ..base },
+        Life::Running { evidence } => {
+            let (health, said) = health(view, live, timers);
+            SlotReport {
+                phase: Phase::Running,
+                health,
+                detail: join(&[&said, &waiting]),
+                instance: Some(evidence.clone()),
+                ..base
+            }
+        }
+        Life::Stopping { hook } => {
+            let hook = match hook {
+                HookProgress::Begun => "running its before_stop hook",
+                HookProgress::Over { warning } => warning,
+            };
+            let retry = live.stop_retry.as_ref().map_or("", |retry| &retry.detail);
+            SlotReport { phase: Phase::Stopping, detail: join(&[hook, retry]), ..base }
+        }
+        Life::Ended { ending, detail } => {
+            let phase = match ending {
+                Ending::Exited => Phase::Running,
+                Ending::NotStarted => Phase::Failed,
+            };
+            let late = late_text(view, live, timers);
+            SlotReport {
+                phase,
+                health: Health::Failing,
+                detail: join(&[&late, detail, &waiting]),
+                ..base
+            }
+        }
+    }
+}
+
+fn health(view: &SlotView<'_>, live: &LiveSlot, timers: Timers) -> (Health, String) {
+    let Some(watch) = &live.watch else { return (Health::Unknown, String::new()) };
+    let answer = watch.last_answer();
+    let late = late_text(view, live, timers);
+    let health = watch.health(timers, view.now);
+    if health == Health::Settled || late.is_empty() {
+        return (health, answer.to_owned());
+    }
+    let answer = if answer.is_empty() { "no answer to a probe so far" } else { answer };
+    (Health::Failing, format!("{late}: {answer}"))
+}
+
+/// Says that no instance became settled in time, or nothing.
+fn late_text(view: &SlotView<'_>, live: &LiveSlot, timers: Timers) -> String {
+    let is_late = live.trying_since.is_some_and(|since| view.now >= since + timers.healthy_within);
+    if !is_late {
+        return String::new();
+    }
+    format!("not healthy within {}", duration_text::print(timers.healthy_within))
+}
+
+fn waiting_text(view: &SlotView<'_>, decision: &Decision) -> String {
+    let Decision::Wait(waiting) = decision else { return String::new() };
+    match waiting {
+        Waiting::ForWork(Work::Adopting) => {
+            "looking for the instance after a restart of the agent".to_owned()
+        }
+        Waiting::ForWork(Work::Starting | Work::RunningHook | Work::Stopping)
+        | Waiting::ForPreparation => String::new(),
+        Waiting::ForStopRetry { .. } => "stopping is tried again".to_owned(),
+        Waiting::ForRetry { detail, at: Some(_) } => format!("{detail}; tried again"),
+        Waiting::ForRetry { detail, at: None } => {
+            format!("{detail}; not tried again before another goal")
+        }
+        Waiting::ForRestart { .. } => "starts again".to_owned(),
+        Waiting::ForReplacement { slot } if *slot == view.slot => {
+            "runs until the release that replaces it is prepared".to_owned()
+        }
+        Waiting::ForReplacement { slot } => {
+            format!("runs until the release in {slot} is prepared")
+        }
+        Waiting::ForPermission(Permission::SplitBrain) => {
+            "is to stop, but two coordinators claim the same term, so nothing is stopped".to_owned()
+        }
+        Waiting::ForPermission(Permission::NoLease | Permission::Fresh) => {
+            "is to stop, and waits for a fresh lease from the coordinator".to_owned()
+        }
+        Waiting::ForOtherSlot => format!("waits for {} to stop", view.slot.other()),
+    }
+}
+
+fn name(release: &Release) -> (cutover_common::Version, cutover_common::Sha256) {
+    (release.name.version.clone(), release.digest)
+}
+
+fn join(parts: &[&str]) -> String {
+    let said: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+    said.join("; ")
+}

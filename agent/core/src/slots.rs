@@ -1,0 +1,219 @@
+//! Slots: the next step that brings one slot towards its goal, or what it waits for.
+//!
+//! Without a gate the two slots exclude each other, so that a release is replaced in place: the
+//! one that runs is stopped, and known to be gone, before the other is started; and it is stopped
+//! only when the other is ready on disk, so that as little time as possible passes in between.
+
+use cutover_common::{Generation, Release, Slot, SlotGoal, Timestamp};
+
+use crate::{
+    HookProgress, Instance, Life,
+    lease::Permission,
+    prepare::{NextTry, Preparation},
+    remembered::SlotState,
+};
+
+/// What one slot's decision depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotView<'a> {
+    pub slot: Slot,
+    pub goal: &'a SlotGoal,
+    pub state: &'a SlotState,
+    pub other_goal: &'a SlotGoal,
+    pub other_state: &'a SlotState,
+    /// The preparation of the goal's release, if it was begun.
+    pub preparation: Option<&'a Preparation>,
+    /// What was asked of the world for this slot and is not answered.
+    pub in_flight: Option<Work>,
+    /// When an instance that ended, or a stop that failed, is tried again. None: at once.
+    pub retry_at: Option<Timestamp>,
+    pub generation: Generation,
+    pub permission: Permission,
+    pub now: Timestamp,
+}
+
+/// Something asked of the world for one instance.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Work {
+    Adopting,
+    Starting,
+    RunningHook,
+    Stopping,
+}
+
+/// The next step of one slot.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Decision {
+    Do(SlotStep),
+    Wait(Waiting),
+    /// The slot is as wanted.
+    Rest,
+}
+
+/// A step that can be taken at this moment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SlotStep {
+    Prepare,
+    /// Start an instance of the prepared release.
+    Start,
+    /// Start another instance of the release whose instance ended.
+    Restart,
+    /// Ask once more for a start that the world never began.
+    ResumeStart,
+    /// Stop a running instance for good. Disruptive.
+    Stop,
+    /// Finish a stop that was begun.
+    ResumeStop,
+    /// Note that a hook was running when the agent died; it is not run again (E3).
+    GiveUpHook,
+    /// Start nothing in the place of an instance that ended. Disruptive.
+    Abandon,
+    Forget,
+}
+
+/// What a slot waits for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Waiting {
+    ForWork(Work),
+    ForPreparation,
+    /// The preparation failed; none: only another goal helps.
+    ForRetry {
+        detail: String,
+        at: Option<Timestamp>,
+    },
+    /// An instance ended and is started again then.
+    ForRestart {
+        at: Timestamp,
+    },
+    /// A stop did not succeed and is tried again then.
+    ForStopRetry {
+        at: Timestamp,
+    },
+    /// The slot that is to take over is not ready on disk.
+    ForReplacement {
+        slot: Slot,
+    },
+    ForPermission(Permission),
+    /// The other slot's instance is to end first.
+    ForOtherSlot,
+}
+
+/// Returns the next step of one slot, or why there is none.
+pub fn decide(view: &SlotView<'_>) -> Decision {
+    if let Some(step @ Decision::Do(_)) = decide_preparation(view) {
+        return step;
+    }
+    if let Some(work) = view.in_flight {
+        return Decision::Wait(Waiting::ForWork(work));
+    }
+    match &view.state.instance {
+        Some(instance) => decide_occupied(view, instance),
+        None => decide_vacant(view),
+    }
+}
+
+/// Preparing takes nothing down, so it waits for nothing.
+fn decide_preparation(view: &SlotView<'_>) -> Option<Decision> {
+    let wanted = view.goal.release()?;
+    if view.state.prepared.as_ref() == Some(wanted) {
+        return None;
+    }
+    let Some(preparation) = view.preparation else { return Some(Decision::Do(SlotStep::Prepare)) };
+    if preparation.is_due(view.now, view.generation) {
+        return Some(Decision::Do(SlotStep::Prepare));
+    }
+    Some(Decision::Wait(match preparation {
+        Preparation::InFlight { .. } => Waiting::ForPreparation,
+        Preparation::Failed { detail, next, .. } => {
+            let at = match next {
+                NextTry::At(at) => Some(*at),
+                NextTry::After(_) => None,
+            };
+            Waiting::ForRetry { detail: detail.clone(), at }
+        }
+    }))
+}
+
+/// Returns when the slot's failed preparation is to be tried again, if it is.
+pub(crate) fn prepare_retry_at(view: &SlotView<'_>) -> Option<Timestamp> {
+    match decide_preparation(view) {
+        Some(Decision::Wait(Waiting::ForRetry { at, .. })) => at,
+        Some(_) | None => None,
+    }
+}
+
+fn decide_vacant(view: &SlotView<'_>) -> Decision {
+    if let Some(decision) = decide_preparation(view) {
+        return decision;
+    }
+    match view.goal {
+        SlotGoal::Absent if view.state.prepared.is_some() => Decision::Do(SlotStep::Forget),
+        SlotGoal::Absent | SlotGoal::Prepared(_) => Decision::Rest,
+        // A start takes nothing down and needs no lease: what it replaces went with one.
+        SlotGoal::Running(_) if view.other_state.instance.is_none() => {
+            Decision::Do(SlotStep::Start)
+        }
+        SlotGoal::Running(_) => Decision::Wait(Waiting::ForOtherSlot),
+    }
+}
+
+fn decide_occupied(view: &SlotView<'_>, instance: &Instance) -> Decision {
+    match &instance.life {
+        Life::Starting => Decision::Do(SlotStep::ResumeStart),
+        // Once begun it is finished, lease or not: never leave a host with neither.
+        Life::Stopping { hook: HookProgress::Begun } => Decision::Do(SlotStep::GiveUpHook),
+        Life::Stopping { hook: HookProgress::Over { .. } } => match due(view) {
+            Err(at) => Decision::Wait(Waiting::ForStopRetry { at }),
+            Ok(()) => Decision::Do(SlotStep::ResumeStop),
+        },
+        Life::Running { .. } if is_wanted(view, &instance.release) => Decision::Rest,
+        Life::Running { .. } => decide_end(view, SlotStep::Stop),
+        Life::Ended { .. } if is_wanted(view, &instance.release) => decide_restart(view, None),
+        Life::Ended { .. } => match decide_end(view, SlotStep::Abandon) {
+            step @ Decision::Do(_) => step,
+            // What may not be ended yet is kept alive like anything else.
+            Decision::Wait(reason) => decide_restart(view, Some(reason)),
+            Decision::Rest => Decision::Rest,
+        },
+    }
+}
+
+/// Neither lease nor coordinator is needed: static stability (A2).
+fn decide_restart(view: &SlotView<'_>, reason: Option<Waiting>) -> Decision {
+    match due(view) {
+        Err(at) => Decision::Wait(reason.unwrap_or(Waiting::ForRestart { at })),
+        Ok(()) => Decision::Do(SlotStep::Restart),
+    }
+}
+
+fn due(view: &SlotView<'_>) -> Result<(), Timestamp> {
+    view.retry_at.filter(|at| view.now < *at).map_or(Ok(()), Err)
+}
+
+fn is_wanted(view: &SlotView<'_>, release: &Release) -> bool {
+    matches!(view.goal, SlotGoal::Running(wanted) if wanted == release)
+}
+
+/// Decides whether an instance that is not wanted may be ended.
+fn decide_end(view: &SlotView<'_>, step: SlotStep) -> Decision {
+    let is_ready = |goal: &SlotGoal, state: &SlotState| match goal {
+        SlotGoal::Running(release) => state.prepared.as_ref() == Some(release),
+        SlotGoal::Absent | SlotGoal::Prepared(_) => true,
+    };
+    if !is_ready(view.goal, view.state) {
+        return Decision::Wait(Waiting::ForReplacement { slot: view.slot });
+    }
+    if !is_ready(view.other_goal, view.other_state) {
+        return Decision::Wait(Waiting::ForReplacement { slot: view.slot.other() });
+    }
+    match view.permission {
+        Permission::Fresh => Decision::Do(step),
+        Permission::NoLease | Permission::SplitBrain => {
+            Decision::Wait(Waiting::ForPermission(view.permission))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! What the agent knows only while it runs: retries, probes, what is in flight, what it reported.
+
+use std::collections::BTreeMap;
+
+use cutover_common::{Report, Sha256, Slots, Timestamp};
+
+use crate::{Instance, prepare::Preparation, probe::Watch, slots::Work, supervise::Crashes};
+
+/// The volatile side of one application.
+#[derive(Debug, Default)]
+pub(crate) struct Volatile {
+    pub(crate) preparations: BTreeMap<Sha256, Preparation>,
+    pub(crate) slots: Slots<LiveSlot>,
+    /// What the coordinator of this session was told last.
+    pub(crate) reported: Option<Report>,
+}
+
+/// The volatile side of one slot.
+#[derive(Debug, Default)]
+pub(crate) struct LiveSlot {
+    pub(crate) in_flight: Option<Work>,
+    /// Set while an instance is known to be alive and is not being stopped.
+    pub(crate) watch: Option<Watch>,
+    pub(crate) crashes: Crashes,
+    /// Since when instances of the wanted release are tried without one becoming settled.
+    pub(crate) trying_since: Option<Timestamp>,
+    pub(crate) stop_retry: Option<StopRetry>,
+    /// What is worth saying of the instance that was stopped last; empty if all was well.
+    pub(crate) note: String,
+}
+
+impl LiveSlot {
+    /// Begins to watch an instance that is alive.
+    pub(crate) fn begin_watch(&mut self, instance: &Instance, now: Timestamp) {
+        let probe = instance.release.probe.as_ref();
+        self.watch = Some(Watch::begin(instance.id, probe, now));
+        self.trying_since = self.trying_since.or(Some(now));
+    }
+
+    /// Forgets what was known of the instance that is gone for good.
+    pub(crate) fn clear(&mut self) {
+        let note = std::mem::take(&mut self.note);
+        *self = Self { note, ..Self::default() };
+    }
+}
+
+/// A stop whose outcome is not known, and which is asked for again.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct StopRetry {
+    pub(crate) failures: u32,
+    pub(crate) at: Timestamp,
+    pub(crate) detail: String,
+}
