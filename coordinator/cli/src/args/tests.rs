@@ -234,3 +234,23 @@ fn agents_label_takes_changes_in_any_order() {
     assert_eq!(agent.as_str(), "web-1");
     assert_eq!(changes.iter().map(LabelChange::key).collect::<Vec<_>>(), ["zone", "tier"]);
 }
+
+#[test]
+fn the_reference_names_every_command_and_flag() {
+    let reference = include_str!("../../../../docs/cli.md");
+    let mut waiting = vec![(String::new(), Cli::command())];
+    while let Some((path, command)) = waiting.pop() {
+        let name = format!("{path}{}", command.get_name());
+        if !command.has_subcommands() {
+            assert!(reference.contains(&name), "docs/cli.md does not know `{name}`");
+        }
+        for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
+            let is_everywhere = matches!(flag, "help" | "version") && command.has_subcommands();
+            assert!(
+                is_everywhere || reference.contains(&format!("--{flag}")),
+                "docs/cli.md does not know --{flag} of `{name}`"
+            );
+        }
+        waiting.extend(command.get_subcommands().map(|sub| (format!("{name} "), sub.clone())));
+    }
+}
