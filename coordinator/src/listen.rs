@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use cutover_common::protocol::HEARTBEAT_EVERY;
 use cutover_runtime::{
     dial::watch_over,
     shutdown::Shutdown,
@@ -36,6 +37,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
 
 use connection::Held;
 use pending::Pending;
@@ -63,6 +65,28 @@ const OPERATORS_MAX: usize = 1_024;
 /// How long to wait when no connection can be accepted (no file descriptor is left, usually)
 /// before trying again: short for people, long enough not to spin.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// How many calls one connection may have open (promises.md T1.4). An agent has one session and
+/// a few downloads; an operator's script a few dozen.
+const CALLS_MAX: u32 = 100;
+
+/// The largest header list of a call, in bytes (promises.md T1.4): ours are a token and names.
+const HEADERS_MAX_BYTES: u32 = 16 * 1024;
+
+/// How many resets a peer may have unanswered before its connection ends: hyper's own number,
+/// stated here because a rapid reset (CVE-2023-44487) must stay harmless.
+const RESETS_MAX: usize = 20;
+
+/// Returns a gRPC server with the limits that every port has; a peer that vanished is noticed
+/// within 10 s.
+pub fn bounded_server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(HEARTBEAT_EVERY))
+        .http2_keepalive_timeout(Some(HEARTBEAT_EVERY))
+        .max_concurrent_streams(CALLS_MAX)
+        .http2_max_header_list_size(HEADERS_MAX_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
+}
 
 /// Why a port could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -136,10 +160,14 @@ impl Listener {
     ///
     /// If it is taken, not this machine's, or not allowed.
     pub async fn bind(addr: SocketAddr) -> Result<Self, BindListener> {
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => BindListener::InUse { addr },
-            io::ErrorKind::AddrNotAvailable => BindListener::NotOurs { addr },
-            _ => BindListener::Other { addr, source },
+        let failed = |source: io::Error| {
+            if source.kind() == io::ErrorKind::AddrInUse {
+                BindListener::InUse { addr }
+            } else if source.kind() == io::ErrorKind::AddrNotAvailable {
+                BindListener::NotOurs { addr }
+            } else {
+                BindListener::Other { addr, source }
+            }
         };
         let tcp = TcpListener::bind(addr).await.map_err(failed)?;
         let addr = tcp.local_addr().map_err(|source| BindListener::Other { addr, source })?;

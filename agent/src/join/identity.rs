@@ -96,6 +96,12 @@ pub enum BadIssue {
     NotNow { validity: Validity, now: Timestamp },
 }
 
+impl Record {
+    fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("names and addresses are plain JSON")
+    }
+}
+
 impl Place {
     pub(super) fn of(data: &Path) -> Self {
         Self { data: data.to_owned(), dir: data.join("identity") }
@@ -132,9 +138,8 @@ impl Place {
         ca_pem: &str,
         pair_pem: &str,
     ) -> Result<(), WriteFile> {
-        let json = serde_json::to_vec_pretty(record).expect("names and addresses are plain JSON");
         files::write(&self.ca(), ca_pem.as_bytes(), Access::Everybody)?;
-        files::write(&self.record(), &json, Access::Everybody)?;
+        files::write(&self.record(), &record.to_json(), Access::Everybody)?;
         self.store_pair(pair_pem)?;
         files::remove(&self.pending_key())
     }

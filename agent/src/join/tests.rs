@@ -164,27 +164,35 @@ impl Coordinator {
         }
     }
 
-    fn issue(&self, csr_pem: &str) -> Result<(String, String), Status> {
+    /// Returns how it refuses, if it does.
+    fn refusal(&self) -> Option<Status> {
         let mut answers = self.answers.lock().unwrap();
-        let (mut name, mut enrolment, mut now, mut ca) = ("web-1", ENROLMENT, wall(), None);
-        let mut csr = csr_pem.to_owned();
-        match *answers {
-            Answers::Well => {}
-            Answers::LosesTheFirst => {
-                *answers = Answers::Well;
-                return Err(Status::unavailable("the connection broke"));
-            }
+        if let Answers::Refuses(code, text) = *answers {
+            return Some(Status::new(code, text));
+        }
+        if *answers == Answers::LosesTheFirst {
+            *answers = Answers::Well;
+            return Some(Status::unavailable("the connection broke"));
+        }
+        None
+    }
+
+    /// Returns a certificate and the CA's.
+    fn issue(&self, csr_pem: &str) -> (String, String) {
+        let (mut name, mut enrolment, mut now) = ("web-1", ENROLMENT, wall());
+        let (mut csr, mut ca_pem) = (csr_pem.to_owned(), self.ca.pem().to_owned());
+        match *self.answers.lock().unwrap() {
+            Answers::Well | Answers::LosesTheFirst | Answers::Refuses(..) => {}
             Answers::ForAnotherName => name = "web-2",
             Answers::ForAnotherEnrolment => enrolment = Uuid::from_u128(0xb),
-            Answers::WithAnotherCa => ca = Some(other_ca_pem()),
+            Answers::WithAnotherCa => ca_pem = other_ca_pem(),
             Answers::ForAnotherKey => {
                 KeyRequest::generate().unwrap().csr_pem().clone_into(&mut csr);
             }
             Answers::LongAgo => now = Timestamp::from_unix_ms(946_684_800_000),
-            Answers::Refuses(code, text) => return Err(Status::new(code, text)),
         }
         let issued = self.ca.sign_agent(&csr, &name.parse().unwrap(), enrolment, now).unwrap();
-        Ok((issued.pem, ca.unwrap_or_else(|| self.ca.pem().to_owned())))
+        (issued.pem, ca_pem)
     }
 }
 
@@ -204,7 +212,10 @@ impl Enrollment for Coordinator {
         if request.token != TOKEN {
             return Err(Status::unauthenticated("TOKEN_INVALID"));
         }
-        let (certificate_pem, ca_pem) = self.issue(&request.csr_pem)?;
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
+        let (certificate_pem, ca_pem) = self.issue(&request.csr_pem);
         Ok(Response::new(pb::JoinResponse { certificate_pem, ca_pem, name: request.name }))
     }
 }
@@ -232,7 +243,10 @@ impl AgentLink for Coordinator {
         &self,
         request: Request<pb::RenewRequest>,
     ) -> Result<Response<pb::RenewResponse>, Status> {
-        let (certificate_pem, _) = self.issue(&request.into_inner().csr_pem)?;
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
+        let (certificate_pem, _) = self.issue(&request.into_inner().csr_pem);
         Ok(Response::new(pb::RenewResponse { certificate_pem }))
     }
 }

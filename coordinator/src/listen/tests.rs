@@ -23,6 +23,8 @@ use uuid::Uuid;
 use super::*;
 use crate::identity::Identity;
 
+mod services;
+
 const ENROLMENT: Uuid = Uuid::from_u128(0xa);
 
 /// How long a test waits for what must happen: far longer than it takes.
@@ -40,19 +42,23 @@ struct House {
 
 impl House {
     async fn new() -> Self {
+        let enrolments = Enrolments::new([("web-1".to_owned(), ENROLMENT)]);
+        let enrolments = Arc::new(enrolments);
+        Self::with(enrolments.clone(), enrolments).await
+    }
+
+    /// One whose verifier and whose later look-up see different enrolments.
+    async fn with(verified: Arc<Enrolments>, looked_up: Arc<Enrolments>) -> Self {
         let data = tempfile::tempdir().unwrap();
         let identity = Identity::init(data.path(), &[], Uuid::from_u128(1), wall()).unwrap();
-        let admission = Admission {
-            enrolments: Arc::new(Enrolments::new([("web-1".to_owned(), ENROLMENT)])),
-            live: LiveConnections::default(),
-        };
+        let admission = Admission { enrolments: looked_up, live: LiveConnections::default() };
         let shutdown = Shutdown::new();
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let port = listener.addr();
-        let (server, enrolments) = (identity.server.clone(), admission.enrolments.clone());
+        let server = identity.server.clone();
         let config = AgentsPortConfig {
             join: join_config(server.clone()).unwrap(),
-            agents: agent_listener_config(identity.ca.certificate(), server, enrolments).unwrap(),
+            agents: agent_listener_config(identity.ca.certificate(), server, verified).unwrap(),
         };
         let agents = listener.serve_agents(config, admission.clone(), &shutdown);
         Self { identity, admission, port, agents, shutdown, _data: data }
@@ -194,6 +200,18 @@ async fn removing_an_agent_ends_its_open_connection_and_refuses_the_next() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_removed_during_its_handshake_is_not_let_in() {
+    let before = Arc::new(Enrolments::new([("web-1".to_owned(), ENROLMENT)]));
+    let house = House::with(before, Arc::new(Enrolments::default())).await;
+
+    let mut client = connect(house.port, &house.web_1(), ALPN_H2).await.unwrap();
+
+    assert!(client.read_u8().await.is_err());
+    house.refused(1).await;
+    assert_eq!((house.agents.counts.accepted(), house.admission.live.count()), (0, 0));
+}
+
+#[tokio::test]
 async fn a_connection_ends_with_its_certificate() {
     let mut house = House::new().await;
     let mut client = connect(house.port, &house.web_1(), ALPN_H2).await.unwrap();
@@ -276,7 +294,7 @@ async fn joins_are_few_so_that_strangers_cannot_fill_the_coordinator() {
     }
 
     let mut one_more = connect(house.port, &nobody, ALPN_JOIN).await.unwrap();
-    assert!(matches!(one_more.read_u8().await, Err(_)), "closed");
+    assert!(one_more.read_u8().await.is_err(), "closed");
     house.refused(1).await;
 
     held.pop();

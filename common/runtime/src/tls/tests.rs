@@ -276,6 +276,29 @@ async fn an_agents_certificate_cannot_serve() {
 }
 
 #[tokio::test]
+async fn a_server_of_our_authority_that_is_no_coordinator_is_not_talked_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = ca::CertificateAuthority::create(dir.path(), wall()).unwrap();
+    let here = SanType::IpAddress("127.0.0.1".parse().unwrap());
+    let agent = uri(&format!("spiffe://cutover/agent/web-1/{ENROLMENT}"));
+    let coordinator = uri(&format!("spiffe://cutover/coordinator/{ENROLMENT}"));
+
+    for (names, is_coordinator) in [
+        (vec![here.clone()], false),
+        (vec![here.clone(), agent.clone()], false),
+        (vec![here.clone(), coordinator.clone(), agent], false),
+        (vec![here, coordinator], true),
+    ] {
+        let shown = forged(dir.path(), ca.pem(), names.clone());
+        let port = operators_port(operator_config(shown).unwrap()).await;
+        for config in [client::trusted(ca.pem()), client::pinned(ca.ca_hash())] {
+            let connected = connect(port, &config.unwrap(), H2).await;
+            assert_eq!(connected.is_ok(), is_coordinator, "{names:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_session_is_never_resumed_so_that_every_connection_is_verified() {
     let fleet = Fleet::new();
     let port = agents_port(fleet.agents_port()).await;
