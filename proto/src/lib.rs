@@ -6,6 +6,7 @@
 #[allow(
     clippy::all,
     clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
     unused_qualifications,
     reason = "generated code; which of these it needs depends on the features"
 )]

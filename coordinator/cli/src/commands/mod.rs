@@ -10,6 +10,8 @@ mod push;
 mod releases;
 mod retry;
 mod rollouts;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

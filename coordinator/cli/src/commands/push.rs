@@ -87,7 +87,7 @@ pub(super) async fn push(
 
 /// Sends the archive, and goes on where the last try ended when the connection breaks. Returns
 /// whether the release was there before.
-async fn send(
+pub(super) async fn send(
     console: Console,
     coordinator: &Coordinator,
     name: &str,

@@ -59,9 +59,14 @@ impl Coordinator {
         let credentials = Credentials::new(token)?;
         let channel =
             dial::channel(url, config, ALPN_H2).await.map_err(|error| undialed(&error))?;
+        Ok(Self::over(channel, credentials))
+    }
+
+    /// Speaks over a channel that is there.
+    pub(super) fn over(channel: Channel, credentials: Credentials) -> Self {
         let client = OperatorClient::with_interceptor(channel, credentials)
             .max_decoding_message_size(ANSWER_BYTES_MAX);
-        Ok(Self { client })
+        Self { client }
     }
 
     /// Asks who we are.
@@ -248,7 +253,7 @@ impl RolloutUpdates {
 pub(super) struct Credentials(MetadataValue<Ascii>);
 
 impl Credentials {
-    fn new(token: &Secret) -> Result<Self, Failure> {
+    pub(super) fn new(token: &Secret) -> Result<Self, Failure> {
         let mut header: MetadataValue<Ascii> = format!("Bearer {}", token.reveal())
             .parse()
             .map_err(|_| Failure::wrong_use("a token is letters, digits and punctuation"))?;

@@ -5,6 +5,8 @@
 
 mod client;
 mod convert;
+#[cfg(test)]
+pub(crate) mod fake;
 mod orders;
 mod push;
 mod status;
