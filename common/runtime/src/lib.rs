@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod clock;
+pub mod descendants;
 pub mod dial;
 pub mod dice;
 pub mod shutdown;

@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod commands;
+mod demo;
 pub mod failure;
 pub mod grpc;
 pub mod login_file;

@@ -3,6 +3,7 @@
 //! An argument is what was typed, letter by letter: no `@file`, no `-` for stdin
 //! (promises.md T7.4, §4 row 73).
 
+pub mod demo;
 pub mod deploy;
 pub mod fleet;
 pub mod login;
@@ -72,6 +73,8 @@ pub enum Command {
     Retry(rollout::ControlArgs),
     /// Bring back the release from before the rollout
     Rollback(rollout::ControlArgs),
+    /// Show it all on this machine: a coordinator, agents, and three rollouts under traffic
+    Demo(demo::DemoArgs),
     /// Print the completion script of a shell
     Completions {
         /// Which shell
