@@ -1,6 +1,6 @@
 //! Wires the tasks together; decides nothing.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::{Path, PathBuf}, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use cutover_common::ErrorChain;
@@ -11,8 +11,14 @@ use cutover_proto::v1::{
 use cutover_runtime::{
     clock::{Clock, SystemClock, wall},
     shutdown::Shutdown,
-    tls::{Enrolments, TlsSetup, accept::AgentsPortConfig, server},
+    tls::{
+        Enrolments, TlsSetup,
+        accept::AgentsPortConfig,
+        files::{self, Access, WriteFile},
+        server,
+    },
 };
+use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, task::JoinSet};
 use tonic::transport::Server;
 
@@ -72,6 +78,8 @@ pub enum RunError {
     BindWeb { addr: SocketAddr, source: io::Error },
     #[error("could not open the archives")]
     Archives(#[from] OpenArchives),
+    #[error("could not write where the coordinator listens")]
+    Listening(#[from] WriteFile),
     #[error("could not start a thread")]
     Thread(#[source] io::Error),
     /// D4: the process ends, and reads its log again when it is restarted.
@@ -92,18 +100,29 @@ impl RunError {
             | Self::Identity(_)
             | Self::Tls(_)
             | Self::Archives(_)
+            | Self::Listening(_)
             | Self::Thread(_)
             | Self::Server(_) => 1,
         }
     }
 }
 
-/// Where the coordinator listens, with the ports that it was given.
-#[derive(Clone, Copy, Debug)]
+/// Where the coordinator listens, with the ports that it was given for port 0.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Listening {
     pub agents: SocketAddr,
     pub operators: SocketAddr,
     pub web: SocketAddr,
+}
+
+impl Listening {
+    /// The file in the data directory that says it, for scripts.
+    pub const FILE: &str = "listening.json";
+
+    fn write(&self, data: &Path) -> Result<(), RunError> {
+        let json = serde_json::to_vec(self).expect("addresses have string keys only");
+        Ok(files::write(&data.join(Self::FILE), &json, Access::Everybody)?)
+    }
 }
 
 /// Runs the coordinator of `data` until shutdown.
@@ -121,11 +140,12 @@ pub async fn run(data: PathBuf, settings: Settings, shutdown: Shutdown) -> Resul
     tracing::info!(events = store.last().0, term = core.term().0, "replayed the event log");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start(core.last_event()));
     let identity = Arc::new(Identity::open(&data, incarnation, wall())?);
-    let archives = Arc::new(ArchiveStore::open(&data.join("artifacts")).await?);
+    let archives = Arc::new(ArchiveStore::in_folder(&data.join("artifacts")).await?);
     let (thread, store) = StoreThread::start(Box::new(store)).map_err(RunError::Thread)?;
 
     let ports = Ports::open(&settings).await?;
     let listening = ports.listening()?;
+    listening.write(&data)?;
     let enrolments = Arc::new(Enrolments::default());
     let live = LiveConnections::default();
     let operators: Operators = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));

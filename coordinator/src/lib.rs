@@ -1,5 +1,18 @@
 //! The coordinator as a library: what the daemon is made of, for its own tests and benchmarks.
 
+pub mod app;
+pub mod args;
+pub mod artifacts;
+pub mod codec;
+pub mod commands;
+pub mod engine;
+pub mod grpc;
 pub mod identity;
+pub mod ledger;
 pub mod listen;
+pub mod metrics;
+pub mod outlets;
+pub mod replay;
+pub mod settings;
 pub mod store;
+pub mod web;

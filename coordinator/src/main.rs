@@ -1,2 +1,57 @@
-//! Placeholder.
-fn main() {}
+//! The program `cutover-coordinator`: arguments, run, exit status.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+use cutover_common::ErrorChain;
+use cutover_coordinator::{
+    app,
+    args::{Cli, Command, Run},
+    commands::{self, Failure},
+    settings::Settings,
+};
+use cutover_runtime::{
+    shutdown::Shutdown,
+    telemetry::{self, Program},
+};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Init(args) => commands::init(args),
+        Command::Run(args) => run(args),
+        Command::Backup(args) => commands::backup(&args),
+        Command::Restore(args) => commands::restore(&args),
+        Command::Check(args) => commands::check(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { text, status }) => {
+            // Nothing is left to tell it to when stderr is gone.
+            drop(writeln!(std::io::stderr(), "error: {text}"));
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn run(args: Run) -> Result<(), Failure> {
+    let failed = |error: &dyn std::error::Error| Failure {
+        text: ErrorChain(error).to_string(),
+        status: 1,
+    };
+    telemetry::init(Program::Coordinator, args.log_format).map_err(|error| failed(&error))?;
+    let mut settings = Settings::read(&args.data.data).map_err(|error| failed(&error))?;
+    settings.listen_agents = args.listen_agents.unwrap_or(settings.listen_agents);
+    settings.listen_operators = args.listen_operators.unwrap_or(settings.listen_operators);
+    settings.listen_web = args.listen_web.unwrap_or(settings.listen_web);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(&error))?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::on_signals().map_err(|error| failed(&error))?;
+        app::run(args.data.data, settings, shutdown).await.map_err(|error| Failure {
+            text: ErrorChain(&error).to_string(),
+            status: error.exit_status(),
+        })
+    })
+}

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The harness of the live tests and of the benchmarks: real programs, real TLS, a real store.
+
+pub mod live;

@@ -1,0 +1,404 @@
+//! Cluster: a coordinator and agents, and what an operator types at them.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use cutover_runtime::descendants;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Programs, daemon::Daemon, wait_for};
+
+/// How long daemons may take to come up: a loaded machine's first start.
+const UP_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long one HTTP answer may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// A fleet.
+#[derive(Debug)]
+pub struct Cluster {
+    // First, so that it is dropped last: fields drop in order, and `Drop` below runs before.
+    folder: TempDir,
+    programs: Programs,
+    coordinator: Daemon,
+    agents: Vec<AgentHandle>,
+    operators: String,
+    network: [u8; 2],
+}
+
+/// One agent of it.
+#[derive(Debug)]
+pub struct AgentHandle {
+    pub name: String,
+    pub address: IpAddr,
+    pub data: PathBuf,
+    daemon: Daemon,
+}
+
+/// What a command did.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// One instance, as its agent reports it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Instance {
+    pub pid: u32,
+    /// Field 22 of `/proc/PID/stat`: tells one process from a later one of the same pid.
+    pub start_ticks: u64,
+}
+
+impl Cluster {
+    /// Brings up a coordinator and `agents` agents, all labelled `env=test`, and the environment
+    /// `test` that selects them.
+    ///
+    /// # Panics
+    ///
+    /// When anything of it does not come up.
+    pub fn start(agents: u8) -> Self {
+        let mut cluster = Self::start_coordinator();
+        cluster.cutover(&["env", "create", "test", "--select", "env=test"]).done();
+        for number in 1..=agents {
+            cluster.add_agent(number);
+        }
+        cluster.wait_until_live(usize::from(agents));
+        cluster
+    }
+
+    /// Brings up a coordinator and nothing else.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    pub fn start_coordinator() -> Self {
+        descendants::adopt_orphans().expect("the kernel lets us reap orphans");
+        let programs = Programs::find();
+        let folder = tempfile::Builder::new().prefix("cutover-live-").tempdir();
+        let folder = folder.expect("the disk takes a folder");
+        let data = folder.path().join("coordinator");
+        let init = run(
+            Command::new(&programs.coordinator)
+                .args(["init", "--name", "127.0.0.1", "--listen-agents", "127.0.0.1:0"])
+                .args(["--listen-operators", "127.0.0.1:0", "--listen-web", "127.0.0.1:0"])
+                .arg("--data")
+                .arg(&data),
+        );
+        let said = init.done();
+        let word_after = |flag: &str| {
+            let mut words = said.split_whitespace().skip_while(|word| *word != flag);
+            words.nth(1).unwrap_or_else(|| panic!("init says {flag}: {said}")).to_owned()
+        };
+        let (token, ca_hash) = (word_after("--token"), word_after("--ca-hash"));
+        let data_text = data.display().to_string();
+        let log = folder.path().join("coordinator.log");
+        let args = ["run", "--data", &data_text];
+        let coordinator = Daemon::new(&programs.coordinator, &args, log);
+        // Unlike any other test's that runs beside this one: each has a process of its own.
+        let pid = std::process::id();
+        let octet = |n: u32| u8::try_from(n % 250 + 2).expect("at most 251");
+        let network = [octet(pid / 250), octet(pid)];
+        let mut cluster = Self {
+            folder,
+            programs,
+            coordinator,
+            agents: Vec::new(),
+            operators: String::new(),
+            network,
+        };
+        cluster.start_the_coordinator();
+        let url = format!("https://{}", cluster.operators);
+        let mut login = cluster.command(&["login", &url, "--ca-hash", &ca_hash]);
+        run(login.env("CUTOVER_TOKEN", token)).done();
+        // Fixed from here on: agents dial the address that they joined.
+        cluster.fix_ports();
+        cluster
+    }
+
+    /// Returns the folder that is removed with the cluster.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Returns the programs under test.
+    pub const fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// Returns the agents.
+    pub fn agents(&self) -> &[AgentHandle] {
+        &self.agents
+    }
+
+    /// Returns the coordinator's data directory.
+    pub fn coordinator_data(&self) -> PathBuf {
+        self.folder.path().join("coordinator")
+    }
+
+    /// Returns the coordinator's pid.
+    pub fn coordinator_pid(&self) -> Option<u32> {
+        self.coordinator.pid()
+    }
+
+    /// Starts the coordinator, and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    pub fn start_the_coordinator(&mut self) {
+        let path = self.coordinator_data().join("listening.json");
+        drop(fs::remove_file(&path));
+        self.coordinator.start();
+        let coordinator = &mut self.coordinator;
+        self.operators = wait_for("the coordinator to listen", UP_WITHIN, || {
+            if let Some(status) = coordinator.ended() {
+                panic!("the coordinator ended ({status}): {}", coordinator.log_tail());
+            }
+            let json: Value = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+            json.get("operators")?.as_str().map(ToOwned::to_owned)
+        });
+    }
+
+    /// Makes the ports that the system chose those of every later start.
+    fn fix_ports(&mut self) {
+        let data = self.coordinator_data();
+        let listening = self.listening();
+        let data_text = data.display().to_string();
+        let of = |key: &str| listening[key].as_str().expect("an address").to_owned();
+        let (agents, operators, web) = (of("agents"), of("operators"), of("web"));
+        let args = [
+            "run", "--data", &data_text, "--listen-agents", &agents, "--listen-operators",
+            &operators, "--listen-web", &web,
+        ];
+        let log = self.folder.path().join("coordinator.log");
+        let fixed = Daemon::new(&self.programs.coordinator, &args, log);
+        let mut first = std::mem::replace(&mut self.coordinator, fixed);
+        first.stop();
+        self.start_the_coordinator();
+    }
+
+    /// Returns where the coordinator listens.
+    ///
+    /// # Panics
+    ///
+    /// When it has not said so.
+    pub fn listening(&self) -> Value {
+        let path = self.coordinator_data().join("listening.json");
+        let json = fs::read(path).expect("the coordinator says where it listens");
+        serde_json::from_slice(&json).expect("it is json")
+    }
+
+    /// Kills the coordinator with SIGKILL.
+    pub fn kill_the_coordinator(&mut self) {
+        self.coordinator.kill_9();
+    }
+
+    /// Stops the coordinator as a service manager does.
+    ///
+    /// # Panics
+    ///
+    /// When it ends badly.
+    pub fn stop_the_coordinator(&mut self) {
+        let status = self.coordinator.stop();
+        assert!(status.success(), "{status}: {}", self.coordinator.log_tail());
+    }
+
+    /// Returns the end of the coordinator's log.
+    pub fn coordinator_log(&self) -> String {
+        self.coordinator.log_tail()
+    }
+
+    /// Lets a new agent join, and starts it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot join.
+    pub fn add_agent(&mut self, number: u8) {
+        let name = format!("web-{number}");
+        let token = self.json(&[
+            "agents", "token", "--name", &name, "--label", "env=test", "--output", "json",
+        ]);
+        let of = |key: &str| token[key].as_str().expect("a text").to_owned();
+        let data = self.folder.path().join(&name);
+        run(Command::new(&self.programs.agent)
+            .args(["join", &of("join_url"), "--token", &of("token")])
+            .args(["--ca-hash", &of("ca_hash"), "--name", &name, "--data"])
+            .arg(&data))
+        .done();
+        let [b, c] = self.network;
+        let address = IpAddr::V4(Ipv4Addr::new(127, b, c, 10 + number));
+        let (data_text, address_text) = (data.display().to_string(), address.to_string());
+        let args = ["run", "--data", &data_text, "--address", &address_text];
+        let log = self.folder.path().join(format!("{name}.log"));
+        let mut daemon = Daemon::new(&self.programs.agent, &args, log);
+        daemon.start();
+        self.agents.push(AgentHandle { name, address, data, daemon });
+    }
+
+    /// Kills agent `index` with SIGKILL. Its instances go on.
+    pub fn kill_agent(&mut self, index: usize) {
+        self.agents[index].daemon.kill_9();
+    }
+
+    /// Starts agent `index` again.
+    pub fn start_agent(&mut self, index: usize) {
+        self.agents[index].daemon.start();
+    }
+
+    /// Stops agent `index` as a service manager does.
+    ///
+    /// # Panics
+    ///
+    /// When it ends badly.
+    pub fn stop_agent(&mut self, index: usize) {
+        let status = self.agents[index].daemon.stop();
+        assert!(status.success(), "{status}: {}", self.agents[index].daemon.log_tail());
+    }
+
+    /// Returns the end of agent `index`'s log.
+    pub fn agent_log(&self, index: usize) -> String {
+        self.agents[index].daemon.log_tail()
+    }
+
+    /// Returns agent `index`'s pid.
+    pub fn agent_pid(&self, index: usize) -> Option<u32> {
+        self.agents[index].daemon.pid()
+    }
+
+    /// Waits until so many agents are live.
+    ///
+    /// # Panics
+    ///
+    /// When they do not come.
+    pub fn wait_until_live(&self, count: usize) {
+        wait_for(&format!("{count} live agents"), UP_WITHIN, || {
+            let list = self.cutover(&["agents", "list", "--output", "json"]);
+            let list: Value = serde_json::from_str(&list.stdout).ok()?;
+            let live = list.as_array()?.iter().filter(|agent| agent["presence"] == "live").count();
+            (live == count).then_some(())
+        });
+    }
+
+    /// Runs `cutover` with `args`.
+    pub fn cutover(&self, args: &[&str]) -> Ran {
+        run(&mut self.command(args))
+    }
+
+    /// Makes the command `cutover` with `args`, logged in.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.programs.cutover);
+        command
+            .args(args)
+            .env("CUTOVER_CONFIG", self.folder.path().join("login.json"))
+            .env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs `cutover` with `args` and reads what it printed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails or prints no JSON.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let said = self.cutover(args).done();
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{args:?}: {error}: {said}"))
+    }
+
+    /// Pushes the release in `dir`.
+    ///
+    /// # Panics
+    ///
+    /// When it is refused.
+    pub fn push(&self, dir: &Path, version: &str) {
+        let dir = dir.display().to_string();
+        self.cutover(&["release", "push", &dir, "--version", version]).done();
+    }
+
+    /// Asks agent `index`'s application for `path`. None when nothing answers.
+    pub fn get(&self, index: usize, port: u16, path: &str) -> Option<String> {
+        let address = SocketAddr::new(self.agents[index].address, port);
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN).ok()?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN)).ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    /// Returns the instances of the sample application, one for each agent that has one, found in
+    /// what they themselves answer and in `/proc`.
+    pub fn instances(&self, port: u16) -> Vec<Option<Instance>> {
+        (0..self.agents.len())
+            .map(|index| {
+                let answer = self.get(index, port, "/")?;
+                let body = answer.split("\r\n\r\n").nth(1)?;
+                let pid: u32 = body.split_whitespace().last()?.parse().ok()?;
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+                let after = stat.rsplit_once(')')?.1;
+                let start_ticks = after.split_whitespace().nth(19)?.parse().ok()?;
+                Some(Instance { pid, start_ticks })
+            })
+            .collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- coordinator\n{}", self.coordinator.log_tail());
+            for agent in &self.agents {
+                eprintln!("--- {}\n{}", agent.name, agent.daemon.log_tail());
+            }
+        }
+        let left = descendants::end_all();
+        assert!(left == 0 || std::thread::panicking(), "{left} processes could not be ended");
+    }
+}
+
+impl Ran {
+    /// Returns what was printed.
+    ///
+    /// # Panics
+    ///
+    /// When the command failed.
+    #[track_caller]
+    pub fn done(self) -> String {
+        assert!(self.status == 0, "exit status {}: {}{}", self.status, self.stderr, self.stdout);
+        self.stdout
+    }
+
+    /// Returns what was said on stderr.
+    ///
+    /// # Panics
+    ///
+    /// When the command ended with another status.
+    #[track_caller]
+    pub fn failed_with(self, status: i32) -> String {
+        assert!(self.status == status, "exit status {}: {}{}", self.status, self.stderr, self.stdout);
+        self.stderr
+    }
+}
+
+/// Runs `command` to its end.
+///
+/// # Panics
+///
+/// When it cannot be started.
+pub fn run(command: &mut Command) -> Ran {
+    let output = command.stdin(Stdio::null()).output().expect("the program can be started");
+    Ran {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}

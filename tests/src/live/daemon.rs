@@ -1,0 +1,88 @@
+//! One daemon: started, killed, started again.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read as _, Seek as _, SeekFrom},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::wait_for;
+
+/// How long a daemon may take to end after SIGTERM.
+const END_WITHIN: Duration = Duration::from_secs(15);
+
+/// A program that runs until it is told not to.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    program: PathBuf,
+    args: Vec<String>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    pub(super) fn new(program: &Path, args: &[&str], log: PathBuf) -> Self {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Self { program: program.to_owned(), args, log, child: None }
+    }
+
+    pub(super) fn start(&mut self) {
+        assert!(self.child.is_none(), "{} runs already", self.program.display());
+        let log = OpenOptions::new().create(true).append(true).open(&self.log);
+        let child = Command::new(&self.program)
+            .args(&self.args)
+            // A group of its own, as a service manager gives it: kill -9 hits this process only.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.expect("the cluster's folder takes a log file"))
+            .spawn();
+        self.child = Some(child.expect("the program can be started"));
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Ends it at once, wherever it is.
+    pub(super) fn kill_9(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("our own child can be killed");
+        child.wait().expect("our own child can be waited for");
+    }
+
+    /// Asks it to end, and returns how it did.
+    pub(super) fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        let pid = Pid::from_child(&child);
+        kill_process(pid, Signal::TERM).expect("our own child takes a signal");
+        wait_for("a daemon to end after SIGTERM", END_WITHIN, || {
+            child.try_wait().expect("our own child can be looked at")
+        })
+    }
+
+    /// Returns how it ended, if it has.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().expect("our own child can be looked at")
+    }
+
+    /// Returns the end of its log.
+    pub(super) fn log_tail(&self) -> String {
+        let mut text = String::new();
+        if let Ok(mut file) = File::open(&self.log) {
+            let length = file.metadata().map_or(0, |it| it.len());
+            let seek = file.seek(SeekFrom::Start(length.saturating_sub(4_000)));
+            if seek.is_ok() {
+                let mut bytes = Vec::new();
+                drop(file.read_to_end(&mut bytes));
+                text = String::from_utf8_lossy(&bytes).into_owned();
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,15 @@
+//! A fleet on this machine, of real programs as separate processes.
+//!
+//! Each cluster has a folder and loopback addresses of its own, so that tests run beside each
+//! other, and ends every process that it caused when it is dropped.
+
+mod application;
+mod cluster;
+mod daemon;
+mod programs;
+mod wait;
+
+pub use application::{Sample, release_dir};
+pub use cluster::{AgentHandle, Cluster, Instance, Ran, run};
+pub use programs::{Programs, program_on_path};
+pub use wait::wait_for;
