@@ -1,3 +1,5 @@
+//! Tests of the pace: how amounts and batches are written, and what they come to.
+
 use proptest::prelude::*;
 
 use super::*;
