@@ -206,7 +206,8 @@ async fn an_agent_that_is_removed_during_its_handshake_is_not_let_in() {
 
     let mut client = connect(house.port, &house.web_1(), ALPN_H2).await.unwrap();
 
-    assert!(client.read_u8().await.is_err());
+    let closed = timeout(LONG, client.read_u8()).await.expect("the connection is closed");
+    assert!(closed.is_err());
     house.refused(1).await;
     assert_eq!((house.agents.counts.accepted(), house.admission.live.count()), (0, 0));
 }
@@ -223,7 +224,7 @@ async fn a_connection_ends_with_its_certificate() {
     ping(&mut client, &mut agent).await.unwrap();
 
     assert_eq!(house.admission.live.kill_expired(wall() + 2 * day), 1);
-    let ended = agent.read_u8().await.unwrap_err();
+    let ended = timeout(LONG, agent.read_u8()).await.expect("the connection ends").unwrap_err();
     assert_eq!(ended.kind(), io::ErrorKind::ConnectionAborted);
     let ended = agent.write_all(b"x").await.unwrap_err();
     assert_eq!(ended.kind(), io::ErrorKind::ConnectionAborted);
@@ -265,7 +266,8 @@ async fn silent_and_garbage_peers_cost_others_nothing() {
     let mut agent = house.accepted_agent().await;
     ping(&mut client, &mut agent).await.unwrap();
 
-    assert!(begun.elapsed() < accept::HANDSHAKE_MAX, "{:?}", begun.elapsed());
+    // Had it waited for places to become free by themselves, that were the whole 5 s.
+    assert!(begun.elapsed() < accept::HANDSHAKE_MAX / 2, "{:?}", begun.elapsed());
     house.refused(40).await;
 }
 
