@@ -10,14 +10,34 @@ use crate::input::{ReplyId, SessionId};
 /// Something to be done. Each may be done twice with the result of once.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
-    Answer { reply: ReplyId, answer: Result<Answer, Refusal> },
-    Welcome { session: SessionId, term: Term, boot_nonce: Uuid },
+    Answer {
+        reply: ReplyId,
+        answer: Result<Answer, Refusal>,
+    },
+    Welcome {
+        session: SessionId,
+        term: Term,
+        boot_nonce: Uuid,
+    },
     /// Makes the lease that disruption needs.
-    Echo { session: SessionId, nonce: Uuid },
-    Assign { session: SessionId, assignment: Box<Assignment> },
-    EndSession { session: SessionId, reason: EndReason },
+    Echo {
+        session: SessionId,
+        nonce: Uuid,
+    },
+    Assign {
+        session: SessionId,
+        assignment: Box<Assignment>,
+    },
+    EndSession {
+        session: SessionId,
+        reason: EndReason,
+    },
     /// Sign a certificate for the key that the call `reply` brought, then answer it.
-    SignCertificate { reply: ReplyId, agent: AgentName, enrolment: Uuid },
+    SignCertificate {
+        reply: ReplyId,
+        agent: AgentName,
+        enrolment: Uuid,
+    },
     /// Exactly these enrolments are valid from here on.
     Enrolments(BTreeSet<(AgentName, Uuid)>),
     /// Something that viewers show has changed.

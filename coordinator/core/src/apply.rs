@@ -10,6 +10,9 @@ use crate::{
     rollout::{IllegalChange, Outcome, Rollout},
 };
 
+/// How many rollouts are kept in memory. The log has them all; this is what `history` shows.
+const ROLLOUTS_MAX: usize = 10_000;
+
 /// Why an event cannot be applied: the log is damaged, or from a newer version.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CannotApply {
@@ -38,6 +41,9 @@ impl Coordinator {
                 self.term = *term;
                 for rollout in self.rollouts.values_mut() {
                     rollout.restart_clocks(*at);
+                    if let EventKind::Restored { .. } = kind {
+                        rollout.hold_after_restore(*at);
+                    }
                 }
             }
             EventKind::OperatorCreated { name, role, token_hash } => {
@@ -64,19 +70,23 @@ impl Coordinator {
             EventKind::GoalSet { agent, application, generation, slots, timers, rollout } => {
                 let goal = Goal {
                     generation: *generation,
+                    steady_since: *generation,
                     slots: slots.clone(),
                     timers: *timers,
                     rollout: *rollout,
                 };
+                if let Some(rollout) = self.rollouts.get_mut(rollout) {
+                    rollout.note_goal(agent, goal.running());
+                }
                 self.goals.set(agent.clone(), application.clone(), goal);
             }
             EventKind::RolloutStarted(started) => {
                 self.requests.insert(started.request_id, started.id);
                 self.rollouts.insert(started.id, Rollout::new((**started).clone(), *at));
+                self.forget_oldest();
             }
             EventKind::Rollout { id, change } => {
-                let rollout =
-                    self.rollouts.get_mut(id).ok_or(CannotApply::UnknownRollout(*id))?;
+                let rollout = self.rollouts.get_mut(id).ok_or(CannotApply::UnknownRollout(*id))?;
                 rollout.apply(change, *at)?;
                 if let crate::event::Change::Ended { outcome: Outcome::Succeeded, .. } = change {
                     let (environment, application, to) = (
@@ -89,6 +99,19 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    /// Drops the oldest rollouts that are over, with their request ids.
+    fn forget_oldest(&mut self) {
+        while self.rollouts.len() > ROLLOUTS_MAX {
+            let over = self.rollouts.values().filter(|rollout| rollout.is_over());
+            let oldest = over.min_by_key(|rollout| (rollout.started, rollout.id));
+            let Some((id, request_id)) = oldest.map(|oldest| (oldest.id, oldest.request_id)) else {
+                return;
+            };
+            self.rollouts.remove(&id);
+            self.requests.remove(&request_id);
+        }
     }
 
     fn make_stable(

@@ -17,7 +17,7 @@ use crate::{
     input::{Input, SessionId},
     rollout::{
         Rollout, Waiting,
-        decide::{Decision, Scene, decide},
+        decide::{Decision, NewGoals, Scene, decide},
     },
 };
 
@@ -37,6 +37,9 @@ pub struct Environment {
     pub stable: BTreeMap<ApplicationName, Version>,
 }
 
+/// Releases by their names.
+pub type Releases = BTreeMap<ReleaseRef, StoredRelease>;
+
 /// A release with where it came from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoredRelease {
@@ -54,7 +57,7 @@ pub struct Coordinator {
     pub(crate) term: Term,
     pub(crate) enrolments: Enrolments,
     pub(crate) environments: BTreeMap<EnvironmentName, Environment>,
-    pub(crate) releases: BTreeMap<ReleaseRef, StoredRelease>,
+    pub(crate) releases: Releases,
     pub(crate) goals: Goals,
     pub(crate) rollouts: BTreeMap<Uuid, Rollout>,
     pub(crate) requests: BTreeMap<Uuid, Uuid>,
@@ -139,20 +142,15 @@ impl Coordinator {
             }
             Input::Beat { session, heartbeat } => {
                 if let Some(seen) = self.fleet.hear(session, now) {
-                    seen.load = heartbeat.load;
-                    // The whole state, so that a lost report is repaired.
-                    let reports = heartbeat.reports.into_iter();
-                    seen.reports =
-                        reports.map(|report| (report.application.clone(), report)).collect();
                     let nonce = heartbeat.nonce;
+                    seen.beat(heartbeat);
                     step.actions.push(Action::Echo { session, nonce });
                     step.actions.push(Action::Changed);
                 }
             }
             Input::Reported { session, report } => {
                 if let Some(seen) = self.fleet.hear(session, now) {
-                    seen.held.insert(report.application.clone(), report.fence);
-                    seen.reports.insert(report.application.clone(), report);
+                    seen.report(report);
                     step.actions.push(Action::Changed);
                 }
             }
@@ -178,6 +176,7 @@ impl Coordinator {
         self.fleet.begin(now);
         self.record(now, step, EventKind::Started { term, boot_nonce });
         step.actions.push(self.valid_enrolments());
+        step.actions.push(Action::Changed);
     }
 
     pub(crate) fn valid_enrolments(&self) -> Action {
@@ -255,12 +254,7 @@ impl Coordinator {
 
     /// Returns whether `agent` holds a later goal than this coordinator knows of.
     pub fn is_ahead(&self, agent: &AgentName, application: &ApplicationName) -> bool {
-        let held = self.fleet.seen(agent).and_then(|seen| seen.held.get(application));
-        let goal = self.goals.of(agent, application);
-        held.is_some_and(|held| {
-            held.generation > goal.map_or(Generation(0), |goal| goal.generation)
-                || held.term > self.term
-        })
+        self.scene(self.last_looked(), &[]).is_ahead(agent, application)
     }
 
     fn assignment(&self, application: &ApplicationName, goal: &Goal) -> Option<Assignment> {
@@ -290,7 +284,7 @@ impl Coordinator {
         now: Timestamp,
         step: &mut Step,
         rollout: Uuid,
-        goals: Vec<(AgentName, Slots<GoalSlot>)>,
+        goals: NewGoals,
     ) {
         let Some((application, timers)) = self
             .rollouts
@@ -337,11 +331,7 @@ impl Coordinator {
         }
     }
 
-    fn decide_one(
-        &mut self,
-        now: Timestamp,
-        id: Uuid,
-    ) -> Option<(Change, Vec<(AgentName, Slots<GoalSlot>)>)> {
+    fn decide_one(&mut self, now: Timestamp, id: Uuid) -> Option<(Change, NewGoals)> {
         let rollout = self.rollouts.get(&id)?;
         let members = self.members(&rollout.environment);
         let decision = decide(rollout, self.scene(now, &members));
@@ -357,12 +347,15 @@ impl Coordinator {
         }
     }
 
-    pub(crate) const fn scene<'a>(
-        &'a self,
-        now: Timestamp,
-        members: &'a [AgentName],
-    ) -> Scene<'a> {
-        Scene { fleet: &self.fleet, goals: &self.goals, members, now }
+    pub(crate) const fn scene<'a>(&'a self, now: Timestamp, members: &'a [AgentName]) -> Scene<'a> {
+        Scene {
+            fleet: &self.fleet,
+            goals: &self.goals,
+            releases: &self.releases,
+            term: self.term,
+            members,
+            now,
+        }
     }
 
     /// Returns the agents of an environment, by name.

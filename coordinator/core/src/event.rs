@@ -25,11 +25,20 @@ pub struct Event {
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub enum EventKind {
     /// A process began a term.
-    Started { term: Term, boot_nonce: Uuid },
+    Started {
+        term: Term,
+        boot_nonce: Uuid,
+    },
     /// The store was made from a backup. Its terms go on far above any that an agent has seen
     /// (F7; etcd does the same with its revisions).
-    Restored { term: Term },
-    OperatorCreated { name: String, role: Role, token_hash: Sha256 },
+    Restored {
+        term: Term,
+    },
+    OperatorCreated {
+        name: String,
+        role: Role,
+        token_hash: Sha256,
+    },
     JoinTokenCreated {
         token_hash: Sha256,
         name: Option<AgentName>,
@@ -44,10 +53,25 @@ pub enum EventKind {
         token_hash: Sha256,
         key_hash: Sha256,
     },
-    AgentLabelled { agent: AgentName, labels: Labels, by: String },
-    AgentRemoved { agent: AgentName, by: String },
-    EnvironmentCreated { name: EnvironmentName, select: Labels, by: String },
-    ReleaseRegistered { release: Box<Release>, manifest: String, by: String },
+    AgentLabelled {
+        agent: AgentName,
+        labels: Labels,
+        by: String,
+    },
+    AgentRemoved {
+        agent: AgentName,
+        by: String,
+    },
+    EnvironmentCreated {
+        name: EnvironmentName,
+        select: Labels,
+        by: String,
+    },
+    ReleaseRegistered {
+        release: Box<Release>,
+        manifest: String,
+        by: String,
+    },
     /// The goal of one application on one agent.
     GoalSet {
         agent: AgentName,
@@ -58,7 +82,10 @@ pub enum EventKind {
         rollout: Uuid,
     },
     RolloutStarted(Box<RolloutStarted>),
-    Rollout { id: Uuid, change: Change },
+    Rollout {
+        id: Uuid,
+        change: Change,
+    },
 }
 
 /// A rollout, as it was accepted. Its plan never changes (F6).
@@ -79,28 +106,67 @@ pub struct RolloutStarted {
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub enum Change {
     /// The next step of a wave begins.
-    StepStarted { wave: usize, step: usize },
+    StepStarted {
+        wave: usize,
+        step: usize,
+    },
     /// These hosts were told to switch; each holds a disruption token from here on (A1).
-    HostsReleased { agents: Vec<AgentName> },
+    HostsReleased {
+        agents: Vec<AgentName>,
+    },
     /// The host runs the new release in settled health.
-    HostUpdated { agent: AgentName },
-    HostFailed { agent: AgentName, why: String },
-    HostUnreachable { agent: AgentName, why: String },
+    HostUpdated {
+        agent: AgentName,
+    },
+    HostFailed {
+        agent: AgentName,
+        why: String,
+    },
+    HostUnreachable {
+        agent: AgentName,
+        why: String,
+    },
     BakeStarted,
-    RollbackStarted { cause: Cause, waves: Vec<Vec<AgentName>> },
+    RollbackStarted {
+        cause: Cause,
+        waves: Vec<Vec<AgentName>>,
+    },
     /// The next wave of the way back begins.
-    RollbackWave { wave: usize },
+    RollbackWave {
+        wave: usize,
+    },
     /// These hosts were told to go back.
-    HostsReverted { agents: Vec<AgentName> },
+    HostsReverted {
+        agents: Vec<AgentName>,
+    },
     /// The host runs what it ran before, in settled health.
-    HostReverted { agent: AgentName },
-    HostStuck { agent: AgentName, why: String },
+    HostReverted {
+        agent: AgentName,
+    },
+    HostStuck {
+        agent: AgentName,
+        why: String,
+    },
     /// Hosts that had been told to switch and had not begun were told to stay (A5).
-    HostsWithdrawn { agents: Vec<AgentName> },
-    Paused { by: String, reason: String },
-    Resumed { by: String },
-    Held { why: String },
+    HostsWithdrawn {
+        agents: Vec<AgentName>,
+    },
+    Paused {
+        by: String,
+        reason: String,
+    },
+    Resumed {
+        by: String,
+    },
+    Held {
+        why: String,
+    },
     /// A person sends failed and unreachable hosts through the plan again.
-    Retried { by: String },
-    Ended { outcome: Outcome, why: String },
+    Retried {
+        by: String,
+    },
+    Ended {
+        outcome: Outcome,
+        why: String,
+    },
 }

@@ -38,8 +38,13 @@ pub enum Input {
 
 /// What can be asked for. Random ids are drawn by whoever asks.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once for a call, and taken apart at once")]
 pub enum Request {
-    CreateOperator { name: String, role: Role, token_hash: Sha256 },
+    CreateOperator {
+        name: String,
+        role: Role,
+        token_hash: Sha256,
+    },
     CreateJoinToken {
         token_hash: Sha256,
         name: Option<AgentName>,
@@ -55,14 +60,38 @@ pub enum Request {
         key_hash: Sha256,
     },
     /// An agent with a valid certificate wants the next one.
-    Renew { agent: AgentName, enrolment: Uuid },
-    LabelAgent { agent: AgentName, set: Labels, unset: Vec<String> },
-    RemoveAgent { agent: AgentName },
-    CreateEnvironment { name: EnvironmentName, select: Labels },
+    Renew {
+        agent: AgentName,
+        enrolment: Uuid,
+    },
+    LabelAgent {
+        agent: AgentName,
+        set: Labels,
+        unset: Vec<String>,
+    },
+    RemoveAgent {
+        agent: AgentName,
+    },
+    CreateEnvironment {
+        name: EnvironmentName,
+        select: Labels,
+    },
     /// An archive has arrived and was verified.
-    RegisterRelease { release: Box<Release>, manifest: String },
-    Deploy { request_id: Uuid, rollout: Uuid, order: DeployOrder },
-    Control { rollout: String, verb: Verb, reason: String, new_rollout: Uuid },
+    RegisterRelease {
+        release: Box<Release>,
+        manifest: String,
+    },
+    Deploy {
+        request_id: Uuid,
+        rollout: Uuid,
+        order: DeployOrder,
+    },
+    Control {
+        rollout: String,
+        verb: Verb,
+        reason: String,
+        new_rollout: Uuid,
+    },
 }
 
 /// What `cutover deploy` asks for.

@@ -7,7 +7,10 @@ use cutover_common::AgentName;
 use crate::{
     coordinator::Coordinator,
     event::Change,
-    rollout::{HostState, Rollout},
+    rollout::{
+        HostState, Rollout,
+        decide::floor::{costs_nothing, is_up},
+    },
 };
 
 /// F1: an application has at most one rollout that is not over on any of its hosts.
@@ -22,22 +25,20 @@ pub fn f1_one_rollout(coordinator: &Coordinator) -> bool {
 }
 
 /// A1: releasing `agents` leaves at least the floor of freshly healthy, undisrupted instances,
-/// or takes down none that is up.
+/// or takes out only what is down already. What is not known to be down costs one.
 pub fn a1_floor_is_kept(
     coordinator: &Coordinator,
     rollout: &Rollout,
     members: &[AgentName],
     agents: &[AgentName],
 ) -> bool {
-    let is_up = |agent: &AgentName| {
-        let holds_token =
-            rollout.hosts.get(agent).is_some_and(|host| host.state.holds_token());
-        !holds_token && coordinator.fleet().is_healthy(agent, &rollout.application)
-    };
-    let before = members.iter().filter(|agent| is_up(agent)).count();
-    let taken = agents.iter().filter(|agent| is_up(agent)).count();
+    let scene = coordinator.scene(coordinator.fleet().last_looked(), members);
+    let left = members
+        .iter()
+        .filter(|agent| !agents.contains(agent) && is_up(rollout, scene, agent))
+        .count();
     let floor = usize::try_from(rollout.spec.min_healthy).unwrap_or(usize::MAX);
-    taken == 0 || before.saturating_sub(taken) >= floor
+    left >= floor || agents.iter().all(|agent| costs_nothing(rollout, scene, agent))
 }
 
 /// A4: no host is released forward while more hosts have failed than the budget bears.

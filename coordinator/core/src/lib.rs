@@ -19,6 +19,8 @@ pub mod input;
 pub mod invariants;
 mod operate;
 pub mod rollout;
+#[cfg(test)]
+mod testing;
 pub mod view;
 
 pub use action::{Action, Answer, EndReason, Refusal, RefusalKind};

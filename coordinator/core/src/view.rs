@@ -1,7 +1,8 @@
 //! What people see: facts put into sentences. Looks, and changes nothing.
 
 use cutover_common::{
-    AgentName, ApplicationName, EnvironmentName, Health, Labels, Phase, ReleaseRef, Timestamp, Version,
+    AgentName, ApplicationName, EnvironmentName, Health, Labels, Phase, ReleaseRef, Timestamp,
+    Version,
 };
 use uuid::Uuid;
 
@@ -104,7 +105,15 @@ impl Coordinator {
                     (Outcome::RolledBack, Some(from)) => {
                         format!(" Every host it had touched runs {from} again.")
                     }
-                    (Outcome::RolledBack, None) => " Nothing runs, as before.".to_owned(),
+                    (Outcome::RolledBack, None) => {
+                        let ran = rollout.hosts.values().any(|host| host.before.is_some());
+                        let back = if ran {
+                            " Every host it had touched runs what it ran before."
+                        } else {
+                            " Nothing runs, as before."
+                        };
+                        back.to_owned()
+                    }
                     (Outcome::Succeeded | Outcome::Aborted, _) => String::new(),
                 };
                 format!("{how}: {why}.{back}")
@@ -281,7 +290,10 @@ impl Coordinator {
                     application,
                     environment,
                     stable: known.stable.get(application),
-                    hosts: members.iter().map(|agent| self.host_status(agent, application)).collect(),
+                    hosts: members
+                        .iter()
+                        .map(|agent| self.host_status(agent, application))
+                        .collect(),
                     rollout: newest(application)
                         .filter(|rollout| !rollout.is_over())
                         .map(|rollout| self.view(rollout, now)),
@@ -312,8 +324,9 @@ impl Coordinator {
             status.restarts = slot.restarts;
         }
         if self.is_ahead(agent, application) {
-            status.detail = "knows of a later goal than this coordinator; deploy anew to take it over"
-                .to_owned();
+            status.detail =
+                "knows of a later goal than this coordinator; deploy anew to take it over"
+                    .to_owned();
         }
         status
     }
@@ -344,8 +357,9 @@ impl Coordinator {
     /// Returns the environments with their labels and stable releases.
     pub fn environments(
         &self,
-    ) -> impl Iterator<Item = (&EnvironmentName, &Labels, impl Iterator<Item = (&ApplicationName, &Version)>)>
-    {
+    ) -> impl Iterator<
+        Item = (&EnvironmentName, &Labels, impl Iterator<Item = (&ApplicationName, &Version)>),
+    > {
         self.environments.iter().map(|(name, it)| (name, &it.select, it.stable.iter()))
     }
 
@@ -421,7 +435,11 @@ fn next_commands(rollout: &Rollout) -> Vec<String> {
             Direction::Back => typed(&["retry", "abort"]),
         },
         State::Ended { outcome: Outcome::Succeeded, .. } => {
-            if rollout.from.is_some() { typed(&["rollback"]) } else { Vec::new() }
+            if rollout.from.is_some() {
+                typed(&["rollback"])
+            } else {
+                Vec::new()
+            }
         }
         State::Ended { outcome: Outcome::RolledBack, .. } => typed(&["retry"]),
         State::Ended { outcome: Outcome::Aborted, .. } => typed(&["retry", "rollback"]),

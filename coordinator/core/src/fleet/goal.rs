@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{
-    AgentName, ApplicationName, Generation, Slot, Slots, Timers, Version,
-};
+use cutover_common::{AgentName, ApplicationName, Generation, Slot, Slots, Timers, Version};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -31,6 +29,9 @@ impl GoalSlot {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Goal {
     pub generation: Generation,
+    /// The first generation since which what should run is the same. An agent that has not seen
+    /// those after it leaves alone what it runs.
+    pub steady_since: Generation,
     pub slots: Slots<GoalSlot>,
     pub timers: Timers,
     pub rollout: Uuid,
@@ -100,15 +101,18 @@ impl Goals {
     }
 
     /// Returns all goals of `agent`.
-    pub fn of_agent(
-        &self,
-        agent: &AgentName,
-    ) -> impl Iterator<Item = (&ApplicationName, &Goal)> {
+    pub fn of_agent(&self, agent: &AgentName) -> impl Iterator<Item = (&ApplicationName, &Goal)> {
         self.0.get(agent).into_iter().flatten()
     }
 
-    pub(crate) fn set(&mut self, agent: AgentName, application: ApplicationName, goal: Goal) {
-        self.0.entry(agent).or_default().insert(application, goal);
+    pub(crate) fn set(&mut self, agent: AgentName, application: ApplicationName, mut goal: Goal) {
+        let goals = self.0.entry(agent).or_default();
+        if let Some(before) = goals.get(&application)
+            && before.running() == goal.running()
+        {
+            goal.steady_since = before.steady_since;
+        }
+        goals.insert(application, goal);
     }
 
     pub(crate) fn forget(&mut self, agent: &AgentName) {

@@ -3,6 +3,9 @@
 mod goal;
 mod view;
 
+#[cfg(test)]
+pub(crate) use goal::running;
 pub use goal::{Goal, GoalSlot, Goals};
 pub(crate) use goal::{with_prepared, with_running, without};
-pub use view::{Fleet, Presence, Seen, UNREACHABLE_AFTER};
+pub(crate) use view::serves;
+pub use view::{Fleet, Fresh, Presence, Seen, UNREACHABLE_AFTER};

@@ -1,11 +1,16 @@
 //! What is known of each agent at this moment. In memory only: heartbeats never touch the disk,
 //! and after a restart nothing is known until agents speak (no data is not health).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cutover_common::{
-    AgentName, ApplicationName, Fence, HostLoad, Inventory, Report, SlotReport, Timestamp, Version,
+    AgentName, ApplicationName, Fence, HostLoad, Inventory, Phase, Report, SlotReport, Timestamp,
+    Version,
     protocol::SILENCE_MAX,
+    wire::{Heartbeat, Hello},
 };
 
 use crate::input::SessionId;
@@ -29,6 +34,8 @@ pub enum Presence {
 pub struct Seen {
     pub presence: Presence,
     pub session: Option<SessionId>,
+    /// When its newest session began.
+    pub connected: Timestamp,
     pub last_heard: Option<Timestamp>,
     pub agent_version: String,
     pub inventory: Option<Inventory>,
@@ -36,6 +43,48 @@ pub struct Seen {
     pub reports: BTreeMap<ApplicationName, Report>,
     /// The highest fence that the agent holds, as it said itself.
     pub held: BTreeMap<ApplicationName, Fence>,
+    /// Whether it has told its whole state in this session.
+    has_beaten: bool,
+    /// The applications that it has spoken of in this session.
+    spoken: BTreeSet<ApplicationName>,
+}
+
+impl Seen {
+    /// Takes an agent's sign of life. It tells the whole state, so that a lost report is
+    /// repaired.
+    pub(crate) fn beat(&mut self, heartbeat: Heartbeat) {
+        self.load = heartbeat.load;
+        self.reports.clear();
+        for report in heartbeat.reports {
+            self.report(report);
+        }
+        self.has_beaten = true;
+    }
+
+    /// Takes an agent's report of one application.
+    pub(crate) fn report(&mut self, report: Report) {
+        let held = self.held.entry(report.application.clone()).or_default();
+        *held = Fence {
+            term: held.term.max(report.fence.term),
+            generation: held.generation.max(report.fence.generation),
+        };
+        self.spoken.insert(report.application.clone());
+        self.reports.insert(report.application.clone(), report);
+    }
+
+    fn has_spoken_of(&self, application: &ApplicationName) -> bool {
+        self.has_beaten || self.spoken.contains(application)
+    }
+}
+
+/// What is known of an application on an agent at this moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fresh<'a> {
+    /// The agent is not there, or has not spoken of it since it came.
+    Unknown,
+    /// The agent has told its whole state, and the application is not in it.
+    Nothing,
+    Report(&'a Report),
 }
 
 /// All agents.
@@ -91,13 +140,28 @@ impl Fleet {
         self.sessions.get(&session)
     }
 
-    /// Returns the last report of `application` on `agent`, if the agent is there: what a lost
-    /// agent said is no evidence.
-    pub fn fresh_report(&self, agent: &AgentName, application: &ApplicationName) -> Option<&Report> {
-        let seen = self.seen.get(agent)?;
+    /// Returns what is freshly known of `application` on `agent`: nothing, or what the agent said
+    /// in this session. What a lost agent said is no evidence, nor is anything that was said
+    /// before it was lost.
+    pub fn fresh(&self, agent: &AgentName, application: &ApplicationName) -> Fresh<'_> {
+        let Some(seen) = self.seen.get(agent) else { return Fresh::Unknown };
         match seen.presence {
-            Presence::Live => seen.reports.get(application),
-            Presence::Lost { .. } => None,
+            Presence::Live if seen.has_spoken_of(application) => {
+                seen.reports.get(application).map_or(Fresh::Nothing, Fresh::Report)
+            }
+            Presence::Live | Presence::Lost { .. } => Fresh::Unknown,
+        }
+    }
+
+    /// Returns the fresh report of `application` on `agent`, if there is one.
+    pub fn fresh_report(
+        &self,
+        agent: &AgentName,
+        application: &ApplicationName,
+    ) -> Option<&Report> {
+        match self.fresh(agent, application) {
+            Fresh::Report(report) => Some(report),
+            Fresh::Unknown | Fresh::Nothing => None,
         }
     }
 
@@ -108,16 +172,17 @@ impl Fleet {
         application: &ApplicationName,
         version: &Version,
     ) -> Option<&SlotReport> {
-        self.fresh_report(agent, application)?.slots.iter().map(|(_, slot)| slot).find(|slot| {
-            slot.release.as_ref().is_some_and(|(held, _)| held == version)
-        })
+        self.fresh_report(agent, application)?
+            .slots
+            .iter()
+            .map(|(_, slot)| slot)
+            .find(|slot| slot.release.as_ref().is_some_and(|(held, _)| held == version))
     }
 
     /// Returns whether some release of `application` is freshly known to serve well on `agent`.
     pub fn is_healthy(&self, agent: &AgentName, application: &ApplicationName) -> bool {
-        self.fresh_report(agent, application).is_some_and(|report| {
-            report.slots.iter().any(|(_, slot)| slot.health.is_passing())
-        })
+        self.fresh_report(agent, application)
+            .is_some_and(|report| report.slots.iter().any(|(_, slot)| serves(slot)))
     }
 
     /// Returns when the next agent falls silent, if nothing is heard.
@@ -144,7 +209,7 @@ impl Fleet {
         &mut self,
         session: SessionId,
         agent: &AgentName,
-        hello: cutover_common::wire::Hello,
+        hello: Hello,
         now: Timestamp,
     ) {
         self.sessions.insert(session, agent.clone());
@@ -152,17 +217,19 @@ impl Fleet {
         let seen = Seen {
             presence: Presence::Live,
             session: Some(session),
+            connected: now,
             last_heard: Some(now),
             agent_version: hello.agent_version,
             inventory: Some(hello.inventory),
             load: HostLoad::default(),
-            // What was said in an earlier session is shown, and is no evidence: the agent's
-            // first heartbeat replaces it before anything else is believed.
+            // What was said in an earlier session is shown, and is no evidence.
             reports: reports
                 .into_iter()
                 .map(|(application, report)| (application, forget_health(report)))
                 .collect(),
             held: hello.held.into_iter().collect(),
+            has_beaten: false,
+            spoken: BTreeSet::new(),
         };
         self.seen.insert(agent.clone(), seen);
     }
@@ -183,15 +250,16 @@ impl Fleet {
         }
     }
 
-    pub(crate) fn hear(
-        &mut self,
-        session: SessionId,
-        now: Timestamp,
-    ) -> Option<&mut Seen> {
+    pub(crate) fn hear(&mut self, session: SessionId, now: Timestamp) -> Option<&mut Seen> {
         let seen = self.seen.get_mut(self.sessions.get(&session)?)?;
         seen.last_heard = Some(now);
         Some(seen)
     }
+}
+
+/// Returns whether the instance in `slot` serves well.
+pub(crate) fn serves(slot: &SlotReport) -> bool {
+    slot.phase == Phase::Running && slot.health.is_passing()
 }
 
 fn forget_health(mut report: Report) -> Report {

@@ -11,8 +11,8 @@ use crate::{
     fleet::{with_prepared, with_running, without},
     input::{DeployOrder, Verb},
     rollout::{
-        Cause, Direction, HostState, Options, Outcome, Spec, State, Strategy,
-        decide::{not_begun, way_back},
+        Cause, Direction, Host, HostState, Options, Outcome, Rollout, Spec, State, Strategy,
+        decide::{NewGoals, not_begun, way_back},
     },
 };
 
@@ -90,15 +90,15 @@ impl Coordinator {
         if agents.is_empty() {
             return;
         }
-        let (application, to, from) =
-            (rollout.application.clone(), rollout.to.clone(), rollout.from.clone());
+        let (application, to) = (rollout.application.clone(), rollout.to.clone());
         let goals = agents
             .iter()
             .map(|agent| {
                 let goal = self.goals.of(agent, &application);
                 let slots = goal.map(|goal| goal.slots.clone()).unwrap_or_default();
-                let stay = match &from {
-                    Some(from) => with_running(&slots, from),
+                let before = rollout.hosts.get(agent).and_then(|host| host.before.as_ref());
+                let stay = match before {
+                    Some(before) => with_running(&slots, before),
                     None => with_prepared(&without(&slots, &to), &to),
                 };
                 (agent.clone(), stay)
@@ -120,7 +120,9 @@ impl Coordinator {
         if !matches!(state, Some(State::Paused { .. })) {
             return Err(refuse(
                 "it is not paused",
-                format!("see what it does: cutover why {id}; a held one goes on with: cutover retry {id}"),
+                format!(
+                    "see what it does: cutover why {id}; a held one goes on with: cutover retry {id}"
+                ),
             ));
         }
         let change = Change::Resumed { by: by.to_owned() };
@@ -138,14 +140,21 @@ impl Coordinator {
     ) -> String {
         self.withdraw(now, id, step);
         let Some(rollout) = self.rollouts.get(&id) else { return String::new() };
-        let updated = rollout.hosts_where(|host| host.state.is_touched()).len();
         let because = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
-        let why = format!(
-            "stopped by {by}{because}; {updated} of {} hosts were told to run {} and stay as \
-             they are",
-            rollout.hosts.len(),
-            rollout.to
-        );
+        let (total, to) = (rollout.hosts.len(), &rollout.to);
+        let left = match rollout.direction() {
+            Direction::Forward => {
+                let told = rollout.hosts_where(Host::is_touched).len();
+                format!("{told} of {total} hosts were told to run {to} and stay as they are")
+            }
+            Direction::Back => {
+                let left = rollout.hosts_where(|host| {
+                    host.is_touched() && !matches!(host.state, HostState::Reverting { .. })
+                });
+                format!("going back ends here, and {} of {total} hosts keep {to}", left.len())
+            }
+        };
+        let why = format!("stopped by {by}{because}; {left}");
         let change = Change::Ended { outcome: Outcome::Aborted, why: why.clone() };
         self.record(now, step, EventKind::Rollout { id, change });
         why
@@ -158,16 +167,40 @@ impl Coordinator {
         id: Uuid,
         step: &mut Step,
     ) -> Result<String, Refusal> {
-        let state = self.rollouts.get(&id).map(|rollout| &rollout.state);
-        if !matches!(state, Some(State::Held { .. })) {
+        let held =
+            self.rollouts.get(&id).filter(|rollout| matches!(rollout.state, State::Held { .. }));
+        let Some(rollout) = held else {
             return Err(refuse(
                 "it is not held, so there is nothing to retry",
                 format!("see what it does: cutover why {id}"),
             ));
-        }
+        };
+        let goals = self.prepared_again(rollout);
         let change = Change::Retried { by: by.to_owned() };
         self.record(now, step, EventKind::Rollout { id, change });
+        self.set_goals(now, step, id, goals);
         Ok("retrying".to_owned())
+    }
+
+    /// Returns the goals of the hosts that were never told to switch and are sent again: what
+    /// could not be prepared is tried again for another generation only.
+    fn prepared_again(&self, rollout: &Rollout) -> NewGoals {
+        if rollout.direction() == Direction::Back {
+            return Vec::new();
+        }
+        rollout
+            .hosts
+            .iter()
+            .filter(|(agent, host)| {
+                matches!(host.state, HostState::Failed { .. } | HostState::Unreachable { .. })
+                    && !host.is_touched()
+                    && !self.is_ahead(agent, &rollout.application)
+            })
+            .filter_map(|(agent, _)| {
+                let goal = self.goals.of(agent, &rollout.application)?;
+                Some((agent.clone(), goal.slots.clone()))
+            })
+            .collect()
     }
 
     fn roll_back(
@@ -185,6 +218,12 @@ impl Coordinator {
             return Err(refuse(
                 "it is going back already",
                 format!("see how far it is: cutover watch {id}"),
+            ));
+        }
+        if !rollout.has_way_back() {
+            return Err(refuse(
+                format!("{} is what ran before, so there is nothing to go back to", rollout.to),
+                format!("end it: cutover abort {id}; then deploy the release that you want"),
             ));
         }
         let members = self.members(&rollout.environment);
@@ -209,15 +248,12 @@ impl Coordinator {
         let version = match order.verb {
             Verb::Retry => Some(rollout.to.clone()),
             Verb::Rollback => {
-                let moved = rollout
-                    .hosts
-                    .values()
-                    .any(|host| !matches!(host.state, HostState::Reverted | HostState::Pending));
-                if moved { rollout.from.clone() } else { None }
+                let moved = rollout.hosts.values().any(Host::is_touched);
+                if moved && rollout.has_way_back() { rollout.from.clone() } else { None }
             }
             Verb::Pause | Verb::Resume | Verb::Abort => {
                 return Err(refuse(
-                    format!("rollout {id} is over, so it cannot be {}d", order.verb.word()),
+                    format!("rollout {id} is over, so it cannot be {}", participle(order.verb)),
                     format!("see how it ended: cutover why {id}"),
                 ));
             }
@@ -232,8 +268,7 @@ impl Coordinator {
             .rollouts
             .values()
             .filter(|other| {
-                other.application == rollout.application
-                    && other.environment == rollout.environment
+                other.application == rollout.application && other.environment == rollout.environment
             })
             .max_by_key(|other| (other.started, other.id));
         if newest.is_some_and(|newest| newest.id != id) {
@@ -251,6 +286,16 @@ impl Coordinator {
         self.deploy(now, by, order.new_rollout, order.new_rollout, &order_again, step)?;
         let text = format!("started a new rollout to {version}");
         Ok(Answer::Controlled { rollout: order.new_rollout, text })
+    }
+}
+
+const fn participle(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Pause => "paused",
+        Verb::Resume => "resumed",
+        Verb::Abort => "aborted",
+        Verb::Retry => "retried",
+        Verb::Rollback => "rolled back",
     }
 }
 

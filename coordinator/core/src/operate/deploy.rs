@@ -1,8 +1,7 @@
 //! Deploys: plan and start.
 
 use cutover_common::{
-    AgentName, ApplicationName, EnvironmentName, ReleaseRef, Timestamp, Version,
-    manifest::Manifest,
+    AgentName, ApplicationName, EnvironmentName, ReleaseRef, Timestamp, Version, manifest::Manifest,
 };
 use uuid::Uuid;
 
@@ -12,11 +11,8 @@ use crate::{
     event::{EventKind, RolloutStarted},
     fleet::with_prepared,
     input::DeployOrder,
-    rollout::{Planned, Rollout, Spec, strategy},
+    rollout::{Planned, Rollout, Spec, decide::Serving, strategy},
 };
-
-/// How many rollouts are kept in memory. The log has them all; this is what `history` shows.
-const ROLLOUTS_MAX: usize = 10_000;
 
 pub(super) fn refuse(text: impl Into<String>, hint: impl Into<String>) -> Refusal {
     Refusal::new(RefusalKind::State, text, hint)
@@ -33,14 +29,13 @@ impl Coordinator {
         let members = self.known_members(&order.environment)?;
         let release = self.known_release(&order.application, &order.version)?;
         self.not_locked(order, &members)?;
+        self.adoptable(&members, &order.application)?;
         let manifest = Manifest::parse(&release.manifest).ok();
         let deploys = manifest.as_ref().map_or(&[][..], |manifest| &manifest.deploys);
         let deploy = deploys.iter().find(|deploy| deploy.environment == order.environment);
         let total = u32::try_from(members.len()).unwrap_or(u32::MAX);
-        let (spec, settings) =
-            Spec::resolve(&order.options, deploy, total).map_err(|mistakes| {
-                Refusal::new(RefusalKind::Invalid, mistakes.join("\n"), "")
-            })?;
+        let (spec, settings) = Spec::resolve(&order.options, deploy, total)
+            .map_err(|mistakes| Refusal::new(RefusalKind::Invalid, mistakes.join("\n"), ""))?;
         let digest = release.release.digest;
         let (up_to_date, mut hosts): (Vec<AgentName>, Vec<AgentName>) =
             members.iter().cloned().partition(|agent| {
@@ -52,10 +47,8 @@ impl Coordinator {
             });
         // Hosts that serve nobody first: they are the cheapest to learn from.
         hosts.sort_by_key(|agent| self.fleet.is_healthy(agent, &order.application));
-        let healthy = members
-            .iter()
-            .filter(|agent| self.fleet.is_healthy(agent, &order.application))
-            .count();
+        let healthy =
+            members.iter().filter(|agent| self.fleet.is_healthy(agent, &order.application)).count();
         let healthy = u32::try_from(healthy).unwrap_or(u32::MAX);
         self.possible(&spec, &hosts, order, total, healthy)?;
         let plan = strategy::compile(&spec, &hosts);
@@ -73,11 +66,7 @@ impl Coordinator {
                 healthy.saturating_sub(up).max(spec.min_healthy.min(healthy))
             })
             .collect();
-        let from = self
-            .environments
-            .get(&order.environment)
-            .and_then(|environment| environment.stable.get(&order.application))
-            .cloned();
+        let from = self.from(order, &members);
         Ok(Planned {
             plan,
             spec,
@@ -196,7 +185,11 @@ impl Coordinator {
                 format!("give at most --min-healthy {}", total.saturating_sub(1)),
             ));
         }
-        let spare_down = hosts.iter().any(|agent| !is_up(&agent));
+        // What is down is taken first and may bring the spare; of what is not there that cannot
+        // be known.
+        let scene = self.scene(self.fleet.last_looked(), &[]);
+        let is_down = |agent| scene.serving(agent, &order.application) == Serving::Down;
+        let spare_down = hosts.iter().any(is_down);
         if healthy.saturating_sub(1) < floor && !spare_down {
             return Err(refuse(
                 format!(
@@ -283,44 +276,42 @@ impl Coordinator {
         let goals = agents
             .into_iter()
             .map(|agent| {
-                let goal = self.goals.of(&agent, &order.application);
-                let slots = goal.map(|goal| goal.slots.clone()).unwrap_or_default();
+                let slots = self.slots_to_build_on(&agent, &order.application);
                 (agent, with_prepared(&slots, &order.version))
             })
             .collect();
         self.set_goals(now, step, id, goals);
-        self.forget_oldest();
     }
 
-    fn forget_oldest(&mut self) {
-        while self.rollouts.len() > ROLLOUTS_MAX {
-            let oldest =
-                self.rollouts.values().filter(|rollout| rollout.is_over()).min_by_key(|r| r.started);
-            let Some(id) = oldest.map(|rollout| rollout.id) else { return };
-            self.rollouts.remove(&id);
-        }
-    }
-
-    /// Finds a rollout by its id, a unique beginning of one, or an application's name for its
-    /// newest.
+    /// Finds a rollout by its id, a unique beginning of one, or an application's name: for the
+    /// one that is not over, else for its newest.
     ///
     /// # Errors
     ///
     /// Refuses what names none, or several.
     pub fn find_rollout(&self, text: &str) -> Result<&Rollout, Refusal> {
-        let newest = self
-            .rollouts
-            .values()
-            .filter(|rollout| rollout.application.as_str() == text)
-            .max_by_key(|rollout| (rollout.started, rollout.id));
-        if let Some(rollout) = newest {
+        let of_application =
+            || self.rollouts.values().filter(|rollout| rollout.application.as_str() == text);
+        let active: Vec<&Rollout> = of_application().filter(|rollout| !rollout.is_over()).collect();
+        if active.len() > 1 {
+            let environments: Vec<String> = active
+                .iter()
+                .map(|rollout| format!("{} in {}", rollout.id, rollout.environment))
+                .collect();
+            return Err(Refusal::new(
+                RefusalKind::Invalid,
+                format!("{text} has {} rollouts that are not over", active.len()),
+                format!("name one of them: {}", environments.join(", ")),
+            ));
+        }
+        let newest = of_application().max_by_key(|rollout| (rollout.started, rollout.id));
+        if let Some(rollout) = active.first().copied().or(newest) {
             return Ok(rollout);
         }
         let beginning = text.to_ascii_lowercase();
-        let mut fitting = self
-            .rollouts
-            .values()
-            .filter(|rollout| beginning.len() >= 8 && rollout.id.to_string().starts_with(&beginning));
+        let mut fitting = self.rollouts.values().filter(|rollout| {
+            beginning.len() >= 8 && rollout.id.to_string().starts_with(&beginning)
+        });
         match (fitting.next(), fitting.next()) {
             (Some(rollout), None) => Ok(rollout),
             (Some(_), Some(_)) => Err(Refusal::new(

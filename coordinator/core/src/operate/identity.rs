@@ -97,7 +97,9 @@ impl Coordinator {
         }
         if let Some(used) = &token.used {
             // The same key again: the answer was lost on its way. Anybody else: refused.
-            if used.key_hash == key_hash && used.agent == name {
+            let enrolled = self.enrolments.agents.get(&name);
+            let is_enrolled = enrolled.is_some_and(|it| it.enrolment == used.enrolment);
+            if used.key_hash == key_hash && used.agent == name && is_enrolled {
                 return Ok((name, used.enrolment));
             }
             return Err(token_refused());

@@ -1,5 +1,6 @@
 //! What people and joining agents ask for, and what they are answered.
 
+mod adopt;
 mod control;
 mod deploy;
 mod identity;
@@ -37,14 +38,15 @@ impl Coordinator {
                     Err(refusal) => Err(refusal),
                 }
             }
-            Request::Renew { agent, enrolment } => {
-                match self.renew(&agent, enrolment) {
-                    Ok(()) => {
-                        step.actions.push(Action::SignCertificate { reply, agent, enrolment });
-                        return;
-                    }
-                    Err(refusal) => Err(refusal),
+            Request::Renew { agent, enrolment } => match self.renew(&agent, enrolment) {
+                Ok(()) => {
+                    step.actions.push(Action::SignCertificate { reply, agent, enrolment });
+                    return;
                 }
+                Err(refusal) => Err(refusal),
+            },
+            Request::CreateOperator { .. } if self.enrolments.operators.len() >= COUNT_MAX => {
+                Err(full("operators"))
             }
             Request::CreateOperator { name, role, token_hash } => {
                 self.record(now, step, EventKind::OperatorCreated { name, role, token_hash });
@@ -148,4 +150,22 @@ fn full(what: &str) -> Refusal {
         format!("there are {COUNT_MAX} {what}, which is the most"),
         "remove some first",
     )
+}
+
+impl Coordinator {
+    /// Refuses an application of which there is no release, with the nearest name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn known_application(
+        &self,
+        application: &cutover_common::ApplicationName,
+    ) -> Result<(), Refusal> {
+        if self.versions(application).next().is_some() {
+            return Ok(());
+        }
+        let known = self.releases.keys().map(|name| name.application.as_str());
+        Err(Refusal::unknown("application", application.as_str(), known, "cutover release list"))
+    }
 }

@@ -10,9 +10,10 @@ pub mod spec;
 pub mod state;
 pub(crate) mod story;
 pub mod strategy;
+mod transition;
 pub mod waiting;
 
-pub use plan::{Plan, Planned, PlanStep, Wave};
+pub use plan::{Plan, PlanStep, Planned, Wave};
 pub use spec::{Options, Setting, SettingSource, Spec, Strategy};
 pub use state::{Cause, Direction, Host, HostState, IllegalChange, Outcome, Rollout, State};
 pub use waiting::Waiting;

@@ -88,6 +88,12 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(300);
 /// Nomad's `progress_deadline`.
 const PROGRESS_WITHIN: Duration = Duration::from_secs(600);
 
+/// How long after `healthy_within` the coordinator waits for an agent's word. The agent counts
+/// from the instance's start, which is later than ours by the way there, the stop of the old
+/// instance and its drain; three heartbeats bear all of it but the stop, which has a limit of its
+/// own in the release.
+pub(crate) const WORD_WITHIN: Duration = Duration::from_secs(15);
+
 /// Collects settings, and everything that is wrong with them.
 struct Resolver {
     settings: Vec<Setting>,
@@ -140,7 +146,8 @@ impl Resolver {
         default: Amount,
         hosts: u32,
     ) -> u32 {
-        let parse = |text: &str| Amount::parse(setting, text).map_err(|mistake| mistake.to_string());
+        let parse =
+            |text: &str| Amount::parse(setting, text).map_err(|mistake| mistake.to_string());
         let print = |amount: &Amount| match amount {
             Amount::Count(_) => amount.to_string(),
             Amount::Percent(_) => format!("{amount} = {} of {hosts}", amount.of(setting, hosts)),
@@ -185,7 +192,8 @@ impl Spec {
         };
         if all_at_once && !options.batch.is_empty() {
             resolver.mistakes.push(
-                "batch: all_at_once is one batch; leave it out, or use --strategy rolling".to_owned(),
+                "batch: all_at_once is one batch; leave it out, or use --strategy rolling"
+                    .to_owned(),
             );
         }
         // The floor follows the pace unless it is given: it then bears what the largest batch
@@ -212,19 +220,23 @@ impl Spec {
             Amount::Count(0),
             hosts,
         );
-        resolver.timed(options, manifest, Spec {
-            strategy,
-            batches,
-            min_healthy,
-            max_failed,
-            max_unreachable,
-            healthy_for: HEALTHY_FOR,
-            healthy_within: HEALTHY_WITHIN,
-            progress_within: PROGRESS_WITHIN,
-            soak: Duration::ZERO,
-            bake: Duration::ZERO,
-            auto_rollback: true,
-        })
+        resolver.timed(
+            options,
+            manifest,
+            Spec {
+                strategy,
+                batches,
+                min_healthy,
+                max_failed,
+                max_unreachable,
+                healthy_for: HEALTHY_FOR,
+                healthy_within: HEALTHY_WITHIN,
+                progress_within: PROGRESS_WITHIN,
+                soak: Duration::ZERO,
+                bake: Duration::ZERO,
+                auto_rollback: true,
+            },
+        )
     }
 }
 

@@ -6,7 +6,7 @@ use cutover_common::{AgentName, ApplicationName, EnvironmentName, Timestamp, Ver
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Plan, PlanStep, Spec, story};
+use super::{Plan, PlanStep, Spec, spec::WORD_WITHIN, story};
 use crate::event::{Change, RolloutStarted};
 
 /// How many lines of history a rollout keeps in memory: a flapping host must not grow it for
@@ -38,6 +38,17 @@ pub struct Rollout {
 pub struct Host {
     pub wave: usize,
     pub state: HostState,
+    /// What was to run here when the rollout began.
+    pub before: Option<Version>,
+    /// How often it was told to switch since it last ran what it ran before.
+    pub tries: u32,
+}
+
+impl Host {
+    /// Returns whether the host may run something else than before the rollout.
+    pub const fn is_touched(&self) -> bool {
+        self.tries > 0
+    }
 }
 
 /// Where a host stands.
@@ -62,17 +73,6 @@ pub enum HostState {
 }
 
 impl HostState {
-    /// Returns whether the host may run something else than before the rollout.
-    pub const fn is_touched(&self) -> bool {
-        match self {
-            Self::Pending | Self::Reverted => false,
-            Self::Updating { .. } | Self::Updated | Self::Reverting { .. } | Self::Stuck { .. } => {
-                true
-            }
-            Self::Failed { touched, .. } | Self::Unreachable { touched, .. } => *touched,
-        }
-    }
-
     /// Returns whether the host counts as being disrupted by us (A1).
     pub const fn holds_token(&self) -> bool {
         matches!(self, Self::Updating { .. } | Self::Reverting { .. })
@@ -83,24 +83,54 @@ impl HostState {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum State {
     /// A step of a wave is under way.
-    Advancing { wave: usize, step: usize, since: Timestamp },
+    Advancing {
+        wave: usize,
+        step: usize,
+        since: Timestamp,
+    },
     /// Every wave is done; all are watched.
-    Baking { since: Timestamp },
+    Baking {
+        since: Timestamp,
+    },
     /// Touched hosts go back, wave by wave.
-    RollingBack { cause: Cause, waves: Vec<Vec<AgentName>>, wave: usize, since: Timestamp },
+    RollingBack {
+        cause: Cause,
+        waves: Vec<Vec<AgentName>>,
+        wave: usize,
+        since: Timestamp,
+    },
     /// An operator stopped it for a while.
-    Paused { was: Box<State>, by: String, reason: String },
+    Paused {
+        was: Box<State>,
+        by: String,
+        reason: String,
+    },
     /// It stopped itself and needs a person.
-    Held { was: Box<State>, why: String },
-    Ended { outcome: Outcome, why: String, at: Timestamp },
+    Held {
+        was: Box<State>,
+        why: String,
+    },
+    Ended {
+        outcome: Outcome,
+        why: String,
+        at: Timestamp,
+    },
 }
 
 /// Why a rollout goes back.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub enum Cause {
     /// More hosts failed than the budget bears.
-    Failed { agent: AgentName, why: String, failed: u32, max_failed: u32 },
-    Operator { by: String, reason: String },
+    Failed {
+        agent: AgentName,
+        why: String,
+        failed: u32,
+        max_failed: u32,
+    },
+    Operator {
+        by: String,
+        reason: String,
+    },
 }
 
 /// How a rollout ended.
@@ -123,31 +153,22 @@ pub enum Direction {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("rollout {id}: {change} cannot follow {state}")]
 pub struct IllegalChange {
-    id: Uuid,
-    change: String,
-    state: String,
+    pub(super) id: Uuid,
+    pub(super) change: String,
+    pub(super) state: String,
 }
 
 impl Rollout {
     /// Makes the rollout that `started` describes.
     pub fn new(started: RolloutStarted, at: Timestamp) -> Self {
-        let RolloutStarted {
-            id,
-            request_id,
-            application,
-            environment,
-            from,
-            to,
-            spec,
-            plan,
-            by,
-        } = started;
+        let RolloutStarted { id, request_id, application, environment, from, to, spec, plan, by } =
+            started;
         let hosts = plan
             .waves
             .iter()
             .enumerate()
             .flat_map(|(wave, planned)| {
-                let host = Host { wave, state: HostState::Pending };
+                let host = Host { wave, state: HostState::Pending, before: None, tries: 0 };
                 planned.agents.iter().map(move |agent| (agent.clone(), host.clone()))
             })
             .collect();
@@ -204,6 +225,33 @@ impl Rollout {
         }
     }
 
+    /// Returns what `agent` goes back to: what ran in the environment, else what ran on the host.
+    /// None is nothing.
+    pub fn back_to(&self, agent: &AgentName) -> Option<&Version> {
+        self.from.as_ref().or_else(|| self.hosts.get(agent)?.before.as_ref())
+    }
+
+    /// Returns whether going back is something else than going on.
+    pub fn has_way_back(&self) -> bool {
+        self.from.as_ref() != Some(&self.to)
+    }
+
+    /// Returns when a standstill becomes a hold. Never before a host that was told to switch has
+    /// had the time that it may take.
+    pub(crate) fn standstill(&self) -> Timestamp {
+        self.progressed + self.spec.progress_within.max(self.spec.healthy_within + WORD_WITHIN)
+    }
+
+    /// Notes the first goals of the rollout, which leave what runs as it is.
+    pub(crate) fn note_goal(&mut self, agent: &AgentName, running: Option<&Version>) {
+        if let Some(host) = self.hosts.get_mut(agent)
+            && host.tries == 0
+            && host.state == HostState::Pending
+        {
+            host.before = running.cloned();
+        }
+    }
+
     /// Returns the hosts in a state that `wanted` says yes to.
     pub fn hosts_where(&self, wanted: impl Fn(&Host) -> bool) -> Vec<AgentName> {
         self.hosts.iter().filter(|(_, host)| wanted(host)).map(|(agent, _)| agent.clone()).collect()
@@ -226,6 +274,9 @@ impl Rollout {
     /// A new process has begun: what was being watched is watched from the start again, and no
     /// deadline is shorter for our absence (A4, promises.md §3 row 25).
     pub fn restart_clocks(&mut self, at: Timestamp) {
+        if self.is_over() {
+            return;
+        }
         self.progressed = at;
         let mut state = &mut self.state;
         loop {
@@ -237,9 +288,14 @@ impl Rollout {
                     *since = at;
                     break;
                 }
-                State::Ended { .. } => return,
+                State::Ended { .. } => break,
             }
         }
+        self.restart_hosts(at);
+    }
+
+    /// What hosts were told is counted from `at` on.
+    pub(super) fn restart_hosts(&mut self, at: Timestamp) {
         for host in self.hosts.values_mut() {
             match &mut host.state {
                 HostState::Updating { since } | HostState::Reverting { since } => *since = at,
@@ -253,240 +309,20 @@ impl Rollout {
         }
     }
 
-    fn transition(&mut self, change: &Change, at: Timestamp) -> Result<(), IllegalChange> {
-        match change {
-            Change::StepStarted { .. }
-            | Change::BakeStarted
-            | Change::RollbackStarted { .. }
-            | Change::RollbackWave { .. }
-            | Change::Paused { .. }
-            | Change::Resumed { .. }
-            | Change::Held { .. }
-            | Change::Retried { .. }
-            | Change::Ended { .. } => {
-                let next = self.next_state(change, at).ok_or_else(|| self.illegal(change))?;
-                self.state = next;
-                if let Change::Retried { .. } = change {
-                    self.send_again();
-                }
-                if !matches!(change, Change::Paused { .. } | Change::Held { .. }) {
-                    self.progressed = at;
-                }
-                Ok(())
+    /// The store was made from a backup: what the fleet runs may be later than what it tells, so
+    /// nothing goes on before a person has looked (F7).
+    pub(crate) fn hold_after_restore(&mut self, at: Timestamp) {
+        let was = match &self.state {
+            State::Advancing { .. } | State::Baking { .. } | State::RollingBack { .. } => {
+                Box::new(self.state.clone())
             }
-            Change::HostsReleased { agents } => {
-                self.move_hosts(change, agents, &HostState::Updating { since: at })?;
-                self.progressed = at;
-                Ok(())
-            }
-            Change::HostsReverted { agents } => {
-                self.move_hosts(change, agents, &HostState::Reverting { since: at })?;
-                self.progressed = at;
-                Ok(())
-            }
-            Change::HostsWithdrawn { agents } => {
-                self.move_hosts(change, agents, &HostState::Pending)
-            }
-            Change::HostUpdated { agent } => {
-                self.progressed = at;
-                self.move_host(change, agent, HostState::Updated)
-            }
-            Change::HostReverted { agent } => {
-                self.progressed = at;
-                self.move_host(change, agent, HostState::Reverted)
-            }
-            Change::HostFailed { agent, why } => {
-                let touched = self.touched(agent);
-                self.move_host(change, agent, HostState::Failed { why: why.clone(), touched })
-            }
-            Change::HostUnreachable { agent, why } => {
-                let touched = self.touched(agent);
-                let state = HostState::Unreachable { why: why.clone(), touched };
-                self.move_host(change, agent, state)
-            }
-            Change::HostStuck { agent, why } => {
-                self.move_host(change, agent, HostState::Stuck { why: why.clone() })
-            }
-        }
-    }
-
-    /// Returns the state that follows when `change` happens; none where it may not.
-    fn next_state(&self, change: &Change, at: Timestamp) -> Option<State> {
-        Some(match (&self.state, change) {
-            (State::Advancing { .. }, Change::StepStarted { wave, step }) => {
-                let exists = self.plan.waves.get(*wave)?.steps.len() > *step;
-                exists.then_some(State::Advancing { wave: *wave, step: *step, since: at })?
-            }
-            (State::Advancing { .. }, Change::BakeStarted) => State::Baking { since: at },
-            (
-                State::Advancing { .. }
-                | State::Baking { .. }
-                | State::Paused { .. }
-                | State::Held { .. },
-                Change::RollbackStarted { cause, waves },
-            ) if self.direction() == Direction::Forward => {
-                State::RollingBack { cause: cause.clone(), waves: waves.clone(), wave: 0, since: at }
-            }
-            (State::RollingBack { cause, waves, wave, .. }, Change::RollbackWave { wave: next })
-                if *next == wave + 1 && *next < waves.len() =>
-            {
-                State::RollingBack {
-                    cause: cause.clone(),
-                    waves: waves.clone(),
-                    wave: *next,
-                    since: at,
-                }
-            }
-            (
-                was @ (State::Advancing { .. } | State::Baking { .. } | State::RollingBack { .. }),
-                Change::Paused { by, reason },
-            ) => State::Paused {
-                was: Box::new(was.clone()),
-                by: by.clone(),
-                reason: reason.clone(),
-            },
-            (State::Paused { was, .. }, Change::Resumed { .. }) => resumed(was, at)?,
-            (
-                was @ (State::Advancing { .. } | State::Baking { .. } | State::RollingBack { .. }),
-                Change::Held { why },
-            ) => State::Held { was: Box::new(was.clone()), why: why.clone() },
-            (State::Held { was, .. }, Change::Retried { .. }) => self.retried(was, at)?,
-            (
-                State::Advancing { .. }
-                | State::Baking { .. }
-                | State::RollingBack { .. }
-                | State::Paused { .. }
-                | State::Held { .. },
-                Change::Ended { outcome, why },
-            ) => State::Ended { outcome: *outcome, why: why.clone(), at },
-            (_, _) => return None,
-        })
-    }
-
-    /// Returns where a held rollout goes on: at the first wave that has hosts left to do.
-    fn retried(&self, was: &State, at: Timestamp) -> Option<State> {
-        Some(match was {
-            State::RollingBack { cause, waves, .. } => {
-                State::RollingBack { cause: cause.clone(), waves: waves.clone(), wave: 0, since: at }
-            }
-            State::Advancing { .. } | State::Baking { .. } => {
-                let wave = self
-                    .hosts
-                    .values()
-                    .filter(|host| !matches!(host.state, HostState::Updated))
-                    .map(|host| host.wave)
-                    .min()
-                    .unwrap_or(0);
-                State::Advancing { wave, step: 0, since: at }
-            }
-            State::Paused { .. } | State::Held { .. } | State::Ended { .. } => return None,
-        })
-    }
-
-    /// Failed, unreachable and stuck hosts begin again.
-    fn send_again(&mut self) {
-        let back = self.direction() == Direction::Back;
-        for host in self.hosts.values_mut() {
-            match &host.state {
-                HostState::Failed { .. } | HostState::Unreachable { .. } if !back => {
-                    host.state = HostState::Pending;
-                }
-                HostState::Stuck { .. } | HostState::Reverting { .. } if back => {
-                    host.state =
-                        HostState::Failed { why: "going back again".to_owned(), touched: true };
-                }
-                HostState::Failed { .. }
-                | HostState::Unreachable { .. }
-                | HostState::Stuck { .. }
-                | HostState::Pending
-                | HostState::Updating { .. }
-                | HostState::Updated
-                | HostState::Reverting { .. }
-                | HostState::Reverted => {}
-            }
-        }
-    }
-
-    fn touched(&self, agent: &AgentName) -> bool {
-        self.hosts.get(agent).is_some_and(|host| host.state.is_touched())
-    }
-
-    fn move_hosts(
-        &mut self,
-        change: &Change,
-        agents: &[AgentName],
-        to: &HostState,
-    ) -> Result<(), IllegalChange> {
-        agents.iter().try_for_each(|agent| self.move_host(change, agent, to.clone()))
-    }
-
-    fn move_host(
-        &mut self,
-        change: &Change,
-        agent: &AgentName,
-        to: HostState,
-    ) -> Result<(), IllegalChange> {
-        let is_over = self.is_over();
-        let illegal = self.illegal(change);
-        match self.hosts.get_mut(agent) {
-            Some(host) if !is_over && may_move(&host.state, &to) => {
-                host.state = to;
-                Ok(())
-            }
-            Some(_) | None => Err(illegal),
-        }
-    }
-
-    fn illegal(&self, change: &Change) -> IllegalChange {
-        IllegalChange {
-            id: self.id,
-            change: format!("{change:?}"),
-            state: format!("{:?}", self.state),
-        }
-    }
-}
-
-fn resumed(was: &State, at: Timestamp) -> Option<State> {
-    Some(match was.clone() {
-        // What was watched before the pause is watched anew: nobody acted on it meanwhile.
-        State::Advancing { wave, step, .. } => State::Advancing { wave, step, since: at },
-        State::Baking { .. } => State::Baking { since: at },
-        State::RollingBack { cause, waves, wave, .. } => {
-            State::RollingBack { cause, waves, wave, since: at }
-        }
-        State::Paused { .. } | State::Held { .. } | State::Ended { .. } => return None,
-    })
-}
-
-/// Returns whether a host may go from the one state to the other.
-const fn may_move(from: &HostState, to: &HostState) -> bool {
-    match (from, to) {
-        (
-            HostState::Pending,
-            HostState::Updating { .. } | HostState::Failed { .. } | HostState::Unreachable { .. },
-        )
-        | (
-            HostState::Updating { .. },
-            HostState::Updated
-            | HostState::Failed { .. }
-            | HostState::Unreachable { .. }
-            | HostState::Reverting { .. }
-            | HostState::Pending,
-        )
-        | (HostState::Updated, HostState::Failed { .. } | HostState::Reverting { .. })
-        | (HostState::Failed { touched: true, .. }, HostState::Reverting { .. })
-        | (HostState::Unreachable { touched: true, .. }, HostState::Reverting { .. })
-        | (HostState::Reverting { .. }, HostState::Reverted | HostState::Stuck { .. }) => true,
-        (
-            HostState::Pending
-            | HostState::Updating { .. }
-            | HostState::Updated
-            | HostState::Failed { .. }
-            | HostState::Unreachable { .. }
-            | HostState::Reverting { .. }
-            | HostState::Reverted
-            | HostState::Stuck { .. },
-            _,
-        ) => false,
+            State::Paused { was, .. } => was.clone(),
+            State::Held { .. } | State::Ended { .. } => return,
+        };
+        let why = "this coordinator was restored from a backup, which may be older than what the \
+                   hosts run"
+            .to_owned();
+        self.history.push((at, format!("held: {why}")));
+        self.state = State::Held { was, why };
     }
 }

@@ -70,9 +70,12 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
         Change::RollbackWave { wave } => format!("going back: group {}", wave + 1),
         Change::HostsReverted { agents } => match &rollout.from {
             Some(from) => format!("{} told to run {from} again", names(agents)),
+            None if agents.iter().any(|agent| rollout.back_to(agent).is_some()) => {
+                format!("{} told to run what they ran before", names(agents))
+            }
             None => format!("{} told to stop {}", names(agents), rollout.to),
         },
-        Change::HostReverted { agent } => match &rollout.from {
+        Change::HostReverted { agent } => match rollout.back_to(agent) {
             Some(from) => format!("{agent} runs {from} again and is healthy"),
             None => format!("{agent} runs nothing again, as before"),
         },

@@ -7,7 +7,7 @@ use crate::{
     event::Change,
     fleet::{with_running, without},
     rollout::{
-        Cause, HostState, Outcome, Rollout, Waiting,
+        Cause, Host, HostState, Outcome, Rollout, Waiting,
         story::{self, names},
     },
 };
@@ -15,7 +15,7 @@ use crate::{
 /// Returns the change that turns `rollout` back: hosts that do not serve first, all together, as
 /// taking them out costs nothing; then those that serve well, in batches.
 pub fn way_back(rollout: &Rollout, scene: Scene<'_>, cause: Cause) -> Change {
-    let touched = rollout.hosts_where(|host| host.state.is_touched());
+    let touched = rollout.hosts_where(Host::is_touched);
     let (well, worst): (Vec<AgentName>, Vec<AgentName>) = touched.into_iter().partition(|agent| {
         let is_updated =
             rollout.hosts.get(agent).is_some_and(|host| host.state == HostState::Updated);
@@ -73,10 +73,7 @@ pub(super) fn rolling_back(
 }
 
 fn is_reverting(rollout: &Rollout, agent: &AgentName) -> bool {
-    rollout
-        .hosts
-        .get(agent)
-        .is_some_and(|host| matches!(host.state, HostState::Reverting { .. }))
+    rollout.hosts.get(agent).is_some_and(|host| matches!(host.state, HostState::Reverting { .. }))
 }
 
 fn revert(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decision {
@@ -88,7 +85,7 @@ fn revert(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decisi
                 .of(agent, &rollout.application)
                 .map(|goal| goal.slots.clone())
                 .unwrap_or_default();
-            let back = match &rollout.from {
+            let back = match rollout.back_to(agent) {
                 Some(from) => with_running(&slots, from),
                 None => without(&slots, &rollout.to),
             };

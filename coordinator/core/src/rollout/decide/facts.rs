@@ -1,29 +1,23 @@
 //! What the reports say of each host, as changes to record: done, failed, unreachable.
 
-use std::time::Duration;
-
 use cutover_common::{AgentName, Generation, Health, Phase, SlotReport, Timestamp, duration_text};
 
 use super::{Decision, Scene, way_back};
 use crate::{
     event::Change,
-    rollout::{Cause, HostState, Rollout},
+    rollout::{Cause, HostState, Rollout, spec::WORD_WITHIN},
 };
 
 /// How often an instance may crash before its host counts as failed without waiting for
 /// `healthy_within`: once may be a start that came too early, twice is a habit.
 const CRASHES_MAX: u32 = 2;
 
-/// How long after `healthy_within` the coordinator waits for an agent's word. The agent counts
-/// from the instance's start, which is later than ours by the way there, the stop of the old
-/// instance and its drain; three heartbeats bear all of it but the stop, which has a limit of its
-/// own in the release.
-const WORD_WITHIN: Duration = Duration::from_secs(15);
-
 /// Returns the next fact about a host on the way forward.
 pub(super) fn forward(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
     rollout.hosts.iter().find_map(|(agent, host)| {
         let change = match &host.state {
+            // One that was told before is judged by its next try, not by its last.
+            HostState::Pending if host.tries > 0 => None,
             HostState::Pending => prepare_failed(rollout, scene, agent),
             HostState::Updating { since } => updating(rollout, scene, agent, *since),
             HostState::Updated => turned_bad(rollout, scene, agent),
@@ -64,10 +58,15 @@ pub(super) fn over_budget(rollout: &Rollout, scene: Scene<'_>) -> Option<Decisio
         failed,
         max_failed: rollout.spec.max_failed,
     };
-    if rollout.spec.auto_rollback {
+    if rollout.spec.auto_rollback && rollout.has_way_back() {
         return Some(Decision::record(way_back(rollout, scene, cause)));
     }
-    let why = format!("{}; auto_rollback is off", crate::rollout::story::why(&cause));
+    let because = if rollout.has_way_back() {
+        "auto_rollback is off".to_owned()
+    } else {
+        format!("{} is what ran before, so there is nothing to go back to", rollout.to)
+    };
+    let why = format!("{}; {because}", crate::rollout::story::why(&cause));
     Some(Decision::record(Change::Held { why }))
 }
 
@@ -88,20 +87,21 @@ pub(super) fn back(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
     })
 }
 
-/// Returns the hosts that were told to switch and, as far as is known, have not begun: their
-/// agents have not accepted the goal, and only they can be called back for certain.
+/// Returns the hosts that were told to switch for the first time and, as far as is known, have
+/// not begun: their agents have not accepted the goal, and only they can be called back.
 pub fn not_begun(rollout: &Rollout, scene: Scene<'_>) -> Vec<AgentName> {
     rollout
         .hosts
         .iter()
-        .filter(|(_, host)| matches!(host.state, HostState::Updating { .. }))
+        .filter(|(_, host)| matches!(host.state, HostState::Updating { .. }) && host.tries == 1)
         .filter(|(agent, _)| {
             let goal = scene.goals.of(agent, &rollout.application);
+            // What it told at its newest hello and in its reports since.
             let accepted = scene
                 .fleet
                 .seen(agent)
-                .and_then(|seen| seen.reports.get(&rollout.application))
-                .map_or(Generation(0), |report| report.fence.generation);
+                .and_then(|seen| seen.held.get(&rollout.application))
+                .map_or(Generation(0), |held| held.generation);
             goal.is_some_and(|goal| accepted < goal.generation)
         })
         .map(|(agent, _)| agent.clone())
@@ -109,7 +109,7 @@ pub fn not_begun(rollout: &Rollout, scene: Scene<'_>) -> Vec<AgentName> {
 }
 
 fn prepare_failed(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> Option<Change> {
-    let slot = rollout.slot_of_goal(scene, agent, &rollout.to)?;
+    let slot = scene.slot_of_goal(rollout, agent, &rollout.to)?;
     (slot.phase == Phase::Failed).then(|| Change::HostFailed {
         agent: agent.clone(),
         why: format!("could not prepare {}: {}", rollout.to, slot.detail),
@@ -122,7 +122,7 @@ fn updating(
     agent: &AgentName,
     since: Timestamp,
 ) -> Option<Change> {
-    if let Some(slot) = rollout.slot_of_goal(scene, agent, &rollout.to) {
+    if let Some(slot) = scene.slot_of_goal(rollout, agent, &rollout.to) {
         if slot.phase == Phase::Running && slot.health == Health::Settled {
             return Some(Change::HostUpdated { agent: agent.clone() });
         }
@@ -135,7 +135,7 @@ fn updating(
 }
 
 fn turned_bad(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> Option<Change> {
-    let slot = rollout.slot_of_goal(scene, agent, &rollout.to)?;
+    let slot = scene.slot_of_goal(rollout, agent, &rollout.to)?;
     (slot.health == Health::Failing || slot.phase == Phase::Failed).then(|| Change::HostFailed {
         agent: agent.clone(),
         why: format!("was healthy and turned bad: {}", slot.detail),
@@ -148,15 +148,15 @@ fn reverting(
     agent: &AgentName,
     since: Timestamp,
 ) -> Option<Change> {
-    let Some(from) = &rollout.from else {
-        let report = rollout.report_of_goal(scene, agent)?;
+    let Some(from) = rollout.back_to(agent) else {
+        let report = scene.report_of_goal(rollout, agent)?;
         let is_gone = report
             .slots
             .iter()
             .all(|(_, slot)| matches!(slot.phase, Phase::Empty | Phase::Prepared));
         return is_gone.then(|| Change::HostReverted { agent: agent.clone() });
     };
-    if let Some(slot) = rollout.slot_of_goal(scene, agent, from) {
+    if let Some(slot) = scene.slot_of_goal(rollout, agent, from) {
         if slot.phase == Phase::Running && slot.health == Health::Settled {
             return Some(Change::HostReverted { agent: agent.clone() });
         }
@@ -178,7 +178,8 @@ fn gave_up(slot: &SlotReport) -> Option<String> {
 }
 
 /// Returns why the host took too long. A host that is not connected is never late: what it does
-/// is unknown, and unknown is neither done nor failed (E6, A7).
+/// is unknown, and unknown is neither done nor failed (E6). Nor is one late for the time in which
+/// it was away: without us it may not begin (A7).
 fn late(
     rollout: &Rollout,
     scene: Scene<'_>,
@@ -187,8 +188,9 @@ fn late(
     version: &cutover_common::Version,
 ) -> Option<String> {
     let report = scene.fleet.fresh_report(agent, &rollout.application)?;
-    let slot = rollout.slot_of_goal(scene, agent, version);
-    let waited = scene.now.since(since);
+    let slot = scene.slot_of_goal(rollout, agent, version);
+    let connected = scene.fleet.seen(agent)?.connected;
+    let waited = scene.now.since(since.max(connected));
     let is_failing = slot.is_some_and(|slot| slot.health == Health::Failing);
     let limit = if is_failing {
         rollout.spec.healthy_within

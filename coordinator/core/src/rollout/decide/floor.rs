@@ -2,8 +2,11 @@
 
 use cutover_common::AgentName;
 
-use super::Scene;
-use crate::rollout::Rollout;
+use super::{Scene, Serving};
+use crate::{
+    fleet::Goal,
+    rollout::{Direction, HostState, Rollout},
+};
 
 /// Which of the hosts that wait may be taken out now.
 pub(super) struct Permitted {
@@ -15,28 +18,64 @@ pub(super) struct Permitted {
 /// Chooses from `candidates`, in their order, those whose disruption leaves the floor.
 ///
 /// Every member that is not freshly known to be healthy counts as down, and so does every one
-/// that holds a token, whatever it says of itself. A candidate that is down already costs
-/// nothing.
-pub(super) fn permitted(rollout: &Rollout, scene: Scene<'_>, candidates: &[AgentName]) -> Permitted {
-    let is_up = |agent: &AgentName| {
-        let holds_token =
-            rollout.hosts.get(agent).is_some_and(|host| host.state.holds_token());
-        !holds_token && scene.fleet.is_healthy(agent, &rollout.application)
+/// that holds a token, whatever it says of itself. A candidate that is known to be down costs
+/// nothing; one of which nothing is known may be serving, so the floor must hold without it.
+pub(super) fn permitted(
+    rollout: &Rollout,
+    scene: Scene<'_>,
+    candidates: &[AgentName],
+) -> Permitted {
+    let up = |agents: &mut dyn Iterator<Item = &AgentName>| {
+        let up = agents.filter(|agent| is_up(rollout, scene, agent)).count();
+        u32::try_from(up).unwrap_or(u32::MAX)
     };
-    let healthy = scene.members.iter().filter(|agent| is_up(agent)).count();
-    let healthy = u32::try_from(healthy).unwrap_or(u32::MAX);
-    let mut spare = healthy.saturating_sub(rollout.spec.min_healthy);
+    let healthy = up(&mut scene.members.iter());
+    let free = up(&mut candidates.iter().filter(|agent| costs_nothing(rollout, scene, agent)));
+    let mut left = healthy.saturating_sub(free);
     let agents = candidates
         .iter()
         .filter(|agent| {
-            if !is_up(agent) {
+            if costs_nothing(rollout, scene, agent) {
                 return true;
             }
-            let may = spare > 0;
-            spare = spare.saturating_sub(1);
-            may
+            let after = left.checked_sub(u32::from(is_up(rollout, scene, agent)));
+            let after = after.filter(|after| *after >= rollout.spec.min_healthy);
+            left = after.unwrap_or(left);
+            after.is_some()
         })
         .cloned()
         .collect();
     Permitted { agents, healthy }
+}
+
+/// Returns whether `agent` serves and nobody is disrupting it.
+pub(crate) fn is_up(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> bool {
+    let holds_token = rollout.hosts.get(agent).is_some_and(|host| host.state.holds_token());
+    !holds_token && scene.serving(agent, &rollout.application) == Serving::Up
+}
+
+/// Returns whether taking `agent` out leaves as many healthy instances as there are: it is down,
+/// or was taken out already and has not come back.
+pub(crate) fn costs_nothing(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> bool {
+    let serving = scene.serving(agent, &rollout.application);
+    let Some(host) = rollout.hosts.get(agent) else { return serving == Serving::Down };
+    let goal = scene.goals.of(agent, &rollout.application).and_then(Goal::running);
+    // A goal that is the same again takes nothing out.
+    let stays = rollout.direction() == Direction::Forward && goal == Some(&rollout.to);
+    // Before a first deploy nothing served, so that its way back has nothing to keep.
+    let returns_to_nothing =
+        rollout.direction() == Direction::Back && rollout.back_to(agent).is_none();
+    stays
+        || returns_to_nothing
+        || match host.state {
+            HostState::Updating { .. } | HostState::Reverting { .. } => true,
+            HostState::Failed { touched: true, .. } | HostState::Stuck { .. } => {
+                serving != Serving::Up
+            }
+            HostState::Pending
+            | HostState::Updated
+            | HostState::Failed { touched: false, .. }
+            | HostState::Unreachable { .. }
+            | HostState::Reverted => serving == Serving::Down,
+        }
 }

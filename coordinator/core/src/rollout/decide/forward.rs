@@ -1,15 +1,12 @@
 //! The way forward: wave by wave, step by step.
 
-use cutover_common::{AgentName, Timestamp, duration_text};
+use cutover_common::{AgentName, Health, Phase, Timestamp, duration_text};
 
 use super::{Decision, Scene, floor, is_prepared};
 use crate::{
     event::Change,
     fleet::Presence,
-    rollout::{
-        HostState, Outcome, PlanStep, Rollout, Waiting,
-        story::names,
-    },
+    rollout::{HostState, Outcome, PlanStep, Rollout, Waiting, story::names},
 };
 
 pub(super) fn advancing(
@@ -32,7 +29,11 @@ pub(super) fn advancing(
 
 pub(super) fn baking(rollout: &Rollout, scene: Scene<'_>, since: Timestamp) -> Decision {
     let until = since + rollout.spec.bake;
-    if scene.now < until { Decision::Wait(Waiting::ForBake { until }) } else { succeeded(rollout) }
+    if scene.now < until {
+        return Decision::Wait(Waiting::ForBake { until });
+    }
+    let watched = rollout.hosts_where(|host| host.state == HostState::Updated);
+    still_healthy(rollout, scene, watched, until).unwrap_or_else(|| succeeded(rollout))
 }
 
 fn next_step(rollout: &Rollout, wave: usize, step: usize) -> Decision {
@@ -52,12 +53,13 @@ fn next_step(rollout: &Rollout, wave: usize, step: usize) -> Decision {
 fn succeeded(rollout: &Rollout) -> Decision {
     let updated = rollout.hosts_where(|host| host.state == HostState::Updated);
     let left: Vec<AgentName> = rollout.hosts_where(|host| host.state != HostState::Updated);
-    let mut why = format!(
-        "{} of {} hosts run {} in health",
-        updated.len(),
-        rollout.hosts.len(),
-        rollout.to
-    );
+    if updated.is_empty() {
+        // Budgets that bear every host would call it a success that nothing runs.
+        let why = format!("no host runs {}: {}", rollout.to, names(&left));
+        return Decision::record(Change::Held { why });
+    }
+    let mut why =
+        format!("{} of {} hosts run {} in health", updated.len(), rollout.hosts.len(), rollout.to);
     if !left.is_empty() {
         why.push_str(&format!("; left out within the budgets: {}", names(&left)));
     }
@@ -71,21 +73,23 @@ fn pending_of(rollout: &Rollout, wave: usize) -> Vec<AgentName> {
 fn preparing(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision> {
     let unprepared: Vec<AgentName> = pending_of(rollout, wave)
         .into_iter()
-        .filter(|agent| {
-            !rollout.slot_of_goal(scene, agent, &rollout.to).is_some_and(is_prepared)
-        })
+        // What was told to run it has it, or fails at its next try.
+        .filter(|agent| rollout.hosts.get(agent).is_some_and(|host| host.tries == 0))
+        .filter(|agent| !scene.slot_of_goal(rollout, agent, &rollout.to).is_some_and(is_prepared))
         .collect();
     if unprepared.is_empty() {
         return None;
     }
-    if let Some(decision) = out_of_contact(rollout, scene, &unprepared) {
+    let deadline = rollout.standstill();
+    if let Some(decision) = out_of_contact(rollout, scene, &unprepared, deadline) {
         return Some(decision);
     }
-    let deadline = rollout.standstill();
-    Some(standstill(rollout, scene, || {
-        format!("{} did not get {} onto disk", names(&unprepared), rollout.to)
-    })
-    .unwrap_or(Decision::Wait(Waiting::ForPrepared { agents: unprepared.clone(), deadline })))
+    Some(
+        standstill(rollout, scene, deadline, || {
+            format!("{} did not get {} onto disk", names(&unprepared), rollout.to)
+        })
+        .unwrap_or(Decision::Wait(Waiting::ForPrepared { agents: unprepared, deadline })),
+    )
 }
 
 fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision> {
@@ -95,18 +99,17 @@ fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision
     if pending.is_empty() && updating.is_empty() {
         return None;
     }
-    let (here, away): (Vec<AgentName>, Vec<AgentName>) = pending
-        .into_iter()
-        .partition(|agent| scene.fleet.presence(agent) == Presence::Live);
+    let (here, away): (Vec<AgentName>, Vec<AgentName>) =
+        pending.into_iter().partition(|agent| scene.fleet.presence(agent) == Presence::Live);
     let permitted = floor::permitted(rollout, scene, &here);
     if !permitted.agents.is_empty() {
         return Some(release(rollout, scene, permitted.agents));
     }
     let unsure: Vec<AgentName> = away.into_iter().chain(updating.iter().cloned()).collect();
-    if let Some(decision) = out_of_contact(rollout, scene, &unsure) {
+    let deadline = rollout.standstill();
+    if let Some(decision) = out_of_contact(rollout, scene, &unsure, deadline) {
         return Some(decision);
     }
-    let deadline = rollout.standstill();
     let waiting = if here.is_empty() {
         Waiting::ForHealth { agents: updating, deadline }
     } else {
@@ -117,7 +120,7 @@ fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision
             deadline,
         }
     };
-    Some(standstill(rollout, scene, || match &waiting {
+    Some(standstill(rollout, scene, deadline, || match &waiting {
         Waiting::ForFloor { healthy, floor, agents, .. } => format!(
             "taking {} out would leave fewer than min_healthy: {healthy} are healthy and {floor} \
              must stay",
@@ -135,15 +138,42 @@ fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision
     .unwrap_or(Decision::Wait(waiting)))
 }
 
-fn holding(
+fn holding(rollout: &Rollout, scene: Scene<'_>, wave: usize, until: Timestamp) -> Option<Decision> {
+    let watched = rollout.hosts_where(|host| host.wave == wave && host.state == HostState::Updated);
+    if scene.now < until && !watched.is_empty() {
+        return Some(Decision::Wait(Waiting::ForSoak { until }));
+    }
+    still_healthy(rollout, scene, watched, until)
+}
+
+/// Waits until all of `watched` say at the end of a watch that they are healthy: no data is not
+/// health (promises.md §3 row 100), and lost contact is no failure (A7).
+fn still_healthy(
     rollout: &Rollout,
     scene: Scene<'_>,
-    wave: usize,
+    watched: Vec<AgentName>,
     until: Timestamp,
 ) -> Option<Decision> {
-    let watched = rollout.hosts_where(|host| host.wave == wave && host.state == HostState::Updated);
-    (scene.now < until && !watched.is_empty())
-        .then_some(Decision::Wait(Waiting::ForSoak { until }))
+    let unsure: Vec<AgentName> = watched
+        .into_iter()
+        .filter(|agent| {
+            let slot = scene.slot_of_goal(rollout, agent, &rollout.to);
+            !slot.is_some_and(|slot| slot.phase == Phase::Running && slot.health == Health::Settled)
+        })
+        .collect();
+    if unsure.is_empty() {
+        return None;
+    }
+    let deadline = rollout.standstill().max(until + rollout.spec.progress_within);
+    if let Some(decision) = out_of_contact(rollout, scene, &unsure, deadline) {
+        return Some(decision);
+    }
+    Some(
+        standstill(rollout, scene, deadline, || {
+            format!("{} did not stay healthy to the end of the watch", names(&unsure))
+        })
+        .unwrap_or(Decision::Wait(Waiting::ForHealth { agents: unsure, deadline })),
+    )
 }
 
 fn release(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decision {
@@ -163,7 +193,12 @@ fn release(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decis
 
 /// Deals with those of `agents` that are not connected: left out within the budget, waited for
 /// beyond it. Never a reason to go back (A7).
-fn out_of_contact(rollout: &Rollout, scene: Scene<'_>, agents: &[AgentName]) -> Option<Decision> {
+fn out_of_contact(
+    rollout: &Rollout,
+    scene: Scene<'_>,
+    agents: &[AgentName],
+    deadline: Timestamp,
+) -> Option<Decision> {
     let lost: Vec<AgentName> = agents
         .iter()
         .filter(|agent| scene.fleet.presence(agent) != Presence::Live)
@@ -181,16 +216,12 @@ fn out_of_contact(rollout: &Rollout, scene: Scene<'_>, agents: &[AgentName]) -> 
             Some((agent, since))
         });
         if let Some((agent, since)) = long_lost {
-            let why = format!(
-                "not connected for {} s",
-                scene.now.since(since).as_secs()
-            );
+            let why = format!("not connected for {} s", scene.now.since(since).as_secs());
             let change = Change::HostUnreachable { agent: agent.clone(), why };
             return Some(Decision::record(change));
         }
     }
-    let deadline = rollout.standstill();
-    standstill(rollout, scene, || {
+    standstill(rollout, scene, deadline, || {
         format!(
             "{} cannot be reached, and the budget for unreachable hosts is {}",
             names(&lost),
@@ -200,15 +231,17 @@ fn out_of_contact(rollout: &Rollout, scene: Scene<'_>, agents: &[AgentName]) -> 
     .or_else(|| Some(Decision::Wait(Waiting::ForContact { agents: lost.clone(), deadline })))
 }
 
-/// Holds the rollout if nothing has gone forward for `progress_within`.
+/// Holds the rollout if nothing has gone forward until `deadline`.
 fn standstill(
     rollout: &Rollout,
     scene: Scene<'_>,
+    deadline: Timestamp,
     why: impl FnOnce() -> String,
 ) -> Option<Decision> {
-    if scene.now < rollout.standstill() {
+    if scene.now < deadline {
         return None;
     }
     let within = duration_text::print(rollout.spec.progress_within);
-    Some(Decision::record(Change::Held { why: format!("nothing went forward for {within}: {}", why()) }))
+    let why = format!("nothing went forward for {within}: {}", why());
+    Some(Decision::record(Change::Held { why }))
 }

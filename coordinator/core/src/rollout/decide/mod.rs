@@ -4,21 +4,22 @@
 //! report changes nothing but the moment.
 
 mod back;
+mod evidence;
 mod facts;
-mod floor;
+pub(crate) mod floor;
 mod forward;
 
-use cutover_common::{
-    AgentName, Generation, Phase, Report, SlotReport, Slots, Timestamp, Version,
-};
+use cutover_common::{AgentName, Phase, SlotReport, Slots, Term, Timestamp};
 
-use super::{Rollout, State, Waiting};
+use super::{Direction, Rollout, State, Waiting, story::names};
 use crate::{
+    coordinator::Releases,
     event::Change,
     fleet::{Fleet, GoalSlot, Goals},
 };
 
 pub use back::way_back;
+pub use evidence::Serving;
 pub use facts::not_begun;
 
 /// What a decision may look at.
@@ -26,16 +27,22 @@ pub use facts::not_begun;
 pub struct Scene<'a> {
     pub fleet: &'a Fleet,
     pub goals: &'a Goals,
+    pub releases: &'a Releases,
+    /// The coordinator's own.
+    pub term: Term,
     /// All agents of the environment, those left out included: the floor counts them.
     pub members: &'a [AgentName],
     pub now: Timestamp,
 }
 
+/// What slots of which agents should hold from here on.
+pub type NewGoals = Vec<(AgentName, Slots<GoalSlot>)>;
+
 /// What is to be done.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Decision {
     /// Record this, with the goals that follow from it, and ask again.
-    Record { change: Change, goals: Vec<(AgentName, Slots<GoalSlot>)> },
+    Record { change: Change, goals: NewGoals },
     /// Nothing, and for this reason.
     Wait(Waiting),
 }
@@ -51,61 +58,50 @@ pub fn decide(rollout: &Rollout, scene: Scene<'_>) -> Decision {
     match &rollout.state {
         State::Advancing { wave, step, since } => facts::forward(rollout, scene)
             .or_else(|| facts::over_budget(rollout, scene))
+            .or_else(|| commanded_by_another(rollout, scene))
             .unwrap_or_else(|| forward::advancing(rollout, scene, *wave, *step, *since)),
         State::Baking { since } => facts::forward(rollout, scene)
             .or_else(|| facts::over_budget(rollout, scene))
+            .or_else(|| commanded_by_another(rollout, scene))
             .unwrap_or_else(|| forward::baking(rollout, scene, *since)),
         State::RollingBack { cause, waves, wave, .. } => facts::back(rollout, scene)
+            .or_else(|| commanded_by_another(rollout, scene))
             .unwrap_or_else(|| back::rolling_back(rollout, scene, cause, waves, *wave)),
-        // Facts are recorded while paused, and nothing is begun.
-        State::Paused { .. } => {
+        // Facts are recorded while nothing is begun: a person decides by what is.
+        State::Paused { .. } | State::Held { .. } => {
             let fact = match rollout.direction() {
-                super::Direction::Forward => facts::forward(rollout, scene),
-                super::Direction::Back => facts::back(rollout, scene),
+                Direction::Forward => facts::forward(rollout, scene),
+                Direction::Back => facts::back(rollout, scene),
             };
             fact.unwrap_or(Decision::Wait(Waiting::ForOperator))
         }
-        State::Held { .. } => Decision::Wait(Waiting::ForOperator),
         State::Ended { .. } => Decision::Wait(Waiting::Over),
     }
 }
 
-impl Rollout {
-    /// Returns the report of `agent` if it is fresh and speaks of the newest goal.
-    fn report_of_goal<'a>(&self, scene: Scene<'a>, agent: &AgentName) -> Option<&'a Report> {
-        let goal = scene.goals.of(agent, &self.application)?;
-        let report = scene.fleet.fresh_report(agent, &self.application)?;
-        (report.fence.generation >= goal.generation && goal.generation > Generation(0))
-            .then_some(report)
-    }
-
-    /// Returns the slot of `agent` that holds `version`, if the report of it is fresh and speaks
-    /// of the newest goal.
-    fn slot_of_goal<'a>(
-        &self,
-        scene: Scene<'a>,
-        agent: &AgentName,
-        version: &Version,
-    ) -> Option<&'a SlotReport> {
-        self.report_of_goal(scene, agent)?.slots.iter().map(|(_, slot)| slot).find(|slot| {
-            slot.release.as_ref().is_some_and(|(held, _)| held == version)
+/// Holds a rollout whose hosts follow goals that this coordinator has never made: commanding them
+/// could take them back (F7).
+fn commanded_by_another(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
+    let ahead =
+        rollout.hosts.keys().filter(|agent| scene.is_ahead(agent, &rollout.application)).cloned();
+    let ahead: Vec<AgentName> = ahead.collect();
+    (!ahead.is_empty()).then(|| {
+        Decision::record(Change::Held {
+            why: format!(
+                "{} follow goals that are later than this coordinator's, as after a restore; \
+                 abort this, then deploy what they should run",
+                names(&ahead)
+            ),
         })
-    }
-
-    /// Returns when a standstill becomes a hold.
-    fn standstill(&self) -> Timestamp {
-        self.progressed + self.spec.progress_within
-    }
+    })
 }
 
 /// Returns whether the slot's release is on disk or further.
 const fn is_prepared(slot: &SlotReport) -> bool {
     match slot.phase {
-        Phase::Prepared
-        | Phase::Waiting
-        | Phase::Starting
-        | Phase::Running
-        | Phase::Stopping => true,
+        Phase::Prepared | Phase::Waiting | Phase::Starting | Phase::Running | Phase::Stopping => {
+            true
+        }
         Phase::Empty | Phase::Preparing | Phase::Failed => false,
     }
 }

@@ -1,0 +1,115 @@
+//! Adoption: taking over hosts that follow later goals than this coordinator knows of, as after a
+//! restore from a backup. What they run is what is built on; the stored goals are not (F7).
+
+use std::collections::BTreeSet;
+
+use cutover_common::{AgentName, ApplicationName, Phase, ReleaseRef, Slots, Version};
+
+use super::deploy::refuse;
+use crate::{action::Refusal, coordinator::Coordinator, fleet::GoalSlot, input::DeployOrder};
+
+impl Coordinator {
+    /// Refuses to deploy where what runs cannot be named: a goal that cannot say "leave this
+    /// running" would stop it.
+    pub(super) fn adoptable(
+        &self,
+        members: &[AgentName],
+        application: &ApplicationName,
+    ) -> Result<(), Refusal> {
+        let ahead = members.iter().filter(|agent| self.is_ahead(agent, application));
+        for agent in ahead {
+            let held = self.fleet.seen(agent).and_then(|seen| seen.held.get(application));
+            if let Some(held) = held.filter(|held| held.term > self.term) {
+                return Err(refuse(
+                    format!(
+                        "agent {agent} has obeyed a coordinator of term {}, and this one is of \
+                         term {}, so it would obey nothing",
+                        held.term.0, self.term.0
+                    ),
+                    "stop the other coordinator, and restore this one from its newest backup",
+                ));
+            }
+            let Some(report) = self.fleet.fresh_report(agent, application) else {
+                return Err(refuse(
+                    format!(
+                        "agent {agent} follows a later goal than this coordinator knows of, and \
+                         has not said yet what it runs"
+                    ),
+                    "wait for its next heartbeat, and try again",
+                ));
+            };
+            for (_, slot) in report.slots.iter() {
+                let Some((version, _)) = slot.release.as_ref().filter(|_| runs(slot.phase)) else {
+                    continue;
+                };
+                if self.known_content(application, slot).is_none() {
+                    return Err(refuse(
+                        format!(
+                            "agent {agent} runs a {application}@{version} that this coordinator \
+                             does not know"
+                        ),
+                        "push that release again (`cutover release push`), then deploy",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the goal that a deploy adds to: the stored one, or for a host that is ahead what
+    /// it says that it runs.
+    pub(super) fn slots_to_build_on(
+        &self,
+        agent: &AgentName,
+        application: &ApplicationName,
+    ) -> Slots<GoalSlot> {
+        if !self.is_ahead(agent, application) {
+            let goal = self.goals.of(agent, application);
+            return goal.map(|goal| goal.slots.clone()).unwrap_or_default();
+        }
+        let Some(report) = self.fleet.fresh_report(agent, application) else {
+            return Slots::default();
+        };
+        report.slots.map(|_, slot| match self.known_content(application, slot) {
+            Some(version) if runs(slot.phase) => GoalSlot::Running(version.clone()),
+            Some(version) => GoalSlot::Prepared(version.clone()),
+            None => GoalSlot::Absent,
+        })
+    }
+
+    /// Returns what a failed deploy goes back to: what the environment last succeeded with, but
+    /// what hosts that are ahead run, as the environment's record is older than they are.
+    pub(super) fn from(&self, order: &DeployOrder, members: &[AgentName]) -> Option<Version> {
+        let application = &order.application;
+        let adopted: BTreeSet<&Version> = members
+            .iter()
+            .filter(|agent| self.is_ahead(agent, application))
+            .filter_map(|agent| self.fleet.fresh_report(agent, application))
+            .flat_map(|report| report.slots.iter().map(|(_, slot)| slot))
+            .filter(|slot| runs(slot.phase))
+            .filter_map(|slot| slot.release.as_ref().map(|(version, _)| version))
+            .collect();
+        match (adopted.first(), adopted.len()) {
+            (Some(version), 1) => Some((*version).clone()),
+            // Each host then goes back to its own.
+            (Some(_), _) => None,
+            (None, _) => {
+                self.environments.get(&order.environment)?.stable.get(application).cloned()
+            }
+        }
+    }
+
+    fn known_content<'a>(
+        &self,
+        application: &ApplicationName,
+        slot: &'a cutover_common::SlotReport,
+    ) -> Option<&'a Version> {
+        let (version, digest) = slot.release.as_ref()?;
+        let name = ReleaseRef { application: application.clone(), version: version.clone() };
+        (self.releases.get(&name)?.release.digest == *digest).then_some(version)
+    }
+}
+
+const fn runs(phase: Phase) -> bool {
+    matches!(phase, Phase::Starting | Phase::Running)
+}

@@ -1,0 +1,104 @@
+//! What counts as evidence: a fresh report, of the newest goal, of the very content that was
+//! asked for. Everything else says nothing.
+
+use cutover_common::{
+    AgentName, ApplicationName, Generation, Phase, ReleaseRef, Report, SlotReport, Version,
+};
+
+use super::Scene;
+use crate::{
+    fleet::{Fresh, serves},
+    rollout::Rollout,
+};
+
+/// Whether an application serves on a host.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Serving {
+    /// What the newest goal wants to run is freshly known to serve well.
+    Up,
+    /// Nothing is freshly known to serve, nor may it.
+    Down,
+    /// Not known. Counts as down where hosts are counted, and as up where it would be taken out.
+    Unknown,
+}
+
+impl<'a> Scene<'a> {
+    /// Returns whether `agent` holds a later goal than this coordinator knows of: its store is
+    /// older than the fleet, or somebody else commands it (F7).
+    pub fn is_ahead(&self, agent: &AgentName, application: &ApplicationName) -> bool {
+        let held = self.fleet.seen(agent).and_then(|seen| seen.held.get(application));
+        let goal = self.goals.of(agent, application);
+        held.is_some_and(|held| {
+            held.generation > goal.map_or(Generation(0), |goal| goal.generation)
+                || held.term > self.term
+        })
+    }
+
+    /// Returns whether `application` serves on `agent`.
+    ///
+    /// A host that has not acknowledged a goal which changes what runs is not known to serve: it
+    /// may be about to stop what it says that it runs, or be in the middle of that (A1,
+    /// promises.md §3 row 23).
+    pub fn serving(&self, agent: &AgentName, application: &ApplicationName) -> Serving {
+        let report = match self.fleet.fresh(agent, application) {
+            Fresh::Unknown => return Serving::Unknown,
+            Fresh::Nothing => return Serving::Down,
+            Fresh::Report(report) => report,
+        };
+        let goal = self.goals.of(agent, application);
+        let is_up = goal.is_some_and(|goal| {
+            (goal.steady_since..=goal.generation).contains(&report.fence.generation)
+                && goal
+                    .running()
+                    .and_then(|version| self.slot_in(report, version))
+                    .is_some_and(serves)
+        });
+        let may_serve = |slot: &SlotReport| {
+            serves(slot)
+                || slot.phase == Phase::Running && slot.health == cutover_common::Health::Unknown
+        };
+        if is_up {
+            Serving::Up
+        } else if report.slots.iter().any(|(_, slot)| may_serve(slot)) {
+            Serving::Unknown
+        } else {
+            Serving::Down
+        }
+    }
+
+    /// Returns the slot of `report` that holds `version`, with the content that this coordinator
+    /// knows by that name: after a restore the same version may have been pushed anew.
+    fn slot_in<'r>(&self, report: &'r Report, version: &Version) -> Option<&'r SlotReport> {
+        let application = report.application.clone();
+        let name = ReleaseRef { application, version: version.clone() };
+        let digest = self.releases.get(&name)?.release.digest;
+        report.slots.iter().map(|(_, slot)| slot).find(|slot| {
+            slot.release
+                .as_ref()
+                .is_some_and(|(held, content)| held == version && *content == digest)
+        })
+    }
+
+    /// Returns the report of `rollout`'s application on `agent` if it is fresh and speaks of the
+    /// newest goal.
+    pub(super) fn report_of_goal(
+        &self,
+        rollout: &Rollout,
+        agent: &AgentName,
+    ) -> Option<&'a Report> {
+        let goal = self.goals.of(agent, &rollout.application)?;
+        let report = self.fleet.fresh_report(agent, &rollout.application)?;
+        (report.fence.generation == goal.generation).then_some(report)
+    }
+
+    /// Returns the slot of `agent` that holds `version`, if the report of it is fresh and speaks
+    /// of the newest goal.
+    pub(super) fn slot_of_goal(
+        &self,
+        rollout: &Rollout,
+        agent: &AgentName,
+        version: &Version,
+    ) -> Option<&'a SlotReport> {
+        self.slot_in(self.report_of_goal(rollout, agent)?, version)
+    }
+}

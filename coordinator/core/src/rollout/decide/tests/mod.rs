@@ -1,0 +1,9 @@
+//! Stories of the rules in `decide`, each with its edges.
+
+mod back;
+mod contact;
+mod evidence;
+mod failing;
+mod floor;
+mod restart;
+mod rolling;

@@ -1,0 +1,215 @@
+//! Batches, soak, bake, and who is left out.
+
+use cutover_common::{Health, Phase};
+
+use crate::{
+    rollout::{HostState, State, Waiting},
+    testing::{Story, seconds},
+};
+
+/// Returns the sizes of the batches of a deploy over ten hosts.
+fn sizes(batch: &str) -> Vec<usize> {
+    let mut story = Story::running(10);
+    story.deploy("2.0", &[("batch", batch)]);
+    story.newest().plan.waves.iter().map(|wave| wave.agents.len()).collect()
+}
+
+#[test]
+fn batches_follow_the_count_the_share_and_the_ramp() {
+    assert_eq!(sizes("3"), [3, 3, 3, 1]);
+    assert_eq!(sizes("25%"), [2, 2, 2, 2, 2]);
+    assert_eq!(sizes("1,5,20%"), [1, 5, 2, 2]);
+    assert_eq!(sizes("100%"), [10]);
+}
+
+#[test]
+fn a_rollout_takes_batch_after_batch_and_succeeds() {
+    let mut story = Story::running(4);
+
+    story.deploy("2.0", &[("batch", "2")]);
+    assert_eq!(story.hosts("updating"), "", "nobody has it on disk yet");
+
+    story.obey_all();
+    assert_eq!(story.hosts("updating"), "web-1 web-2");
+    assert_eq!(story.told("web-3").as_deref(), Some("1.0"));
+
+    story.obey("web-1");
+    assert_eq!(story.hosts("updated"), "web-1");
+    assert_eq!(story.hosts("updating"), "web-2", "the batch is not done");
+
+    story.obey("web-2");
+    assert_eq!(story.hosts("updating"), "web-3 web-4");
+
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded");
+    assert_eq!(story.hosts("updated"), "web-1 web-2 web-3 web-4");
+}
+
+#[test]
+fn a_batch_starts_when_all_of_it_have_the_release_on_disk() {
+    let mut story = Story::running(4);
+    story.deploy("2.0", &[("batch", "2")]);
+
+    story.obey("web-1");
+    story.report("web-2", "2.0", Phase::Preparing, Health::Unknown);
+    assert!(
+        matches!(story.waiting(), Some(Waiting::ForPrepared { agents, .. }) if agents.len() == 1)
+    );
+
+    story.report("web-2", "2.0", Phase::Prepared, Health::Unknown);
+    assert_eq!(story.hosts("updating"), "web-1 web-2");
+}
+
+#[test]
+fn the_second_batch_waits_for_the_first_to_soak() {
+    let mut story = Story::running(4);
+    story.deploy("2.0", &[("batch", "2"), ("soak", "60s")]);
+    story.obey_all();
+    story.obey_all();
+    let until = story.now + seconds(60);
+    assert_eq!(story.waiting(), Some(&Waiting::ForSoak { until }));
+
+    story.pass(seconds(59));
+    assert_eq!(story.hosts("updating"), "");
+
+    story.pass(seconds(1));
+    assert_eq!(story.hosts("updating"), "web-3 web-4");
+}
+
+#[test]
+fn the_last_batch_soaks_too_and_then_everything_bakes() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1"), ("soak", "30s"), ("bake", "5m")]);
+    story.settle();
+    story.pass(seconds(30));
+    story.settle();
+    assert!(matches!(story.waiting(), Some(Waiting::ForSoak { .. })), "{}", story.why());
+
+    story.pass(seconds(30));
+    assert_eq!(story.state_word(), "baking");
+
+    story.pass(seconds(299));
+    assert_eq!(story.state_word(), "baking");
+    story.pass(seconds(1));
+    assert_eq!(story.state_word(), "succeeded");
+}
+
+#[test]
+fn a_host_that_turns_bad_while_baking_turns_everything_back() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1"), ("bake", "5m")]);
+    story.settle();
+    story.pass(seconds(200));
+
+    story.fail("web-1", "2.0");
+
+    assert_eq!(story.state_word(), "rolling_back");
+}
+
+#[test]
+fn a_host_that_turns_bad_in_a_soak_stops_the_next_batch_at_once() {
+    let mut story = Story::running(4);
+    story.deploy("2.0", &[("batch", "2"), ("soak", "60s"), ("auto_rollback", "off")]);
+    story.obey_all();
+    story.obey_all();
+    story.pass(seconds(30));
+
+    story.fail("web-2", "2.0");
+    assert_eq!(story.state_word(), "held");
+
+    story.pass(seconds(600));
+    assert_eq!(story.hosts("pending"), "web-3 web-4");
+}
+
+#[test]
+fn a_canary_that_fails_at_the_tick_that_would_end_its_soak_never_reaches_a_second_batch() {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "1"), ("soak", "60s")]);
+    story.settle();
+    story.pass(seconds(59));
+    story.now = story.now + seconds(1);
+
+    story.fail("web-1", "2.0");
+
+    assert_eq!(story.state_word(), "rolling_back");
+    assert_eq!(story.hosts("pending"), "web-2 web-3");
+}
+
+#[test]
+fn a_host_that_runs_the_release_in_health_is_left_alone() {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "1")]);
+    story.obey_all();
+    story.obey("web-1");
+    story.control(crate::Verb::Abort).unwrap();
+    // web-2 was told, and had not begun: it was called back.
+    story.obey_all();
+
+    let again = story.deploy("2.0", &[("batch", "1")]);
+
+    let rollout = story.core.rollout(again).unwrap();
+    assert!(!rollout.hosts.contains_key(&crate::testing::name("web-1")));
+    assert_eq!(rollout.hosts.len(), 2);
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded");
+}
+
+#[test]
+fn a_host_that_runs_the_release_in_bad_health_is_not_left_out() {
+    let mut story = Story::running(2);
+    story.fail("web-2", "1.0");
+
+    let rollout = story.deploy("1.0", &[]);
+
+    let hosts: Vec<_> = story.core.rollout(rollout).unwrap().hosts.keys().collect();
+    assert_eq!(hosts, [&crate::testing::name("web-2")]);
+}
+
+#[test]
+fn hosts_that_serve_nobody_come_first() {
+    let mut story = Story::running(3);
+    story.fail("web-3", "1.0");
+
+    story.deploy("2.0", &[("batch", "1")]);
+
+    let first = &story.newest().plan.waves[0].agents;
+    assert_eq!(first, &[crate::testing::name("web-3")]);
+}
+
+#[test]
+fn all_at_once_is_one_batch() {
+    let mut story = Story::running(5);
+    story.deploy("2.0", &[("strategy", "all_at_once")]);
+
+    story.obey_all();
+
+    assert_eq!(story.hosts("updating").split(' ').count(), 5);
+}
+
+#[test]
+fn a_host_is_done_when_it_is_settled_and_not_while_it_only_passes() {
+    let mut story = Story::running(1);
+    story.deploy("2.0", &[]);
+    story.obey_all();
+
+    story.report("web-1", "2.0", Phase::Starting, Health::Unknown);
+    story.report("web-1", "2.0", Phase::Running, Health::Unknown);
+    story.report("web-1", "2.0", Phase::Running, Health::Passing);
+    assert!(matches!(story.host("web-1"), HostState::Updating { .. }));
+
+    story.report("web-1", "2.0", Phase::Running, Health::Settled);
+    assert_eq!(story.host("web-1"), &HostState::Updated);
+    assert!(matches!(story.state(), State::Ended { .. }));
+}
+
+#[test]
+fn a_rollout_that_no_host_follows_is_no_success() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("strategy", "all_at_once"), ("max_failed", "2")]);
+    story.obey_all();
+    story.fail("web-1", "2.0");
+    story.fail("web-2", "2.0");
+
+    assert_eq!(story.state_word(), "held");
+    insta::assert_snapshot!(story.why(), @"Held for a person: no host runs 2.0: web-1, web-2. 0 of 2 hosts run 2.0.");
+}

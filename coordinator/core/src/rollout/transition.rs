@@ -1,0 +1,328 @@
+//! What may follow what: legal pairs are listed, all others refused.
+
+use cutover_common::{AgentName, Timestamp};
+
+use super::{Direction, HostState, IllegalChange, Outcome, Rollout, State};
+use crate::event::Change;
+
+impl Rollout {
+    /// Makes `change` of the state and of the hosts, or of neither.
+    pub(super) fn transition(
+        &mut self,
+        change: &Change,
+        at: Timestamp,
+    ) -> Result<(), IllegalChange> {
+        match change {
+            Change::StepStarted { .. }
+            | Change::BakeStarted
+            | Change::RollbackStarted { .. }
+            | Change::RollbackWave { .. }
+            | Change::Paused { .. }
+            | Change::Resumed { .. }
+            | Change::Held { .. }
+            | Change::Retried { .. }
+            | Change::Ended { .. } => {
+                self.state = self.next_state(change, at).ok_or_else(|| self.illegal(change))?;
+                if let Change::Retried { .. } = change {
+                    self.send_again(at);
+                }
+            }
+            Change::HostsReleased { agents } => {
+                self.move_hosts(change, agents, &HostState::Updating { since: at })?;
+            }
+            Change::HostsReverted { agents } => {
+                self.move_hosts(change, agents, &HostState::Reverting { since: at })?;
+            }
+            Change::HostsWithdrawn { agents } => {
+                self.move_hosts(change, agents, &HostState::Pending)?;
+            }
+            Change::HostUpdated { agent } => {
+                self.move_host(change, agent, HostState::Updated)?;
+            }
+            Change::HostReverted { agent } => {
+                self.move_host(change, agent, HostState::Reverted)?;
+            }
+            Change::HostFailed { agent, why } => {
+                let touched = self.touched(agent);
+                self.move_host(change, agent, HostState::Failed { why: why.clone(), touched })?;
+            }
+            Change::HostUnreachable { agent, why } => {
+                let touched = self.touched(agent);
+                let state = HostState::Unreachable { why: why.clone(), touched };
+                self.move_host(change, agent, state)?;
+            }
+            Change::HostStuck { agent, why } => {
+                self.move_host(change, agent, HostState::Stuck { why: why.clone() })?;
+            }
+        }
+        if goes_on(change) {
+            self.progressed = at;
+        }
+        Ok(())
+    }
+
+    /// Returns the state that follows when `change` happens; none where it may not.
+    fn next_state(&self, change: &Change, at: Timestamp) -> Option<State> {
+        Some(match (&self.state, change) {
+            (
+                State::Advancing { wave, step, .. },
+                Change::StepStarted { wave: next_wave, step: next_step },
+            ) if self.is_next(*wave, *step, *next_wave, *next_step) => {
+                State::Advancing { wave: *next_wave, step: *next_step, since: at }
+            }
+            (State::Advancing { .. }, Change::BakeStarted) => State::Baking { since: at },
+            (
+                State::Advancing { .. }
+                | State::Baking { .. }
+                | State::Paused { .. }
+                | State::Held { .. },
+                Change::RollbackStarted { cause, waves },
+            ) if self.direction() == Direction::Forward => State::RollingBack {
+                cause: cause.clone(),
+                waves: waves.clone(),
+                wave: 0,
+                since: at,
+            },
+            (
+                State::RollingBack { cause, waves, wave, .. },
+                Change::RollbackWave { wave: next },
+            ) if *next == wave + 1 && *next < waves.len() => State::RollingBack {
+                cause: cause.clone(),
+                waves: waves.clone(),
+                wave: *next,
+                since: at,
+            },
+            (
+                was @ (State::Advancing { .. } | State::Baking { .. } | State::RollingBack { .. }),
+                Change::Paused { by, reason },
+            ) => {
+                State::Paused { was: Box::new(was.clone()), by: by.clone(), reason: reason.clone() }
+            }
+            (State::Paused { was, .. }, Change::Resumed { .. }) => resumed(was, at)?,
+            (
+                was @ (State::Advancing { .. } | State::Baking { .. } | State::RollingBack { .. }),
+                Change::Held { why },
+            ) => State::Held { was: Box::new(was.clone()), why: why.clone() },
+            (State::Held { was, .. }, Change::Retried { .. }) => self.retried(was, at)?,
+            (state, Change::Ended { outcome, why }) if may_end(state, *outcome) => {
+                State::Ended { outcome: *outcome, why: why.clone(), at }
+            }
+            (_, _) => return None,
+        })
+    }
+
+    /// Returns whether a step follows another: the next of its wave, or the first of the next.
+    fn is_next(&self, wave: usize, step: usize, next_wave: usize, next_step: usize) -> bool {
+        let steps = |wave: usize| self.plan.waves.get(wave).map_or(0, |wave| wave.steps.len());
+        let is_successor = (next_wave, next_step) == (wave, step + 1)
+            || (next_wave, next_step) == (wave + 1, 0) && step + 1 == steps(wave);
+        is_successor && next_step < steps(next_wave)
+    }
+
+    /// Returns where a held rollout goes on: at the first wave that has hosts left to do.
+    fn retried(&self, was: &State, at: Timestamp) -> Option<State> {
+        Some(match was {
+            State::RollingBack { cause, waves, .. } => State::RollingBack {
+                cause: cause.clone(),
+                waves: waves.clone(),
+                wave: 0,
+                since: at,
+            },
+            State::Advancing { .. } | State::Baking { .. } => {
+                let wave = self
+                    .hosts
+                    .values()
+                    .filter(|host| !matches!(host.state, HostState::Updated))
+                    .map(|host| host.wave)
+                    .min()
+                    .unwrap_or(0);
+                State::Advancing { wave, step: 0, since: at }
+            }
+            State::Paused { .. } | State::Held { .. } | State::Ended { .. } => return None,
+        })
+    }
+
+    /// Failed, unreachable and stuck hosts begin again; the others have their whole time again.
+    fn send_again(&mut self, at: Timestamp) {
+        let back = self.direction() == Direction::Back;
+        for host in self.hosts.values_mut() {
+            match &host.state {
+                HostState::Failed { .. } | HostState::Unreachable { .. } if !back => {
+                    host.state = HostState::Pending;
+                }
+                HostState::Stuck { .. } | HostState::Reverting { .. } if back => {
+                    host.state =
+                        HostState::Failed { why: "going back again".to_owned(), touched: true };
+                }
+                HostState::Failed { .. }
+                | HostState::Unreachable { .. }
+                | HostState::Stuck { .. }
+                | HostState::Pending
+                | HostState::Updating { .. }
+                | HostState::Updated
+                | HostState::Reverting { .. }
+                | HostState::Reverted => {}
+            }
+        }
+        self.restart_hosts(at);
+    }
+
+    fn touched(&self, agent: &AgentName) -> bool {
+        self.hosts.get(agent).is_some_and(super::Host::is_touched)
+    }
+
+    fn move_hosts(
+        &mut self,
+        change: &Change,
+        agents: &[AgentName],
+        to: &HostState,
+    ) -> Result<(), IllegalChange> {
+        if !agents.iter().all(|agent| self.can_move(change, agent, to)) {
+            return Err(self.illegal(change));
+        }
+        agents.iter().try_for_each(|agent| self.move_host(change, agent, to.clone()))
+    }
+
+    fn can_move(&self, change: &Change, agent: &AgentName, to: &HostState) -> bool {
+        fits(&self.state, self.direction(), change)
+            && self.hosts.get(agent).is_some_and(|host| may_move(&host.state, to))
+    }
+
+    fn move_host(
+        &mut self,
+        change: &Change,
+        agent: &AgentName,
+        to: HostState,
+    ) -> Result<(), IllegalChange> {
+        let can_move = self.can_move(change, agent, &to);
+        match self.hosts.get_mut(agent) {
+            Some(host) if can_move => {
+                host.tries = match to {
+                    HostState::Updating { .. } => host.tries.saturating_add(1),
+                    HostState::Pending | HostState::Reverted => 0,
+                    HostState::Updated
+                    | HostState::Failed { .. }
+                    | HostState::Unreachable { .. }
+                    | HostState::Reverting { .. }
+                    | HostState::Stuck { .. } => host.tries,
+                };
+                host.state = to;
+                Ok(())
+            }
+            Some(_) | None => Err(self.illegal(change)),
+        }
+    }
+
+    fn illegal(&self, change: &Change) -> IllegalChange {
+        IllegalChange {
+            id: self.id,
+            change: format!("{change:?}"),
+            state: format!("{:?}", self.state),
+        }
+    }
+}
+
+/// Returns whether `change` is a step forward, from which a standstill is counted.
+const fn goes_on(change: &Change) -> bool {
+    match change {
+        Change::StepStarted { .. }
+        | Change::BakeStarted
+        | Change::RollbackStarted { .. }
+        | Change::RollbackWave { .. }
+        | Change::Resumed { .. }
+        | Change::Retried { .. }
+        | Change::Ended { .. }
+        | Change::HostsReleased { .. }
+        | Change::HostsReverted { .. }
+        | Change::HostUpdated { .. }
+        | Change::HostReverted { .. } => true,
+        Change::Paused { .. }
+        | Change::Held { .. }
+        | Change::HostsWithdrawn { .. }
+        | Change::HostFailed { .. }
+        | Change::HostUnreachable { .. }
+        | Change::HostStuck { .. } => false,
+    }
+}
+
+/// Returns whether `change`, which is one of hosts, may happen in `state`. Nothing is begun while
+/// a rollout is paused or held; what is found out about hosts is noted until it is over (E5).
+const fn fits(state: &State, direction: Direction, change: &Change) -> bool {
+    let is_forward = matches!(direction, Direction::Forward);
+    match change {
+        Change::HostsReleased { .. } => matches!(state, State::Advancing { .. }),
+        Change::HostsReverted { .. } => matches!(state, State::RollingBack { .. }),
+        Change::HostsWithdrawn { .. }
+        | Change::HostUpdated { .. }
+        | Change::HostFailed { .. }
+        | Change::HostUnreachable { .. } => is_forward && !matches!(state, State::Ended { .. }),
+        Change::HostReverted { .. } | Change::HostStuck { .. } => !is_forward,
+        Change::StepStarted { .. }
+        | Change::BakeStarted
+        | Change::RollbackStarted { .. }
+        | Change::RollbackWave { .. }
+        | Change::Paused { .. }
+        | Change::Resumed { .. }
+        | Change::Held { .. }
+        | Change::Retried { .. }
+        | Change::Ended { .. } => false,
+    }
+}
+
+const fn may_end(state: &State, outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Succeeded => matches!(state, State::Advancing { .. } | State::Baking { .. }),
+        Outcome::RolledBack => matches!(state, State::RollingBack { .. }),
+        Outcome::Aborted => !matches!(state, State::Ended { .. }),
+    }
+}
+
+fn resumed(was: &State, at: Timestamp) -> Option<State> {
+    Some(match was.clone() {
+        // What was watched before the pause is watched anew: nobody acted on it meanwhile.
+        State::Advancing { wave, step, .. } => State::Advancing { wave, step, since: at },
+        State::Baking { .. } => State::Baking { since: at },
+        State::RollingBack { cause, waves, wave, .. } => {
+            State::RollingBack { cause, waves, wave, since: at }
+        }
+        State::Paused { .. } | State::Held { .. } | State::Ended { .. } => return None,
+    })
+}
+
+/// Returns whether a host may go from the one state to the other.
+const fn may_move(from: &HostState, to: &HostState) -> bool {
+    match (from, to) {
+        (
+            HostState::Pending,
+            HostState::Updating { .. } | HostState::Failed { .. } | HostState::Unreachable { .. },
+        )
+        | (
+            HostState::Updating { .. },
+            HostState::Updated
+            | HostState::Failed { .. }
+            | HostState::Unreachable { .. }
+            | HostState::Reverting { .. }
+            | HostState::Pending,
+        )
+        | (
+            HostState::Updated,
+            HostState::Failed { .. } | HostState::Unreachable { .. } | HostState::Reverting { .. },
+        )
+        // One that failed before it was sent again is pending, and must go back all the same.
+        | (HostState::Pending, HostState::Reverting { .. })
+        | (HostState::Failed { touched: true, .. }, HostState::Reverting { .. })
+        | (HostState::Unreachable { touched: true, .. }, HostState::Reverting { .. })
+        | (HostState::Reverting { .. }, HostState::Reverted | HostState::Stuck { .. }) => true,
+        (
+            HostState::Pending
+            | HostState::Updating { .. }
+            | HostState::Updated
+            | HostState::Failed { .. }
+            | HostState::Unreachable { .. }
+            | HostState::Reverting { .. }
+            | HostState::Reverted
+            | HostState::Stuck { .. },
+            _,
+        ) => false,
+    }
+}

@@ -1,0 +1,245 @@
+//! The pretended agents of a story: each holds what it was sent, and says what it is told to say.
+
+use cutover_common::{
+    AgentName, Assignment, Fence, Health, HostLoad, Inventory, Labels, Phase, Release, Report,
+    SlotGoal, SlotReport,
+    protocol::PROTOCOL,
+    wire::{Heartbeat, Hello},
+};
+use uuid::Uuid;
+
+use super::{PROD, Story, WEB, hash, labels, name};
+use crate::{Action, Input, Request, SessionId};
+
+/// One pretended agent.
+#[derive(Clone, Debug)]
+pub(crate) struct Agent {
+    pub(crate) enrolment: Uuid,
+    pub(crate) session: Option<SessionId>,
+    /// The newest goal that reached it.
+    pub(crate) assigned: Option<Assignment>,
+    /// What it last said, and says again with each heartbeat.
+    pub(crate) said: Option<Report>,
+    /// The fence that it has accepted.
+    pub(crate) held: Fence,
+}
+
+impl Story {
+    /// Lets an agent join, labelled for production.
+    pub(crate) fn join(&mut self, agent: &str) {
+        let labels = labels(&[("env", PROD)]);
+        self.join_with(agent, labels);
+    }
+
+    pub(crate) fn join_with(&mut self, agent: &str, labels: Labels) {
+        let drawn = self.draw();
+        let token_hash = hash(&drawn.to_string());
+        let expires = self.now + crate::enrolment::JOIN_TOKEN_TTL;
+        let token = Request::CreateJoinToken { token_hash, name: None, labels, expires };
+        self.ask(token).unwrap();
+        let enrolment = self.draw();
+        let join = Request::Join {
+            token_hash,
+            name: name(agent),
+            labels: Labels::new(),
+            enrolment,
+            key_hash: hash(agent),
+        };
+        self.ask(join).unwrap();
+        let fresh =
+            Agent { enrolment, session: None, assigned: None, said: None, held: Fence::default() };
+        self.agents.insert(name(agent), fresh);
+    }
+
+    /// Opens a session for `agent`; it says hello, and nothing more.
+    pub(crate) fn hello(&mut self, agent: &str) -> SessionId {
+        let session = SessionId(u64::from(self.draw().as_fields().0));
+        let known = &self.agents[&name(agent)];
+        let held = if known.held == Fence::default() {
+            Vec::new()
+        } else {
+            vec![(WEB.parse().unwrap(), known.held)]
+        };
+        let input = Input::SessionOpened {
+            session,
+            agent: name(agent),
+            enrolment: known.enrolment,
+            hello: Hello {
+                protocol: PROTOCOL,
+                agent_version: "0.1.0".to_owned(),
+                inventory: Inventory::default(),
+                held,
+                boot_id: "boot".to_owned(),
+            },
+        };
+        // Known before, so that what is sent in answer arrives.
+        let before = self.agents.get_mut(&name(agent)).unwrap().session.replace(session);
+        self.handle(input);
+        let is_refused = self.actions.iter().any(
+            |action| matches!(action, Action::EndSession { session: it, .. } if *it == session),
+        );
+        if is_refused {
+            self.agents.get_mut(&name(agent)).unwrap().session = before;
+        }
+        session
+    }
+
+    /// Opens a session for `agent`, which says at once how it is.
+    pub(crate) fn connect(&mut self, agent: &str) {
+        self.hello(agent);
+        self.beat(agent);
+    }
+
+    pub(crate) fn connect_all(&mut self) {
+        for agent in self.names() {
+            if self.agents[&agent].session.is_none() {
+                self.connect(agent.as_str());
+            }
+        }
+    }
+
+    /// Cuts `agent` off, and the coordinator notices at once.
+    pub(crate) fn lose(&mut self, agent: &str) {
+        let session = self.agents.get_mut(&name(agent)).unwrap().session.take();
+        if let Some(session) = session {
+            self.handle(Input::SessionClosed { session });
+        }
+    }
+
+    /// Sends the heartbeat of `agent`, which repeats what it last said.
+    pub(crate) fn beat(&mut self, agent: &str) {
+        let known = &self.agents[&name(agent)];
+        let Some(session) = known.session else { return };
+        let reports = known.said.clone().into_iter().collect();
+        let nonce = self.draw();
+        let heartbeat = Heartbeat { nonce, load: HostLoad::default(), reports };
+        self.handle(Input::Beat { session, heartbeat });
+    }
+
+    pub(crate) fn beat_all(&mut self) {
+        for agent in self.names() {
+            self.beat(agent.as_str());
+        }
+    }
+
+    pub(crate) fn names(&self) -> Vec<AgentName> {
+        self.agents.keys().cloned().collect()
+    }
+
+    /// Lets `agent` do the whole of what it was told, in settled health, and say so.
+    pub(crate) fn obey(&mut self, agent: &str) {
+        if let Some(report) = self.compliance(agent) {
+            self.say(agent, report);
+        }
+    }
+
+    pub(crate) fn obey_all(&mut self) {
+        for agent in self.names() {
+            self.obey(agent.as_str());
+        }
+    }
+
+    /// Lets `agent` say, of its newest goal, that the slot of `version` is so and the other as it
+    /// should be.
+    pub(crate) fn report(&mut self, agent: &str, version: &str, phase: Phase, health: Health) {
+        let report = self.slot_as(agent, version, |slot| {
+            slot.phase = phase;
+            slot.health = health;
+        });
+        self.say(agent, report);
+    }
+
+    /// Lets the release on `agent` fail its probes.
+    pub(crate) fn fail(&mut self, agent: &str, version: &str) {
+        let report = self.slot_as(agent, version, |slot| {
+            slot.phase = Phase::Running;
+            slot.health = Health::Failing;
+            slot.restarts = 2;
+            "exited with 1".clone_into(&mut slot.detail);
+        });
+        self.say(agent, report);
+    }
+
+    /// Returns what `agent` would say of its newest goal if it obeyed, changed by `change`.
+    pub(crate) fn slot_as(
+        &self,
+        agent: &str,
+        version: &str,
+        change: impl FnOnce(&mut SlotReport),
+    ) -> Report {
+        let mut report = self.compliance(agent).expect("the agent has a goal");
+        let wanted: cutover_common::Version = version.parse().unwrap();
+        let slot = cutover_common::Slot::ALL
+            .into_iter()
+            .find(|slot| report.slots.of(*slot).release.as_ref().is_some_and(|it| it.0 == wanted))
+            .expect("the goal names the version");
+        change(report.slots.of_mut(slot));
+        report
+    }
+
+    /// Sends `report`, which is also what its heartbeats repeat.
+    pub(crate) fn say(&mut self, agent: &str, report: Report) {
+        let known = self.agents.get_mut(&name(agent)).unwrap();
+        known.held = Fence {
+            term: known.held.term.max(report.fence.term),
+            generation: known.held.generation.max(report.fence.generation),
+        };
+        known.said = Some(report.clone());
+        if let Some(session) = known.session {
+            self.handle(Input::Reported { session, report });
+        }
+    }
+
+    /// Returns the version that the goal which reached `agent` wants to run.
+    pub(crate) fn told(&self, agent: &str) -> Option<String> {
+        let assigned = self.agents[&name(agent)].assigned.as_ref()?;
+        assigned.slots.iter().find_map(|(_, slot)| match slot {
+            SlotGoal::Running(release) => Some(release.name.version.to_string()),
+            SlotGoal::Absent | SlotGoal::Prepared(_) => None,
+        })
+    }
+
+    fn compliance(&self, agent: &str) -> Option<Report> {
+        let assigned = self.agents[&name(agent)].assigned.as_ref()?;
+        let content = |release: &Release| Some((release.name.version.clone(), release.digest));
+        let slots = assigned.slots.map(|_, goal| match goal {
+            SlotGoal::Absent => SlotReport::default(),
+            SlotGoal::Prepared(release) => SlotReport {
+                phase: Phase::Prepared,
+                release: content(release),
+                ..SlotReport::default()
+            },
+            SlotGoal::Running(release) => SlotReport {
+                phase: Phase::Running,
+                release: content(release),
+                health: Health::Settled,
+                ..SlotReport::default()
+            },
+        });
+        Some(Report { application: assigned.application.clone(), fence: assigned.fence, slots })
+    }
+
+    /// Brings what was sent to the agent that it was sent to.
+    pub(super) fn deliver(&mut self, action: &Action) {
+        match action {
+            Action::Assign { session, assignment } => {
+                let known = self.agents.values_mut().find(|it| it.session == Some(*session));
+                known.expect("goals go to agents that are connected").assigned =
+                    Some((**assignment).clone());
+            }
+            Action::EndSession { session, .. } => {
+                for known in self.agents.values_mut() {
+                    if known.session == Some(*session) {
+                        known.session = None;
+                    }
+                }
+            }
+            Action::Answer { .. }
+            | Action::Welcome { .. }
+            | Action::Echo { .. }
+            | Action::SignCertificate { .. }
+            | Action::Enrolments(_)
+            | Action::Changed => {}
+        }
+    }
+}

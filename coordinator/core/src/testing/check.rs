@@ -1,0 +1,107 @@
+//! What must hold after every input: the promises, and that replay makes what is remembered live.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cutover_common::{AgentName, ApplicationName, Generation, Timestamp};
+use uuid::Uuid;
+
+use crate::{
+    Action, Coordinator, Event, EventKind, Step, event::Change, fleet::Goal,
+    invariants::f1_one_rollout, rollout::Rollout,
+};
+
+/// What was seen so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watch {
+    /// A coordinator that learns everything by replay.
+    replica: Coordinator,
+    ended: BTreeMap<Uuid, Rollout>,
+    generations: BTreeMap<(AgentName, ApplicationName), Generation>,
+}
+
+impl Watch {
+    pub(super) fn check(&mut self, core: &Coordinator, now: Timestamp, step: &Step) {
+        assert!(f1_one_rollout(core), "F1");
+        let mut may_switch = BTreeSet::new();
+        for event in &step.events {
+            assert_eq!(event.at, now, "{event:?}");
+            self.check_goal(event, &mut may_switch);
+            self.replica.apply(event).unwrap();
+        }
+        assert_remembers_the_same(&self.replica, core);
+        self.check_ended(core);
+        self.check_actions(core, step);
+    }
+
+    /// A goal's generation is above every one before; and what should run changes only for hosts
+    /// that a decision just named, so that it is accounted for (A1).
+    fn check_goal(&mut self, event: &Event, may_switch: &mut BTreeSet<AgentName>) {
+        match &event.kind {
+            EventKind::Rollout {
+                change:
+                    Change::HostsReleased { agents }
+                    | Change::HostsReverted { agents }
+                    | Change::HostsWithdrawn { agents },
+                ..
+            } => may_switch.extend(agents.iter().cloned()),
+            EventKind::GoalSet { agent, application, generation, slots, .. } => {
+                let key = (agent.clone(), application.clone());
+                let before = self.generations.insert(key, *generation);
+                assert!(before.is_none_or(|before| *generation > before), "{event:?}");
+                let was = self.replica.goals.of(agent, application);
+                // A goal above the one that follows ours adopts a host: see `operate::adopt`.
+                let follows = was.is_none_or(|was| was.generation.next() == *generation);
+                let is_switch = was.and_then(Goal::running) != crate::fleet::running(slots);
+                assert!(!is_switch || !follows || may_switch.contains(agent), "{event:?}");
+            }
+            // One that joins again begins anew.
+            EventKind::AgentRemoved { agent, .. } => {
+                self.generations.retain(|(it, _), _| it != agent);
+            }
+            EventKind::Started { .. }
+            | EventKind::Restored { .. }
+            | EventKind::OperatorCreated { .. }
+            | EventKind::JoinTokenCreated { .. }
+            | EventKind::AgentJoined { .. }
+            | EventKind::AgentLabelled { .. }
+            | EventKind::EnvironmentCreated { .. }
+            | EventKind::ReleaseRegistered { .. }
+            | EventKind::RolloutStarted(_)
+            | EventKind::Rollout { .. } => {}
+        }
+    }
+
+    /// What is over does not change (E5).
+    fn check_ended(&mut self, core: &Coordinator) {
+        for (id, rollout) in &core.rollouts {
+            if rollout.is_over() {
+                let then = self.ended.entry(*id).or_insert_with(|| rollout.clone());
+                assert_eq!(rollout, then, "E5");
+            }
+        }
+    }
+
+    fn check_actions(&mut self, core: &Coordinator, step: &Step) {
+        for action in &step.actions {
+            if let Action::Assign { session, assignment } = action {
+                let agent = core.fleet().agent(*session).expect("the session is open");
+                let goal = core.goals.of(agent, &assignment.application).unwrap();
+                assert!(assignment.fence.generation <= goal.generation, "{assignment:?}");
+                assert_eq!(assignment.fence.term, core.term());
+                assert!(!core.is_ahead(agent, &assignment.application), "F7: {assignment:?}");
+            }
+        }
+    }
+}
+
+/// Asserts that both have the same memory.
+pub(super) fn assert_remembers_the_same(one: &Coordinator, other: &Coordinator) {
+    assert_eq!(one.term, other.term);
+    assert_eq!(one.enrolments, other.enrolments);
+    assert_eq!(one.environments, other.environments);
+    assert_eq!(one.releases, other.releases);
+    assert_eq!(one.goals, other.goals);
+    assert_eq!(one.rollouts, other.rollouts);
+    assert_eq!(one.requests, other.requests);
+    assert_eq!(one.last_event, other.last_event);
+}
