@@ -39,6 +39,13 @@ impl Remembered {
                 }
                 self.binding = Some(*binding);
             }
+            Event::CoordinatorForgotten => {
+                self.binding = None;
+                self.split = None;
+                for application in self.applications.values_mut() {
+                    application.assignment.fence = Fence::default();
+                }
+            }
             Event::SplitBrainSeen { term } => self.split = self.split.max(Some(*term)),
             Event::AssignmentAccepted(assignment) => {
                 let known = self.applications.get_mut(&assignment.application);
@@ -136,6 +143,7 @@ fn apply_to_slot(
         },
         Event::Summarised(_)
         | Event::CoordinatorBound(_)
+        | Event::CoordinatorForgotten
         | Event::SplitBrainSeen { .. }
         | Event::AssignmentAccepted(_)
         | Event::TermRaised { .. } => return Err("it is not about a slot"),

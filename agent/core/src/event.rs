@@ -18,6 +18,9 @@ pub enum Event {
     SplitBrainSeen {
         term: Term,
     },
+    /// The agent left its coordinator: another one, with terms and generations of its own, may
+    /// take over what runs here.
+    CoordinatorForgotten,
     AssignmentAccepted(Box<Assignment>),
     /// The goal that is held was repeated in a later term.
     TermRaised {

@@ -9,7 +9,7 @@
 //! - **A2** Without a coordinator everything is kept running.
 //! - **A8** A live instance is known by more than a pid.
 
-use cutover_common::{Fence, Slot};
+use cutover_common::{Fence, Slot, Term};
 
 use crate::{Application, Binding, Life, Remembered};
 
@@ -20,7 +20,7 @@ pub fn f2_fence_grows(held: Fence, adopted: Fence) -> bool {
 
 /// F2, F3: no application was told what to do in a term later than the bound one.
 pub fn f3_terms_are_bound(binding: Option<&Binding>, application: &Application) -> bool {
-    binding.is_some_and(|binding| application.fence().term <= binding.term)
+    application.fence().term <= binding.map_or(Term::default(), |binding| binding.term)
 }
 
 /// E1: without a gate at most one slot has an instance.

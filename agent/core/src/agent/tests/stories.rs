@@ -382,6 +382,22 @@ fn an_application_that_is_no_longer_wanted_is_stopped_and_forgotten() {
 }
 
 #[test]
+fn after_leaving_another_coordinator_takes_over_what_runs() {
+    let mut world = World::with_blue_running();
+    world.assign(assignment(7, running("1"), SlotGoal::Absent));
+    world.settle();
+    world.events.push(Event::CoordinatorForgotten);
+    world.crash();
+    world.welcome(1, "another store", "another boot");
+    world.assign(assignment(1, running("1"), SlotGoal::Absent));
+    world.pass(30);
+
+    assert!(world.ended_sessions.is_empty() && world.refusals.is_empty());
+    assert!(world.trace.is_empty(), "what runs is as wanted: {:?}", world.trace);
+    assert_eq!(world.report(BLUE).health, Health::Settled);
+}
+
+#[test]
 fn a_summary_makes_an_agent_that_remembers_the_same() {
     let world = World::with_blue_running();
     let summary = world.agent.summary();

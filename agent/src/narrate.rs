@@ -1,0 +1,75 @@
+//! Narration: what the journal says, as log lines for operators.
+
+use cutover_agent_core::{Event, Remembered};
+use cutover_common::{AgentName, ApplicationName, InstanceId, Slot};
+
+/// Logs one event that is on disk.
+pub fn event(agent: &AgentName, event: &Event, remembered: &Remembered) {
+    let say = |application: &ApplicationName,
+               slot: Option<Slot>,
+               instance: Option<InstanceId>,
+               text: &str| {
+        let assignment =
+            remembered.applications.get(application).map(|application| &application.assignment);
+        tracing::info!(
+            %agent,
+            %application,
+            generation = assignment.map(|assignment| assignment.fence.generation.0),
+            rollout = assignment.map(|assignment| assignment.rollout.as_str()),
+            slot = slot.map(tracing::field::display),
+            instance = instance.map(|instance| tracing::field::display(instance.0)),
+            "{text}"
+        );
+    };
+    match event {
+        Event::Summarised(_) => {}
+        Event::CoordinatorBound(binding) => {
+            tracing::info!(%agent, term = binding.term.0, incarnation = %binding.incarnation,
+                "obeying this coordinator from here on");
+        }
+        Event::CoordinatorForgotten => tracing::info!(%agent, "the coordinator is forgotten"),
+        Event::SplitBrainSeen { term } => {
+            tracing::error!(%agent, term = term.0,
+                "SPLIT_BRAIN: two coordinators claim this term; nothing is stopped for either");
+        }
+        Event::AssignmentAccepted(assignment) => {
+            say(&assignment.application, None, None, "assignment accepted");
+        }
+        Event::TermRaised { application, .. } => {
+            say(application, None, None, "the goal was repeated in a later term");
+        }
+        Event::Prepared { application, slot, release } => {
+            let text = format!("release {} is prepared", release.name.version);
+            say(application, Some(*slot), None, &text);
+        }
+        Event::Forgotten { application, slot } => {
+            say(application, Some(*slot), None, "the slot is empty");
+        }
+        Event::StartStarted { application, slot, instance } => {
+            say(application, Some(*slot), Some(*instance), "starting");
+        }
+        Event::Started { application, slot, evidence } => {
+            let text = format!("started as pid {}", evidence.pid);
+            say(application, Some(*slot), Some(evidence.instance), &text);
+        }
+        Event::StartFailed { application, slot, instance, detail } => {
+            say(application, Some(*slot), Some(*instance), &format!("not started: {detail}"));
+        }
+        Event::Exited { application, slot, instance, detail } => {
+            say(application, Some(*slot), Some(*instance), &format!("ended by itself: {detail}"));
+        }
+        Event::StopStarted { application, slot, instance } => {
+            say(application, Some(*slot), Some(*instance), "stopping");
+        }
+        Event::HookEnded { application, slot, instance, warning } => {
+            let text = match warning.as_str() {
+                "" => "its before_stop hook passed".to_owned(),
+                warning => format!("its before_stop hook: {warning}"),
+            };
+            say(application, Some(*slot), Some(*instance), &text);
+        }
+        Event::StopDone { application, slot, instance } => {
+            say(application, Some(*slot), Some(*instance), "gone");
+        }
+    }
+}

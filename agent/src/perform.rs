@@ -1,0 +1,168 @@
+//! Performs actions: one arm each, no policy. Results come back as inputs.
+
+mod instances;
+mod releases;
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
+
+use cutover_agent_core::{Action, Input, Place, Retained};
+use cutover_common::{
+    AgentName, HostLoad, InstanceId, Inventory,
+    protocol::PROTOCOL,
+    wire::{Heartbeat, Hello},
+};
+use cutover_proto::v1::agent_message::Kind;
+use tokio::sync::{Mutex, mpsc, watch};
+use tonic::transport::Channel;
+use tracing::Instrument as _;
+
+use crate::{
+    artifact::ReleaseDirs, engine::Perform, host::LoadSampler, process::ProcessRuntime,
+    session::Outlet,
+};
+
+/// What performing needs of this host.
+pub struct Host {
+    pub agent: AgentName,
+    pub data: PathBuf,
+    /// The address that applications listen on.
+    pub address: IpAddr,
+    pub inventory: Inventory,
+    pub boot_id: String,
+    pub runtime: ProcessRuntime,
+    pub releases: ReleaseDirs,
+    /// The connection to the coordinator, while there is one.
+    pub channel: watch::Receiver<Option<Channel>>,
+}
+
+/// Performs the actions of one agent.
+pub struct Performer {
+    works: Arc<Works>,
+    outlet: Outlet,
+    load: LoadSampler,
+    last_load: HostLoad,
+}
+
+/// What the tasks share that carry out one action each.
+struct Works {
+    host: Host,
+    inbox: mpsc::Sender<Input>,
+    retained: watch::Sender<Retained>,
+    /// Held while releases are removed. Who is about to rely on one passes through it once, so
+    /// that a removal begun before it was wanted has ended.
+    removing: Mutex<()>,
+}
+
+impl Performer {
+    /// Makes a performer that answers into `inbox` and speaks through `outlet`.
+    pub fn new(host: Host, load: LoadSampler, inbox: mpsc::Sender<Input>, outlet: Outlet) -> Self {
+        let (retained, changes) = watch::channel(Retained::default());
+        let works = Works { host, inbox, retained, removing: Mutex::new(()) };
+        let works = Arc::new(works);
+        tokio::spawn(releases::keep_house(works.clone(), changes));
+        Self { works, outlet, load, last_load: HostLoad::default() }
+    }
+
+    /// Runs work that ends with an answer to the core.
+    fn answer<F>(&self, span: tracing::Span, work: impl FnOnce(Arc<Works>) -> F)
+    where
+        F: Future<Output = Input> + Send + 'static,
+    {
+        let work = work(self.works.clone());
+        let inbox = self.works.inbox.clone();
+        let answered = async move {
+            let input = work.await;
+            // Not received: the engine ended, and this process with it.
+            drop(inbox.send(input).await);
+        };
+        tokio::spawn(answered.instrument(span));
+    }
+
+    fn hello(&self, held: Vec<(cutover_common::ApplicationName, cutover_common::Fence)>) -> Hello {
+        let host = &self.works.host;
+        Hello {
+            protocol: PROTOCOL,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            inventory: host.inventory.clone(),
+            held,
+            boot_id: host.boot_id.clone(),
+        }
+    }
+
+    fn sample_load(&mut self) -> HostLoad {
+        match self.load.sample() {
+            Ok(load) => self.last_load = load,
+            // An earlier one is nearer to the truth than none.
+            Err(error) => tracing::warn!(%error, "could not measure the host's load"),
+        }
+        self.last_load
+    }
+
+    fn span(&self, place: &Place, instance: Option<InstanceId>) -> tracing::Span {
+        let span = tracing::info_span!(
+            "work",
+            agent = %self.works.host.agent,
+            application = %place.application,
+            slot = %place.slot,
+            generation = place.fence.generation.0,
+            rollout = %place.rollout,
+            instance = tracing::field::Empty,
+        );
+        if let Some(instance) = instance {
+            span.record("instance", tracing::field::display(instance.0));
+        }
+        span
+    }
+}
+
+impl Perform for Performer {
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::SendHello { session, held } => {
+                self.outlet.send(session, Kind::Hello(self.hello(held).into()));
+            }
+            Action::SendHeartbeat { session, nonce, reports } => {
+                let beat = Heartbeat { nonce, load: self.sample_load(), reports };
+                self.outlet.send(session, Kind::Heartbeat(beat.into()));
+            }
+            Action::SendReport { session, report } => {
+                self.outlet.send(session, Kind::Report((*report).into()));
+            }
+            Action::EndSession { session, refusal } => self.outlet.refuse(session, refusal),
+            Action::NoteRefusal { application, offered, refusal } => {
+                tracing::warn!(
+                    agent = %self.works.host.agent, %application, generation = offered.generation.0,
+                    "assignment {offered} refused: {refusal}"
+                );
+            }
+            Action::Prepare { place, release } => {
+                self.answer(self.span(&place, None), |works| releases::prepare(works, *release));
+            }
+            Action::Start { place, instance, release } => {
+                let span = self.span(&place, Some(instance));
+                self.answer(span, |works| instances::start(works, place, instance, *release));
+            }
+            Action::Adopt { place, instance, .. } => {
+                let span = self.span(&place, Some(instance));
+                self.answer(span, |works| instances::adopt(works, place, instance));
+            }
+            Action::RunHook { place, instance, release, kind } => {
+                let span = self.span(&place, Some(instance));
+                self.answer(span, |works| {
+                    instances::run_hook(works, place, instance, *release, kind)
+                });
+            }
+            Action::Stop { place, instance, release } => {
+                let span = self.span(&place, Some(instance));
+                self.answer(span, |works| instances::stop(works, place, instance, *release));
+            }
+            Action::Probe { place, instance, release, probe } => {
+                let span = self.span(&place, Some(instance));
+                self.answer(span, |works| {
+                    instances::probe(works, place, instance, *release, probe)
+                });
+            }
+            Action::Retain(retained) => drop(self.works.retained.send_replace(retained)),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Instances: started, found again, asked, stopped; each end is told to the core once.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use cutover_agent_core::{Finding, Input, Place, ProbeAnswer};
+use cutover_common::{
+    ApplicationName, ErrorChain, HookKind, InstanceId, ProbeSpec, ProbeTarget, Release,
+};
+use tracing::Instrument as _;
+
+use super::Works;
+use crate::{
+    probe::{CommandPlace, ask},
+    process::{
+        Adopted, Ended, ExitCause, HookOutcome, LogSpec, StartSpec, Started, StopHook, StopSpec,
+        Variables,
+    },
+};
+
+/// How long to wait before asking again what could not be found out: an unknown outcome is
+/// neither done nor failed (E6), and what hides it is mended by people.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// What may have been started by a start that failed has no grace: it is to be gone.
+const AT_ONCE: Duration = Duration::ZERO;
+
+/// Starts an instance. Another start follows only when nothing of this one can be running.
+pub(super) async fn start(
+    works: Arc<Works>,
+    place: Place,
+    instance: InstanceId,
+    release: Release,
+) -> Input {
+    let spec = match launch(&works, &place, instance, &release).await {
+        Ok(spec) => spec,
+        Err(detail) => return Input::StartFailed { instance, detail },
+    };
+    match works.host.runtime.start(spec).await {
+        Ok(Started::Running(evidence)) => {
+            watch(works, place.application, instance);
+            Input::Started { evidence }
+        }
+        Ok(Started::Ended(record)) => {
+            let detail = record.cause.to_string();
+            match record.cause {
+                ExitCause::SpawnError(_) => Input::StartFailed { instance, detail },
+                ExitCause::Exited(_) | ExitCause::Signalled(_) => {
+                    Input::Exited { instance, detail }
+                }
+            }
+        }
+        Err(error) => {
+            let detail = ErrorChain(&error).to_string();
+            let stop = StopSpec { hook: None, signal: release.run.stop_signal, grace: AT_ONCE };
+            while let Err(error) =
+                works.host.runtime.stop(&place.application, instance, stop.clone()).await
+            {
+                tracing::error!("could not undo a failed start: {}", ErrorChain(&error));
+                tokio::time::sleep(ASK_AGAIN_AFTER).await;
+            }
+            Input::StartFailed { instance, detail }
+        }
+    }
+}
+
+/// Tells the core, once, when an instance ends that is alive at this moment.
+fn watch(works: Arc<Works>, application: ApplicationName, instance: InstanceId) {
+    let watched = async move {
+        let detail = loop {
+            match works.host.runtime.wait(&application, instance).await {
+                Ok(Ended::Exited(record)) => break record.cause.to_string(),
+                Ok(Ended::Gone | Ended::Never) => {
+                    break "gone without an exit status; its shim was killed".to_owned();
+                }
+                Err(error) => {
+                    tracing::error!("could not watch the instance: {}", ErrorChain(&error));
+                    tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                }
+            }
+        };
+        // Not received: the engine ended, and finds out when it is started again.
+        drop(works.inbox.send(Input::Exited { instance, detail }).await);
+    };
+    tokio::spawn(watched.in_current_span());
+}
+
+/// Finds an instance again.
+pub(super) async fn adopt(works: Arc<Works>, place: Place, instance: InstanceId) -> Input {
+    let finding = loop {
+        match works.host.runtime.adopt(&place.application, instance).await {
+            Ok(Adopted::Running(evidence)) => {
+                tracing::info!(pid = evidence.pid, "found again, running");
+                watch(works, place.application, instance);
+                break Finding::Running { evidence };
+            }
+            Ok(Adopted::Exited(record)) => {
+                break Finding::Exited { detail: record.cause.to_string() };
+            }
+            Ok(Adopted::Never) => break Finding::Never,
+            Ok(Adopted::Gone) => break Finding::Gone,
+            Err(error) => {
+                tracing::error!("could not find the instance again: {}", ErrorChain(&error));
+                tokio::time::sleep(ASK_AGAIN_AFTER).await;
+            }
+        }
+    };
+    Input::Adopted { instance, finding }
+}
+
+/// Runs a hook of an instance; the runtime notes its begin, so that it runs at most once (E3).
+pub(super) async fn run_hook(
+    works: Arc<Works>,
+    place: Place,
+    instance: InstanceId,
+    release: Release,
+    kind: HookKind,
+) -> Input {
+    let Some(hook) = release.hook(kind) else {
+        return Input::HookEnded { instance, outcome: Ok(()) };
+    };
+    let outcome = match variables(&works, &place, instance, &release).fill_in_all(&hook.command) {
+        Err(error) => Err(ErrorChain(&error).to_string()),
+        Ok(command) => {
+            let hook = StopHook { command, within: hook.within };
+            match works.host.runtime.run_hook(&place.application, instance, hook).await {
+                Ok(HookOutcome::Passed | HookOutcome::NotRun) => Ok(()),
+                Ok(HookOutcome::Failed(text)) => Err(text),
+                Ok(HookOutcome::Interrupted) => {
+                    Err("was interrupted and is not run again".to_owned())
+                }
+                Err(error) => Err(ErrorChain(&error).to_string()),
+            }
+        }
+    };
+    Input::HookEnded { instance, outcome }
+}
+
+/// Stops an instance for good. Its hook was the core's affair.
+pub(super) async fn stop(
+    works: Arc<Works>,
+    place: Place,
+    instance: InstanceId,
+    release: Release,
+) -> Input {
+    let run = &release.run;
+    let spec = StopSpec { hook: None, signal: run.stop_signal, grace: run.stop_within };
+    match works.host.runtime.stop(&place.application, instance, spec).await {
+        Ok(outcome) => {
+            if outcome.killed {
+                tracing::warn!("had to be killed: it did not stop within {:?}", run.stop_within);
+            }
+            let detail = match outcome.ended {
+                Ended::Exited(record) => record.cause.to_string(),
+                Ended::Gone => "gone without an exit status".to_owned(),
+                Ended::Never => "was never started".to_owned(),
+            };
+            Input::Stopped { instance, detail }
+        }
+        Err(error) => {
+            let detail = ErrorChain(&error).to_string();
+            tracing::error!("could not stop the instance: {detail}");
+            Input::StopFailed { instance, detail }
+        }
+    }
+}
+
+/// Asks an instance how it is.
+pub(super) async fn probe(
+    works: Arc<Works>,
+    place: Place,
+    instance: InstanceId,
+    release: Release,
+    probe: ProbeSpec,
+) -> Input {
+    let variables = variables(&works, &place, instance, &release);
+    let filled = environment(&variables, &release).and_then(|env| {
+        let target = match probe.target {
+            ProbeTarget::Command(argv) => {
+                let argv = variables.fill_in_all(&argv);
+                ProbeTarget::Command(argv.map_err(|error| ErrorChain(&error).to_string())?)
+            }
+            target @ (ProbeTarget::Http { .. } | ProbeTarget::Tcp { .. }) => target,
+        };
+        Ok((env, target))
+    });
+    let answer = match filled {
+        Err(text) => ProbeAnswer { passed: false, text },
+        Ok((env, target)) => {
+            let asked = CommandPlace { env: &env, directory: &variables.release_dir };
+            let address = reached_at(works.host.address);
+            let answer = ask(&target, address, probe.timeout, asked).await;
+            ProbeAnswer { passed: answer.passed, text: answer.detail }
+        }
+    };
+    Input::Probed { instance, answer }
+}
+
+/// Returns where an application is reached that listens on `address`: one that listens on every
+/// address is asked on the loopback.
+const fn reached_at(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        IpAddr::V4(_) | IpAddr::V6(_) => address,
+    }
+}
+
+async fn launch(
+    works: &Works,
+    place: &Place,
+    instance: InstanceId,
+    release: &Release,
+) -> Result<StartSpec, String> {
+    let runtime = &works.host.runtime;
+    let variables = variables(works, place, instance, release);
+    runtime
+        .make_shared_dir(&place.application)
+        .await
+        .map_err(|error| format!("could not make the application's own folder: {error}"))?;
+    let command = variables.fill_in_all(&release.run.command);
+    Ok(StartSpec {
+        application: place.application.clone(),
+        instance,
+        release_dir: variables.release_dir.clone(),
+        command: command.map_err(|error| ErrorChain(&error).to_string())?,
+        env: environment(&variables, release)?,
+        log: LogSpec::at(runtime.log_path(&place.application, place.slot)),
+    })
+}
+
+fn variables(works: &Works, place: &Place, instance: InstanceId, release: &Release) -> Variables {
+    let host = &works.host;
+    Variables {
+        port: release.service_port,
+        address: host.address,
+        release_dir: host.releases.path(&place.application, release.digest),
+        data_dir: host.runtime.shared_dir(&place.application),
+        application: place.application.clone(),
+        version: release.name.version.clone(),
+        instance,
+        slot: place.slot,
+        agent: host.agent.clone(),
+    }
+}
+
+/// Returns an instance's whole environment. PORT and ADDRESS are in it without being asked for,
+/// as servers expect on other platforms.
+fn environment(
+    variables: &Variables,
+    release: &Release,
+) -> Result<BTreeMap<String, String>, String> {
+    let mut env = BTreeMap::from([("ADDRESS".to_owned(), variables.address.to_string())]);
+    if let Some(port) = variables.port {
+        env.insert("PORT".to_owned(), port.to_string());
+    }
+    let declared = variables.fill_in_values(&release.run.env);
+    env.extend(declared.map_err(|error| ErrorChain(&error).to_string())?);
+    Ok(env)
+}

@@ -1,0 +1,143 @@
+//! Releases on disk: fetched when they are wanted, removed when they are not.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use cutover_agent_core::{Input, PrepareFailure, Retained, Retry};
+use cutover_common::{ApplicationName, ErrorChain, Release, Sha256};
+use cutover_proto::v1::{self as pb, agent_link_client::AgentLinkClient};
+use futures::{Stream, TryStreamExt as _};
+use tokio::sync::watch;
+use tonic::Status;
+
+use super::Works;
+use crate::artifact::{self, FetchError, PrepareError, UnpackError};
+
+/// The largest piece of an archive that is read, in bytes; the coordinator sends 64 KiB.
+const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Why a release's archive is not coming.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenArchive {
+    #[error("not connected to the coordinator")]
+    NotConnected,
+    #[error("the coordinator does not send it")]
+    Call(#[source] Box<Status>),
+}
+
+/// Brings a release to disk.
+pub(super) async fn prepare(works: Arc<Works>, release: Release) -> Input {
+    let (application, digest) = (release.name.application.clone(), release.digest);
+    // A removal that was begun when nobody wanted this release has ended after this.
+    drop(works.removing.lock().await);
+    tracing::info!(version = %release.name.version, "preparing the release");
+    let open = |offset| open_archive(works.clone(), release.clone(), offset);
+    let prepared = artifact::prepare(&works.host.data, &release, open).await;
+    let result = match prepared {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!("could not prepare the release: {}", ErrorChain(&error));
+            Err(PrepareFailure { detail: error.detail(), retry: retry(&error) })
+        }
+    };
+    Input::PrepareEnded { application, digest, result }
+}
+
+/// Tells what the network or a full disk did from what is wrong with the content itself.
+const fn retry(error: &PrepareError) -> Retry {
+    match error {
+        PrepareError::Declared(_)
+        | PrepareError::Fetch(FetchError::DigestMismatch { .. })
+        | PrepareError::Unpack(UnpackError::Verify(_) | UnpackError::NoOpenat2(_)) => Retry::Never,
+        PrepareError::Full(_)
+        | PrepareError::Room(_)
+        | PrepareError::Folder(_)
+        | PrepareError::Fetch(_)
+        | PrepareError::Unpack(_)
+        | PrepareError::Ended(_) => Retry::Later,
+    }
+}
+
+async fn open_archive(
+    works: Arc<Works>,
+    release: Release,
+    offset: u64,
+) -> Result<impl Stream<Item = Result<Bytes, OpenArchive>>, OpenArchive> {
+    let channel = works.host.channel.borrow().clone().ok_or(OpenArchive::NotConnected)?;
+    let call = pb::FetchReleaseRequest {
+        application: release.name.application.to_string(),
+        version: release.name.version.to_string(),
+        archive_digest: release.archive_digest.to_string(),
+        offset,
+    };
+    let failed = |status| OpenArchive::Call(Box::new(status));
+    let mut link = AgentLinkClient::new(channel).max_decoding_message_size(CHUNK_BYTES_MAX);
+    let answer = link.fetch_release(call).await.map_err(failed)?;
+    Ok(answer.into_inner().map_ok(|pb::Chunk { data }| Bytes::from(data)).map_err(failed))
+}
+
+/// Removes whatever is no longer retained, whenever that changes. Ends with the process.
+pub(super) async fn keep_house(works: Arc<Works>, mut changes: watch::Receiver<Retained>) {
+    while changes.changed().await.is_ok() {
+        changes.borrow_and_update();
+        remove_releases(&works).await;
+        remove_instances(&works).await;
+    }
+}
+
+async fn remove_releases(works: &Works) {
+    let _removing = works.removing.lock().await;
+    // The latest, now that nobody can begin to rely on a release any more.
+    let Retained { releases, .. } = works.retained.borrow().clone();
+    let dirs = works.host.releases.clone();
+    let removed = tokio::task::spawn_blocking(move || {
+        for (application, keep) in releases {
+            remove_all_but(&dirs, &application, &keep);
+        }
+    });
+    if removed.await.is_err() {
+        tracing::error!("removing releases was cut short");
+    }
+}
+
+fn remove_all_but(
+    dirs: &artifact::ReleaseDirs,
+    application: &ApplicationName,
+    keep: &BTreeSet<Sha256>,
+) {
+    let keep: Vec<Sha256> = keep.iter().copied().collect();
+    // The core names all that are to stay, so that none stays for its age alone.
+    match dirs.retain(application, &keep, 0) {
+        Ok(removed) => {
+            for digest in removed {
+                tracing::info!(%application, digest = %digest.short(), "release removed");
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%application, "could not remove a release: {}", ErrorChain(&error));
+        }
+    }
+}
+
+async fn remove_instances(works: &Works) {
+    let listed = match works.host.runtime.list().await {
+        Ok(listed) => listed,
+        Err(error) => {
+            tracing::warn!("could not list instances: {}", ErrorChain(&error));
+            return;
+        }
+    };
+    // Read after the list: whatever is listed was wanted before, and is named here if it still is.
+    let Retained { instances, .. } = works.retained.borrow().clone();
+    for (application, instance) in listed {
+        if instances.contains(&(application.clone(), instance)) {
+            continue;
+        }
+        if let Err(error) = works.host.runtime.forget(&application, instance).await {
+            tracing::warn!(
+                %application, instance = %instance.0,
+                "could not remove what is left of an instance: {}", ErrorChain(&error)
+            );
+        }
+    }
+}

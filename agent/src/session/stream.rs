@@ -1,0 +1,95 @@
+//! One session's stream: messages of the coordinator in, this agent's out.
+
+use cutover_agent_core::{Input, SessionId, Welcome};
+use cutover_common::{
+    Assignment, ErrorChain,
+    protocol::{PROTOCOL, SILENCE_MAX},
+    wire,
+};
+use cutover_proto::v1::{
+    self as pb, agent_link_client::AgentLinkClient, coordinator_message::Kind,
+};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Channel};
+use uuid::Uuid;
+
+use super::{SessionEnd, outlet::Inlet};
+
+/// The largest message of a coordinator (promises.md §4 row 4).
+const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Serves a session until it ends. Ok: the engine is gone.
+pub(super) async fn serve(
+    channel: Channel,
+    inlet: Inlet,
+    inbox: &mpsc::Sender<Input>,
+    session: SessionId,
+    was_welcomed: &mut bool,
+) -> Result<(), SessionEnd> {
+    let Inlet { messages, mut refused } = inlet;
+    let mut link = AgentLinkClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let opened = timeout(SILENCE_MAX, link.session(ReceiverStream::new(messages))).await;
+    let mut incoming = opened
+        .map_err(|_| SessionEnd::Silent)?
+        .map_err(|status| SessionEnd::Open(Box::new(status)))?
+        .into_inner();
+    loop {
+        let input = tokio::select! {
+            refusal = &mut refused => return Err(match refusal {
+                Ok(refusal) => refusal.into(),
+                Err(_) => SessionEnd::Closed,
+            }),
+            input = receive(&mut incoming, session) => input?,
+        };
+        *was_welcomed |= matches!(input, Input::Welcomed { .. });
+        if inbox.send(input).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn receive(
+    incoming: &mut Streaming<pb::CoordinatorMessage>,
+    session: SessionId,
+) -> Result<Input, SessionEnd> {
+    let message = timeout(SILENCE_MAX, incoming.message())
+        .await
+        .map_err(|_| SessionEnd::Silent)?
+        .map_err(|status| SessionEnd::Broken(Box::new(status)))?
+        .ok_or(SessionEnd::Closed)?;
+    parse(message, session)
+}
+
+/// A coordinator that sends what this agent does not understand is no peer to go on with.
+fn parse(message: pb::CoordinatorMessage, session: SessionId) -> Result<Input, SessionEnd> {
+    let bad = |error: &dyn std::error::Error| SessionEnd::BadMessage(ErrorChain(error).to_string());
+    match message.kind {
+        None => {
+            Err(SessionEnd::BadMessage("an empty message, or one of a later version".to_owned()))
+        }
+        Some(Kind::Welcome(welcome)) => {
+            // Before the rest: a later version may have changed it.
+            if welcome.protocol != PROTOCOL {
+                return Err(SessionEnd::OtherProtocol { theirs: welcome.protocol });
+            }
+            let wire::Welcome { incarnation, term, boot_nonce, .. } =
+                welcome.try_into().map_err(|error| bad(&error))?;
+            let welcome = Welcome { incarnation, term, boot_nonce };
+            Ok(Input::Welcomed { session, welcome })
+        }
+        Some(Kind::Echo(pb::HeartbeatEcho { nonce })) => {
+            let nonce = Uuid::try_parse(&nonce).map_err(|error| bad(&error))?;
+            Ok(Input::Echoed { session, nonce })
+        }
+        Some(Kind::Assignment(assignment)) => {
+            let assignment: Assignment = assignment.try_into().map_err(|error| bad(&error))?;
+            Ok(Input::Assigned { session, assignment: Box::new(assignment) })
+        }
+        Some(Kind::Farewell(farewell)) => {
+            let wire::Farewell { reason, text } =
+                farewell.try_into().map_err(|error| bad(&error))?;
+            Err(SessionEnd::Farewell { reason, text })
+        }
+    }
+}
