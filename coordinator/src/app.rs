@@ -1,6 +1,13 @@
 //! Wires the tasks together; decides nothing.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, path::{Path, PathBuf}, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use cutover_common::ErrorChain;
@@ -20,21 +27,17 @@ use cutover_runtime::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, task::JoinSet};
-use tonic::transport::Server;
 
 use crate::{
     artifacts::{ArchiveStore, OpenArchives},
     engine::{Engine, EngineHandle},
-    grpc::{
-        agent::Link,
-        authority::Guarded,
-        enrollment::Enrolling,
-        operator::Operating,
-    },
+    grpc::{agent::Link, authority::Guarded, enrollment::Enrolling, operator::Operating},
     identity::{Identity, OpenIdentity, Reissue},
     ledger::Ledger,
-    listen::{Admission, AgentConnections, BindListener, Listener, LiveConnections,
-        OperatorConnections},
+    listen::{
+        Admission, AgentConnections, BindListener, Listener, LiveConnections, OperatorConnections,
+        bounded_server,
+    },
     metrics,
     outlets::{Operators, Outlets},
     replay::{Replay, replay},
@@ -48,11 +51,6 @@ const AGENT_MESSAGE_MAX: usize = 1024 * 1024;
 
 /// The largest message of an operator: a piece of a release, or a manifest.
 const OPERATOR_MESSAGE_MAX: usize = 4 * 1024 * 1024;
-
-/// How often and how patiently an idle connection is asked whether its peer is still there. Both
-/// together stay under the 15 s in which a half-open connection must be noticed.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
-const KEEPALIVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often the server's own certificate is looked at. It is renewed at half of 30 days.
 const REISSUE_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
@@ -83,7 +81,9 @@ pub enum RunError {
     #[error("could not start a thread")]
     Thread(#[source] io::Error),
     /// D4: the process ends, and reads its log again when it is restarted.
-    #[error("an event could not be made durable, so the coordinator stops; nothing that depends on it was done")]
+    #[error(
+        "an event could not be made durable, so the coordinator stops; nothing that depends on it was done"
+    )]
     Store(#[from] AppendError),
     #[error("a server ended")]
     Server(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -152,9 +152,7 @@ pub async fn run(data: PathBuf, settings: Settings, shutdown: Shutdown) -> Resul
     let (engine, handle) = Engine::new(core, Ledger::new(store.clone()), clock.clone(), {
         let (identity, enrolments) = (identity.clone(), enrolments.clone());
         let (live, operators) = (live.clone(), operators.clone());
-        move |changed| {
-            Outlets::new(identity, incarnation, enrolments, live, operators, changed)
-        }
+        move |changed| Outlets::new(identity, incarnation, enrolments, live, operators, changed)
     });
     let parts = Parts {
         engine: handle,
@@ -266,30 +264,26 @@ async fn serve(
     };
     shutdown.request();
     // Streams to agents and viewers live as long as they may; they dial again, so they are cut.
-    drop(tokio::time::timeout(DRAIN_WITHIN, async { while servers.join_next().await.is_some() {} }).await);
+    drop(
+        tokio::time::timeout(DRAIN_WITHIN, async { while servers.join_next().await.is_some() {} })
+            .await,
+    );
     servers.abort_all();
     while servers.join_next().await.is_some() {}
-    drop(tokio::time::timeout(DRAIN_WITHIN, &mut engine).await);
+    // A handle that has given its answer must not be asked again.
+    if !engine.is_finished() {
+        drop(tokio::time::timeout(DRAIN_WITHIN, engine).await);
+    }
     tracing::info!("stopped");
     ended
 }
 
-fn flatten(
-    ended: Result<Result<(), AppendError>, tokio::task::JoinError>,
-) -> Result<(), RunError> {
+fn flatten(ended: Result<Result<(), AppendError>, tokio::task::JoinError>) -> Result<(), RunError> {
     match ended {
         Ok(ended) => Ok(ended?),
         // A broken invariant: the supervisor starts us again, from the log.
         Err(error) => Err(RunError::Server(Box::new(error))),
     }
-}
-
-fn base() -> Server {
-    Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
-        .http2_keepalive_timeout(Some(KEEPALIVE_WITHIN))
-        .max_concurrent_streams(100)
-        .http2_max_header_list_size(16 * 1024)
 }
 
 fn spawn_agents(
@@ -302,7 +296,7 @@ fn spawn_agents(
     let join = EnrollmentServer::new(enrolling).max_decoding_message_size(AGENT_MESSAGE_MAX);
     let ending = shutdown.requested();
     servers.spawn(async move {
-        base()
+        bounded_server()
             .add_service(join)
             .serve_with_incoming_shutdown(connections.joins, ending)
             .await
@@ -312,7 +306,7 @@ fn spawn_agents(
     let link = AgentLinkServer::new(link).max_decoding_message_size(AGENT_MESSAGE_MAX);
     let ending = shutdown.requested();
     servers.spawn(async move {
-        base()
+        bounded_server()
             .add_service(link)
             .serve_with_incoming_shutdown(connections.agents, ending)
             .await
@@ -330,18 +324,14 @@ fn spawn_operators(
         engine: parts.engine.clone(),
         identity: parts.identity.clone(),
         pushes: crate::grpc::Pushes::new(parts.archives.clone()),
-        join_url: format!(
-            "https://{}:{}",
-            parts.settings.advertise,
-            parts.listening.agents.port()
-        ),
+        join_url: format!("https://{}:{}", parts.settings.advertise, parts.listening.agents.port()),
         incarnation: parts.incarnation,
     };
     let operator = OperatorServer::new(operating).max_decoding_message_size(OPERATOR_MESSAGE_MAX);
     let guarded = Guarded::new(operator, parts.operators.clone());
     let ending = shutdown.requested();
     servers.spawn(async move {
-        base()
+        bounded_server()
             .add_service(guarded)
             .serve_with_incoming_shutdown(connections.operators, ending)
             .await

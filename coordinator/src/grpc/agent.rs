@@ -65,13 +65,12 @@ impl AgentLink for Link {
         if hello.protocol != PROTOCOL {
             return Ok(Response::new(mismatch(&agent, hello.protocol)));
         }
-        let hello = Hello::try_from(hello)
-            .map_err(|error| invalid(ErrorChain(&error).to_string()))?;
+        let hello =
+            Hello::try_from(hello).map_err(|error| invalid(ErrorChain(&error).to_string()))?;
         let (messages, outgoing) = mpsc::channel(SESSION_QUEUE_MAX);
         let ended = CancellationToken::new();
         let outlet = SessionOutlet { messages, ended: ended.clone() };
-        let session =
-            self.engine.open_session(agent.clone(), enrolment, hello, outlet).await?;
+        let session = self.engine.open_session(agent.clone(), enrolment, hello, outlet).await?;
         tracing::info!(%agent, session = session.0, "session opened");
         tokio::spawn(read(self.engine.clone(), agent, session, incoming, ended));
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
@@ -88,7 +87,8 @@ impl AgentLink for Link {
             application: application.parse().map_err(|_| invalid("field `application`"))?,
             version: version.parse().map_err(|_| invalid("field `version`"))?,
         };
-        let digest: Sha256 = archive_digest.parse().map_err(|_| invalid("field `archive_digest`"))?;
+        let digest: Sha256 =
+            archive_digest.parse().map_err(|_| invalid("field `archive_digest`"))?;
         let is_allowed = self
             .engine
             .look(move |core, _| {
@@ -128,9 +128,7 @@ impl AgentLink for Link {
     }
 }
 
-async fn first_message(
-    incoming: &mut Streaming<pb::AgentMessage>,
-) -> Result<pb::Hello, Status> {
+async fn first_message(incoming: &mut Streaming<pb::AgentMessage>) -> Result<pb::Hello, Status> {
     let first = tokio::time::timeout(HELLO_WITHIN, incoming.message())
         .await
         .map_err(|_| Status::deadline_exceeded("no hello"))??;
@@ -151,9 +149,8 @@ fn mismatch(agent: &AgentName, theirs: u32) -> Outgoing<pb::CoordinatorMessage> 
     );
     tracing::warn!(%agent, text, "refused a session");
     let farewell = Farewell { reason: FarewellReason::ProtocolMismatch, text };
-    let message = pb::CoordinatorMessage {
-        kind: Some(coordinator_message::Kind::Farewell(farewell.into())),
-    };
+    let message =
+        pb::CoordinatorMessage { kind: Some(coordinator_message::Kind::Farewell(farewell.into())) };
     Box::pin(futures::stream::iter([Ok(message)]))
 }
 

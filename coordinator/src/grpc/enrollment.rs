@@ -1,12 +1,10 @@
 //! Enrollment service: an agent joins. Served to connections that can do nothing else.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use cutover_common::Timestamp;
-use cutover_coordinator_core::{Request, enrolment::JOIN_TOKEN_TTL};
-use cutover_proto::v1::{
-    JoinRequest, JoinResponse, enrollment_server::Enrollment,
-};
+use cutover_coordinator_core::{Refusal, RefusalKind, Request, enrolment::JOIN_TOKEN_TTL};
+use cutover_proto::v1::{JoinRequest, JoinResponse, enrollment_server::Enrollment};
 use cutover_runtime::{clock, dice, tls::csr::ProvenKey};
 use tonic::{Code, Response, Status};
 
@@ -14,13 +12,10 @@ use super::status::{invalid, refused, with_hint};
 use crate::{
     engine::{EngineHandle, SignRefused},
     identity::{
-        Identity,
+        Identity, skew,
         token::{TokenKind, hash_of},
     },
 };
-
-/// How far an agent's clock may be off. Certificates are backdated by as much.
-const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// The service.
 pub struct Enrolling {
@@ -35,9 +30,11 @@ impl Enrollment for Enrolling {
         request: tonic::Request<JoinRequest>,
     ) -> Result<Response<JoinResponse>, Status> {
         let JoinRequest { token, name, csr_pem, labels, unix_time_ms } = request.into_inner();
-        check_clock(unix_time_ms)?;
-        let name: cutover_common::AgentName =
-            name.parse().map_err(|error: cutover_common::name::InvalidName| invalid(error.to_string()))?;
+        skew::judge(Timestamp::from_unix_ms(unix_time_ms), clock::wall())
+            .map_err(|skew| Status::failed_precondition(skew.to_string()))?;
+        let name: cutover_common::AgentName = name
+            .parse()
+            .map_err(|error: cutover_common::name::InvalidName| invalid(error.to_string()))?;
         let key = ProvenKey::parse(&csr_pem)
             .map_err(|error| invalid(cutover_common::ErrorChain(&error).to_string()))?;
         // A text that cannot be a token is answered like one that is unknown.
@@ -51,7 +48,7 @@ impl Enrollment for Enrolling {
             key_hash: key.hash(),
         };
         let issued = self.engine.sign(request, csr_pem).await?.map_err(|error| match error {
-            SignRefused::Refused(refusal) => refused(&refusal),
+            SignRefused::Refused(refusal) => join_refused(&refusal),
             SignRefused::BadRequest(text) => invalid(text),
         })?;
         tracing::info!(agent = %name, "an agent joined");
@@ -63,19 +60,15 @@ impl Enrollment for Enrolling {
     }
 }
 
-/// Names a skew now instead of failing later with a certificate that is not valid yet.
-fn check_clock(unix_time_ms: u64) -> Result<(), Status> {
-    let (theirs, ours) = (Timestamp::from_unix_ms(unix_time_ms), clock::wall());
-    let skew = theirs.since(ours).max(ours.since(theirs));
-    if skew <= SKEW_MAX {
-        return Ok(());
+/// Answers a join that is refused. A token that is not valid is told apart from everything else,
+/// as another try with the same one ends the same.
+fn join_refused(refusal: &Refusal) -> Status {
+    match refusal.kind {
+        RefusalKind::Denied => with_hint(Code::Unauthenticated, &refusal.text, &refusal.hint),
+        RefusalKind::Invalid | RefusalKind::NotFound | RefusalKind::Exists | RefusalKind::State => {
+            refused(refusal)
+        }
     }
-    let text = format!(
-        "the agent's clock is {} s {} the coordinator's",
-        skew.as_secs(),
-        if theirs > ours { "ahead of" } else { "behind" },
-    );
-    Err(with_hint(Code::FailedPrecondition, &text, "set the clocks (timedatectl), then join again"))
 }
 
 /// When a join token made now stops working.

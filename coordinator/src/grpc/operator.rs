@@ -3,9 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use cutover_common::{AgentName, EnvironmentName, name::InvalidName};
-use cutover_coordinator_core::{
-    Answer, DeployOrder, Request as Ask, Verb, rollout::Options,
-};
+use cutover_coordinator_core::{Answer, DeployOrder, Request as Ask, Verb, rollout::Options};
 use cutover_proto::v1::{self as pb, operator_server::Operator};
 use cutover_runtime::{dice, tls::render_ca_hash};
 use futures::Stream;
@@ -93,9 +91,7 @@ impl Operator for Operating {
     ) -> Result<Response<pb::ListAgentsResponse>, Status> {
         let agents = self
             .engine
-            .look(|core, _| {
-                core.agents().map(|(name, it)| show::agent(core, name, it)).collect()
-            })
+            .look(|core, _| core.agents().map(|(name, it)| show::agent(core, name, it)).collect())
             .await?;
         Ok(Response::new(pb::ListAgentsResponse { agents }))
     }
@@ -184,10 +180,8 @@ impl Operator for Operating {
         request: Request<pb::ListReleasesRequest>,
     ) -> Result<Response<pb::ListReleasesResponse>, Status> {
         let application = request.into_inner().application;
-        let releases = self
-            .engine
-            .look(move |core, _| show::releases(core, given(&application)))
-            .await?;
+        let releases =
+            self.engine.look(move |core, _| show::releases(core, given(&application))).await?;
         Ok(Response::new(pb::ListReleasesResponse { releases }))
     }
 
@@ -237,14 +231,16 @@ impl Operator for Operating {
             pb::ControlVerb::Rollback => Verb::Rollback,
         };
         let reason = reason(request.reason)?;
-        let new_rollout =
-            if request.request_id.is_empty() { new_rollout_id() } else { uuid(&request.request_id)? };
+        let new_rollout = if request.request_id.is_empty() {
+            new_rollout_id()
+        } else {
+            uuid(&request.request_id)?
+        };
         let ask = Ask::Control { rollout: request.rollout, verb, reason, new_rollout };
         match self.ask(&by, ask).await? {
-            Answer::Controlled { rollout, text } => Ok(Response::new(pb::ControlResponse {
-                rollout: rollout.to_string(),
-                text,
-            })),
+            Answer::Controlled { rollout, text } => {
+                Ok(Response::new(pb::ControlResponse { rollout: rollout.to_string(), text }))
+            }
             Answer::Done | Answer::EnvironmentCreated { .. } | Answer::RolloutStarted { .. } => {
                 Err(Status::internal("the answer is for another question"))
             }

@@ -7,9 +7,7 @@ use std::{
 };
 
 use cutover_common::{
-    ErrorChain, Release, ReleaseRef, Sha256, Version,
-    manifest::Manifest,
-    name::InvalidVersion,
+    ErrorChain, Release, ReleaseRef, Sha256, Version, manifest::Manifest, name::InvalidVersion,
 };
 use cutover_coordinator_core::{Refusal, RefusalKind, Request as Ask};
 use cutover_proto::v1::{self as pb, push_request};
@@ -116,10 +114,8 @@ impl Pushes {
         }
         let name = pending.release.name.clone();
         let digest = pending.release.digest;
-        let request = Ask::RegisterRelease {
-            release: Box::new(pending.release),
-            manifest: pending.manifest,
-        };
+        let request =
+            Ask::RegisterRelease { release: Box::new(pending.release), manifest: pending.manifest };
         engine.ask(by, request).await?.map_err(|refusal| refused(&refusal))?;
         tracing::info!(release = %name, %digest, by, "a release was pushed");
         self.pending

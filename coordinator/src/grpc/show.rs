@@ -16,9 +16,7 @@ pub(super) fn agent(core: &Coordinator, name: &AgentName, enrolled: &Enrolled) -
         name: name.to_string(),
         labels: enrolled.labels.clone(),
         presence: presence_word(seen.map(|seen| seen.presence)).to_owned(),
-        last_heard_unix_ms: seen
-            .and_then(|seen| seen.last_heard)
-            .map_or(0, Timestamp::unix_ms),
+        last_heard_unix_ms: seen.and_then(|seen| seen.last_heard).map_or(0, Timestamp::unix_ms),
         address: inventory.as_ref().map(|it| it.address.clone()).unwrap_or_default(),
         inventory: inventory.map(Into::into),
         load: seen.map(|seen| seen.load.into()),

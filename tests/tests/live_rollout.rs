@@ -1,0 +1,140 @@
+//! Whole rollouts with the real programs: what an operator types, and what the hosts then serve.
+
+use std::time::Duration;
+
+use cutover_tests::live::{Cluster, Sample, wait_for};
+
+const PORT: u16 = 8080;
+
+/// Short waits, so that the test is; what they mean is the same.
+const QUICK: [&str; 6] =
+    ["--healthy-for", "300ms", "--healthy-within", "5s", "--progress-within", "30s"];
+
+fn deploy<'a>(release: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["deploy", release, "--to", "test"];
+    args.extend(QUICK);
+    args.extend(more);
+    args
+}
+
+fn push(cluster: &Cluster, sample: Sample<'_>) {
+    let dir = sample.write(cluster.folder(), &cluster.programs().sample);
+    cluster.push(&dir, sample.version);
+}
+
+fn serves(cluster: &Cluster, index: usize, version: &str) -> bool {
+    let answer = cluster.get(index, PORT, "/").unwrap_or_default();
+    answer.contains(&format!("web {version} "))
+}
+
+#[test]
+fn a_release_reaches_a_fleet_and_a_broken_one_goes_back_by_itself() {
+    let cluster = Cluster::start(4);
+    push(&cluster, Sample::good("1.0.0"));
+    push(&cluster, Sample::good("2.0.0"));
+    push(&cluster, Sample { args: &["--fail-health"], ..Sample::good("3.0.0") });
+
+    cluster.cutover(&deploy("web@1.0.0", &["--strategy", "all_at_once"])).done();
+    assert!((0..4).all(|index| serves(&cluster, index, "1.0.0")));
+
+    let plan = cluster.cutover(&deploy("web@2.0.0", &["--batch", "1,50%", "--plan"])).done();
+    assert!(plan.contains("web-1"), "{plan}");
+    assert!((0..4).all(|index| serves(&cluster, index, "1.0.0")), "a plan does nothing");
+    cluster.cutover(&deploy("web@2.0.0", &["--batch", "1,50%"])).done();
+    assert!((0..4).all(|index| serves(&cluster, index, "2.0.0")));
+
+    let broken = cluster.cutover(&deploy("web@3.0.0", &["--batch", "1"]));
+    broken.failed_with(1);
+    assert!((0..4).all(|index| serves(&cluster, index, "2.0.0")));
+    let why = cluster.cutover(&["why", "web"]).done();
+    assert!(why.contains("Rolled back") && why.contains("web-1"), "{why}");
+
+    let history = cluster.json(&["history", "web", "--output", "json"]);
+    let states: Vec<&str> =
+        history.as_array().unwrap().iter().map(|it| it["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["rolled_back", "succeeded", "succeeded"]);
+}
+
+#[test]
+fn a_paused_rollout_begins_nothing_until_it_is_resumed_and_rollback_brings_all_back() {
+    let cluster = Cluster::start(2);
+    push(&cluster, Sample::good("1"));
+    push(&cluster, Sample::good("2"));
+    cluster.cutover(&deploy("web@1", &["--strategy", "all_at_once"])).done();
+
+    // The soak is long enough that the pause comes before the second batch, however slow we are.
+    let soak = ["--batch", "1", "--soak", "1h", "--no-watch"];
+    cluster.cutover(&deploy("web@2", &soak)).done();
+    wait_for("the first batch to be watched", Duration::from_secs(30), || {
+        let why = cluster.cutover(&["why", "web"]).stdout;
+        why.contains("Watching the batch").then_some(())
+    });
+    let refused = cluster.cutover(&deploy("web@1", &["--no-watch"])).failed_with(3);
+    assert!(refused.contains("not over"), "{refused}");
+    cluster.cutover(&["pause", "web", "--reason", "lunch"]).done();
+    let why = cluster.cutover(&["why", "web"]).done();
+    assert!(why.contains("Paused by admin (lunch)"), "{why}");
+    cluster.cutover(&["resume", "web"]).done();
+    assert!(serves(&cluster, 0, "2") && serves(&cluster, 1, "1"));
+
+    cluster.cutover(&["rollback", "web", "--reason", "a bug"]).done();
+    cluster.cutover(&["watch", "web"]).failed_with(1);
+    assert!((0..2).all(|index| serves(&cluster, index, "1")));
+    let why = cluster.cutover(&["why", "web"]).done();
+    assert!(why.contains("a bug"), "{why}");
+}
+
+#[test]
+fn impossible_plans_are_refused_with_the_numbers_and_nothing_is_touched() {
+    let cluster = Cluster::start(2);
+    push(&cluster, Sample::good("1"));
+    push(&cluster, Sample::good("2"));
+    cluster.cutover(&deploy("web@1", &["--strategy", "all_at_once"])).done();
+    let before = cluster.instances(PORT);
+
+    for (args, status, said) in [
+        (&["--batch", "0"][..], 2, "batch"),
+        (&["--batch", "101%"], 2, "101%"),
+        (&["--min-healthy", "3"], 3, "2 hosts"),
+        (&["--min-healthy", "100%"], 3, "can never be met"),
+        (&["--strategy", "rollling"], 2, "rolling"),
+        (&["--healthy-within", "5"], 2, "unit"),
+    ] {
+        let mut command = vec!["deploy", "web@2", "--to", "test", "--no-watch"];
+        command.extend(args);
+        let stderr = cluster.cutover(&command).failed_with(status);
+        assert!(stderr.contains(said), "{args:?}: {stderr}");
+    }
+    for (release, environment, near) in [
+        ("wbe@2", "test", "web"),
+        ("web@22", "test", "2"),
+        ("web@2", "tets", "test"),
+    ] {
+        let command = ["deploy", release, "--to", environment, "--no-watch"];
+        let stderr = cluster.cutover(&command).failed_with(2);
+        assert!(stderr.contains(&format!("did you mean \"{near}\"")), "{stderr}");
+    }
+    let stderr = cluster.cutover(&["agents", "show", "web-11"]).failed_with(2);
+    assert!(stderr.contains("web-1"), "{stderr}");
+    assert_eq!(cluster.instances(PORT), before);
+}
+
+#[test]
+fn an_instance_that_crashes_is_restarted_and_keeps_running_without_a_coordinator() {
+    let mut cluster = Cluster::start(1);
+    push(&cluster, Sample::good("1"));
+    cluster.cutover(&deploy("web@1", &[])).done();
+    let first = cluster.instances(PORT)[0].clone().unwrap();
+
+    cluster.stop_the_coordinator();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(first.pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let second = wait_for("the instance to be restarted", Duration::from_secs(20), || {
+        cluster.instances(PORT)[0].clone().filter(|found| *found != first)
+    });
+    assert!(serves(&cluster, 0, "1"));
+
+    cluster.start_the_coordinator();
+    cluster.wait_until_live(1);
+    assert_eq!(cluster.instances(PORT)[0], Some(second));
+}
