@@ -11,7 +11,7 @@ use crate::{
     enrolment::Enrolled,
     fleet::Presence,
     rollout::{
-        Direction, HostState, Outcome, Rollout, State, Waiting,
+        Direction, Host, HostState, Outcome, Rollout, State, Waiting,
         story::{self, names},
     },
 };
@@ -421,27 +421,30 @@ pub const fn health_word(health: Health) -> &'static str {
 }
 
 fn next_commands(rollout: &Rollout) -> Vec<String> {
-    let id = rollout.id;
-    let typed = |verbs: &[&str]| verbs.iter().map(|verb| format!("cutover {verb} {id}")).collect();
-    match &rollout.state {
-        State::Advancing { .. } | State::Baking { .. } => typed(&["watch", "pause", "rollback"]),
-        State::RollingBack { .. } => typed(&["watch", "pause"]),
-        State::Paused { .. } => match rollout.direction() {
-            Direction::Forward => typed(&["resume", "rollback", "abort"]),
-            Direction::Back => typed(&["resume", "abort"]),
-        },
-        State::Held { .. } => match rollout.direction() {
-            Direction::Forward => typed(&["retry", "rollback", "abort"]),
-            Direction::Back => typed(&["retry", "abort"]),
-        },
-        State::Ended { outcome: Outcome::Succeeded, .. } => {
-            if rollout.from.is_some() {
-                typed(&["rollback"])
-            } else {
-                Vec::new()
+    let has_way_back = rollout.has_way_back();
+    let was_told = rollout.hosts.values().any(Host::is_touched);
+    let verbs: &[&str] = match (&rollout.state, rollout.direction()) {
+        (State::Advancing { .. } | State::Baking { .. }, _) if has_way_back => {
+            &["watch", "pause", "rollback"]
+        }
+        (State::Advancing { .. } | State::Baking { .. } | State::RollingBack { .. }, _) => {
+            &["watch", "pause"]
+        }
+        (State::Paused { .. }, Direction::Forward) if has_way_back => {
+            &["resume", "rollback", "abort"]
+        }
+        (State::Paused { .. }, _) => &["resume", "abort"],
+        (State::Held { .. }, Direction::Forward) if has_way_back => &["retry", "rollback", "abort"],
+        (State::Held { .. }, _) => &["retry", "abort"],
+        (State::Ended { outcome, .. }, _) => {
+            let can_return = rollout.from.is_some() && has_way_back && was_told;
+            match (outcome, can_return) {
+                (Outcome::Succeeded, true) => &["rollback"],
+                (Outcome::Succeeded, false) => &[],
+                (Outcome::Aborted, true) => &["retry", "rollback"],
+                (Outcome::Aborted, false) | (Outcome::RolledBack, _) => &["retry"],
             }
         }
-        State::Ended { outcome: Outcome::RolledBack, .. } => typed(&["retry"]),
-        State::Ended { outcome: Outcome::Aborted, .. } => typed(&["retry", "rollback"]),
-    }
+    };
+    verbs.iter().map(|verb| format!("cutover {verb} {}", rollout.id)).collect()
 }

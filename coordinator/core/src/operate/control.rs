@@ -148,10 +148,12 @@ impl Coordinator {
                 format!("{told} of {total} hosts were told to run {to} and stay as they are")
             }
             Direction::Back => {
-                let left = rollout.hosts_where(|host| {
-                    host.is_touched() && !matches!(host.state, HostState::Reverting { .. })
+                let untold = rollout.hosts_where(|host| {
+                    let was_told =
+                        matches!(host.state, HostState::Reverting { .. } | HostState::Stuck { .. });
+                    host.is_touched() && !was_told
                 });
-                format!("going back ends here, and {} of {total} hosts keep {to}", left.len())
+                format!("going back ends here, and {} of {total} hosts keep {to}", untold.len())
             }
         };
         let why = format!("stopped by {by}{because}; {left}");

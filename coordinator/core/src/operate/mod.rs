@@ -169,3 +169,6 @@ impl Coordinator {
         Err(Refusal::unknown("application", application.as_str(), known, "cutover release list"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,9 +223,11 @@ impl Story {
     pub(super) fn deliver(&mut self, action: &Action) {
         match action {
             Action::Assign { session, assignment } => {
+                // One that was cut off and not missed yet does not hear it.
                 let known = self.agents.values_mut().find(|it| it.session == Some(*session));
-                known.expect("goals go to agents that are connected").assigned =
-                    Some((**assignment).clone());
+                if let Some(known) = known {
+                    known.assigned = Some((**assignment).clone());
+                }
             }
             Action::EndSession { session, .. } => {
                 for known in self.agents.values_mut() {

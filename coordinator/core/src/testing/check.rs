@@ -33,6 +33,11 @@ impl Watch {
         self.check_actions(core, step);
     }
 
+    /// Takes an event that no step led to.
+    pub(super) fn note(&mut self, event: &Event) {
+        self.replica.apply(event).unwrap();
+    }
+
     /// A goal's generation is above every one before; and what should run changes only for hosts
     /// that a decision just named, so that it is accounted for (A1).
     fn check_goal(&mut self, event: &Event, may_switch: &mut BTreeSet<AgentName>) {

@@ -148,6 +148,25 @@ impl Story {
         story
     }
 
+    /// Begins with what `log` tells, and the agents of `story` as they are, not connected.
+    pub(crate) fn from_log(story: &Self, log: Vec<Event>) -> Self {
+        let mut core = Coordinator::default();
+        let mut again = Self {
+            watch: Watch::default(),
+            rollout: None,
+            actions: Vec::new(),
+            log: Vec::new(),
+            ..story.clone()
+        };
+        for event in &log {
+            core.apply(event).unwrap();
+            again.watch.note(event);
+        }
+        (again.core, again.log) = (core, log);
+        again.restart();
+        again
+    }
+
     fn start(&mut self) {
         let boot_nonce = self.draw();
         self.handle(Input::Started { boot_nonce });

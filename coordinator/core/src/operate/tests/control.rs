@@ -1,0 +1,278 @@
+//! What operators do to rollouts, in every state.
+
+use cutover_common::{Health, Phase};
+
+use crate::{
+    Verb,
+    rollout::HostState,
+    testing::{Story, seconds},
+};
+
+const VERBS: [Verb; 5] = [Verb::Pause, Verb::Resume, Verb::Abort, Verb::Retry, Verb::Rollback];
+
+fn advancing() -> Story {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "1"), ("bake", "5m")]);
+    story.obey_all();
+    story
+}
+
+fn baking() -> Story {
+    let mut story = advancing();
+    story.settle();
+    story
+}
+
+fn rolling_back() -> Story {
+    let mut story = advancing();
+    story.fail("web-1", "2.0");
+    story
+}
+
+fn after(mut story: Story, verb: Verb) -> Story {
+    story.control(verb).unwrap();
+    story
+}
+
+fn held() -> Story {
+    let mut story = advancing();
+    story.lose("web-1");
+    story.pass(seconds(700));
+    story
+}
+
+fn held_on_the_way_back() -> Story {
+    let mut story = rolling_back();
+    story.report("web-1", "1.0", Phase::Failed, Health::Failing);
+    story
+}
+
+fn succeeded() -> Story {
+    let mut story = baking();
+    story.pass(seconds(300));
+    story
+}
+
+fn rolled_back() -> Story {
+    let mut story = rolling_back();
+    story.settle();
+    story
+}
+
+/// Every state that a rollout can be in, by its name.
+fn states() -> Vec<(&'static str, Story)> {
+    vec![
+        ("advancing", advancing()),
+        ("baking", baking()),
+        ("rolling_back", rolling_back()),
+        ("paused", after(advancing(), Verb::Pause)),
+        ("paused going back", after(rolling_back(), Verb::Pause)),
+        ("held", held()),
+        ("held going back", held_on_the_way_back()),
+        ("succeeded", succeeded()),
+        ("rolled_back", rolled_back()),
+        ("aborted", after(advancing(), Verb::Abort)),
+    ]
+}
+
+#[test]
+fn every_verb_in_every_state_is_done_or_refused_with_a_reason() {
+    let mut table = String::new();
+    for (name, story) in states() {
+        assert!(name.starts_with(story.state_word()), "{name}: {}", story.why());
+        table.push_str(&format!("{name}\n"));
+        for verb in VERBS {
+            let mut story = story.clone();
+            let id = story.rollout.unwrap().to_string();
+            let line = match story.control(verb) {
+                Ok(text) => format!("{text} -> {}", story.state_word()),
+                Err(refusal) => format!("REFUSED {}; {}", refusal.text, refusal.hint),
+            };
+            table.push_str(&format!("  {}: {}\n", verb.word(), line.replace(&id, "ID")));
+        }
+    }
+
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn what_a_view_says_to_type_next_is_accepted() {
+    for (name, story) in states() {
+        let view = story.core.view(story.newest(), story.now);
+        for line in view.next {
+            let typed: Vec<&str> = line.split(' ').collect();
+            let verb = VERBS.into_iter().find(|verb| verb.word() == typed[1]);
+            if let Some(verb) = verb {
+                let mut story = story.clone();
+                assert!(story.control(verb).is_ok(), "{name}: {line}");
+            } else {
+                assert_eq!(typed[1], "watch", "{name}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pause_lets_hosts_finish_that_have_begun_and_begins_no_other() {
+    let mut story = Story::running(4);
+    story.deploy("2.0", &[("batch", "2")]);
+    story.obey_all();
+    story.report("web-1", "2.0", Phase::Starting, Health::Unknown);
+    // web-2 has not accepted its goal yet.
+    story.control(Verb::Pause).unwrap();
+
+    assert_eq!(story.told("web-1").as_deref(), Some("2.0"));
+    assert_eq!(story.told("web-2").as_deref(), Some("1.0"), "it was called back (A5)");
+    assert_eq!(story.hosts("pending"), "web-2 web-3 web-4");
+
+    story.settle();
+    assert_eq!(story.hosts("updated"), "web-1", "its end is noted");
+    assert_eq!(story.state_word(), "paused");
+
+    story.control(Verb::Resume).unwrap();
+    story.settle();
+    story.pass(seconds(1));
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}
+
+#[test]
+fn a_host_that_was_cut_off_before_it_heard_does_not_begin_after_an_abort() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1")]);
+    story.obey_all();
+    for agent in story.agents.values_mut() {
+        agent.session = None;
+    }
+
+    story.control(Verb::Abort).unwrap();
+    story.pass_in_silence(seconds(60));
+    story.connect_all();
+    story.settle();
+
+    assert_eq!(story.told("web-1").as_deref(), Some("1.0"));
+    assert_eq!(story.state_word(), "aborted");
+}
+
+#[test]
+fn a_host_that_ran_something_else_is_called_back_to_that() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1")]);
+    story.obey_all();
+    story.obey("web-1");
+    story.control(Verb::Abort).unwrap();
+    story.obey_all();
+    assert_eq!(story.told("web-1").as_deref(), Some("2.0"), "it stays as it is");
+
+    story.deploy("3.0", &[("batch", "2"), ("min_healthy", "0")]);
+    story.obey_all();
+    story.control(Verb::Pause).unwrap();
+
+    assert_eq!(story.told("web-1").as_deref(), Some("2.0"), "not 1.0: a pause takes nothing down");
+    assert_eq!(story.told("web-2").as_deref(), Some("1.0"));
+}
+
+#[test]
+fn a_host_that_said_at_its_hello_that_it_has_its_goal_is_not_called_back() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1")]);
+    story.obey_all();
+    story.report("web-1", "2.0", Phase::Starting, Health::Unknown);
+    story.restart();
+    story.hello("web-1");
+
+    story.control(Verb::Pause).unwrap();
+
+    assert!(matches!(story.host("web-1"), HostState::Updating { .. }));
+    assert_eq!(story.told("web-1").as_deref(), Some("2.0"));
+}
+
+#[test]
+fn a_resumed_soak_begins_again() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1"), ("soak", "60s")]);
+    story.settle();
+    story.pass(seconds(50));
+    story.control(Verb::Pause).unwrap();
+    story.pass(seconds(500));
+
+    story.control(Verb::Resume).unwrap();
+    story.pass(seconds(59));
+    assert_eq!(story.hosts("updating"), "");
+    story.pass(seconds(1));
+
+    assert_eq!(story.hosts("updating"), "web-2");
+}
+
+#[test]
+fn a_host_that_fails_during_a_pause_counts_when_it_is_over() {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "1")]);
+    story.obey_all();
+    story.report("web-1", "2.0", Phase::Starting, Health::Unknown);
+    story.control(Verb::Pause).unwrap();
+
+    story.fail("web-1", "2.0");
+    assert_eq!((story.state_word(), story.hosts("failed").as_str()), ("paused", "web-1"));
+
+    story.control(Verb::Resume).unwrap();
+    assert_eq!(story.state_word(), "rolling_back");
+}
+
+#[test]
+fn a_retry_gives_hosts_that_are_still_updating_their_whole_time_again() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1"), ("healthy_within", "60s")]);
+    story.obey_all();
+    story.lose("web-1");
+    story.pass(seconds(700));
+    assert_eq!(story.state_word(), "held");
+    story.connect("web-1");
+    story.report("web-1", "2.0", Phase::Starting, Health::Unknown);
+
+    story.control(Verb::Retry).unwrap();
+    story.pass(seconds(70));
+
+    assert_eq!(story.hosts("updating"), "web-1", "{}", story.why());
+}
+
+#[test]
+fn rolling_back_what_succeeded_starts_a_new_rollout_to_what_ran_before() {
+    let mut story = succeeded();
+    let first = story.rollout;
+
+    story.control(Verb::Rollback).unwrap();
+
+    assert_ne!(story.rollout, first);
+    assert_eq!(
+        (story.newest().from.as_ref().unwrap().as_str(), story.newest().to.as_str()),
+        ("2.0", "1.0")
+    );
+    story.settle();
+    story.pass(seconds(300));
+    assert_eq!(story.state_word(), "succeeded");
+    assert_eq!(story.told("web-1").as_deref(), Some("1.0"));
+}
+
+#[test]
+fn a_rollback_of_an_older_rollout_is_refused() {
+    let mut story = succeeded();
+    let older = story.rollout;
+    story.deploy("3.0", &[]);
+    story.settle();
+    story.rollout = older;
+
+    let refusal = story.control(Verb::Rollback).unwrap_err();
+
+    assert!(refusal.text.ends_with("is not the newest of web"), "{refusal:?}");
+}
+
+#[test]
+fn a_retry_of_what_was_rolled_back_goes_with_the_same_settings() {
+    let mut story = rolled_back();
+    let before = story.newest().spec.clone();
+
+    story.control(Verb::Retry).unwrap();
+
+    assert_eq!(story.newest().spec, before);
+    assert_eq!(story.newest().to.as_str(), "2.0");
+}

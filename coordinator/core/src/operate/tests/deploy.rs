@@ -1,0 +1,213 @@
+//! Deploys: what is accepted, what is refused, and what is the same again.
+
+use crate::{
+    Answer, RefusalKind, Request, Verb,
+    testing::{Story, labels, order},
+};
+
+#[test]
+fn the_same_request_again_is_the_same_rollout() {
+    let mut story = Story::running(2);
+    let (request_id, first, second) = (story.draw(), story.draw(), story.draw());
+    let deploy = |rollout, to| Request::Deploy { request_id, rollout, order: order(to, &[]) };
+
+    let started = story.ask(deploy(first, "2.0")).unwrap();
+    let repeated = story.ask(deploy(second, "2.0")).unwrap();
+    story.restart();
+    let after_restart = story.ask(deploy(second, "2.0")).unwrap();
+    let other = story.ask(deploy(second, "3.0")).unwrap_err();
+
+    assert_eq!(started, Answer::RolloutStarted { rollout: first, repeated: false });
+    assert_eq!(repeated, Answer::RolloutStarted { rollout: first, repeated: true });
+    assert_eq!(after_restart, repeated);
+    assert_eq!(other.kind, RefusalKind::Invalid);
+}
+
+#[test]
+fn the_same_request_after_the_end_starts_nothing() {
+    let mut story = Story::running(2);
+    let request_id = story.draw();
+    let rollout = story.draw();
+    let deploy = Request::Deploy { request_id, rollout, order: order("2.0", &[]) };
+    story.ask(deploy.clone()).unwrap();
+    story.settle();
+
+    let again = story.ask(deploy).unwrap();
+
+    assert_eq!(again, Answer::RolloutStarted { rollout, repeated: true });
+    assert_eq!(story.core.active().count(), 0);
+}
+
+#[test]
+fn a_second_rollout_is_refused_and_the_first_is_named() {
+    let mut story = Story::running(2);
+    let first = story.deploy("2.0", &[]);
+
+    let refusal = story.try_deploy("3.0", &[]).unwrap_err();
+
+    assert_eq!(refusal.kind, RefusalKind::State);
+    let id = first.to_string();
+    insta::assert_snapshot!(refusal.text.replace(&id, "ID"), @"web has a rollout in prod that is not over: ID to 2.0, started by ann");
+    insta::assert_snapshot!(refusal.hint.replace(&id, "ID"), @"see what it waits for: cutover why ID");
+}
+
+#[test]
+fn a_rollout_of_another_environment_that_shares_a_host_is_refused() {
+    let mut story = Story::running(2);
+    let select = labels(&[("env", "prod")]);
+    let name = "same-hosts".parse().unwrap();
+    story.ask(Request::CreateEnvironment { name, select }).unwrap();
+    story.deploy("2.0", &[]);
+    let (request_id, rollout) = (story.draw(), story.draw());
+    let mut order = order("3.0", &[]);
+    order.environment = "same-hosts".parse().unwrap();
+
+    let refusal = story.ask(Request::Deploy { request_id, rollout, order }).unwrap_err();
+
+    assert_eq!(refusal.kind, RefusalKind::State);
+}
+
+#[test]
+fn a_rollout_that_is_held_or_paused_still_keeps_others_out() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[]);
+    story.control(Verb::Pause).unwrap();
+
+    assert!(story.try_deploy("3.0", &[]).is_err());
+
+    story.control(Verb::Abort).unwrap();
+    assert!(story.try_deploy("3.0", &[]).is_ok());
+}
+
+#[test]
+fn unknown_names_are_refused_with_the_nearest() {
+    let mut story = Story::running(1);
+    let mut ask = |change: &dyn Fn(&mut crate::DeployOrder)| {
+        let (request_id, rollout) = (story.draw(), story.draw());
+        let mut order = order("2.0", &[]);
+        change(&mut order);
+        let refusal = story.ask(Request::Deploy { request_id, rollout, order }).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::NotFound);
+        format!("{}; {}", refusal.text, refusal.hint)
+    };
+
+    let environment = ask(&|order| order.environment = "prd".parse().unwrap());
+    let application = ask(&|order| order.application = "wep".parse().unwrap());
+    let release = ask(&|order| order.version = "2.1".parse().unwrap());
+
+    insta::assert_snapshot!(environment, @r#"there is no environment "prd"; did you mean "prod"? `cutover env list` lists all"#);
+    insta::assert_snapshot!(application, @r#"there is no application "wep"; did you mean "web"? `cutover release list` lists all"#);
+    insta::assert_snapshot!(release, @r#"there is no release of web "2.1"; did you mean "2.0"? `cutover release list web` lists all"#);
+}
+
+#[test]
+fn an_environment_without_agents_is_refused() {
+    let mut story = Story::empty();
+    let select = labels(&[("env", "prod")]);
+    story.ask(Request::CreateEnvironment { name: "prod".parse().unwrap(), select }).unwrap();
+    story.push(crate::testing::release("2.0", "2.0"));
+
+    let refusal = story.try_deploy("2.0", &[]).unwrap_err();
+
+    insta::assert_snapshot!(format!("{}; {}", refusal.text, refusal.hint), @"environment prod has no agents; `cutover env show prod` tells the labels it selects; give them with `cutover agents label`");
+}
+
+#[test]
+fn deploying_what_runs_everywhere_is_refused() {
+    let mut story = Story::running(2);
+
+    let refusal = story.try_deploy("1.0", &[]).unwrap_err();
+
+    insta::assert_snapshot!(refusal.text, @"web@1.0 runs in health on all 2 hosts of prod already");
+}
+
+#[test]
+fn every_wrong_setting_is_named_in_one_answer() {
+    let mut story = Story::running(2);
+    let wrong = [
+        ("batch", "0"),
+        ("min_healthy", "101%"),
+        ("max_failed", "-1"),
+        ("healthy_for", "5"),
+        ("healthy_within", "0s"),
+        ("bake", "99h"),
+        ("strategy", "blue_green"),
+        ("auto_rollback", "yes"),
+    ];
+
+    let refusal = story.try_deploy("2.0", &wrong).unwrap_err();
+
+    assert_eq!(refusal.kind, RefusalKind::Invalid);
+    insta::assert_snapshot!(refusal.text, @r#"
+strategy: not supported by this version of cutover; write "rolling" or "all_at_once"
+batch: 0 moves no host, and would never finish; write at least 1, or a percentage from "1%"
+min_healthy: "101%" is more than all hosts; write a percentage up to "100%"
+max_failed: "-1" is below zero; write a number of hosts such as 3, or a percentage such as "25%"
+healthy_for: "5" is no duration; write a whole number with a unit, such as "500ms", "30s", "5m" or "2h"
+healthy_within: "0s" is too short; write a duration from "1ms" to "24h"
+bake: "99h" is too long; write a duration from "0s" to "24h"
+auto_rollback: "yes" must be "on" or "off"
+"#);
+}
+
+#[test]
+fn times_that_contradict_each_other_are_refused() {
+    let mut story = Story::running(2);
+
+    let never = story.try_deploy("2.0", &[("healthy_for", "5m"), ("healthy_within", "1m")]);
+    let early = story.try_deploy("2.0", &[("healthy_within", "20m")]);
+
+    insta::assert_snapshot!(never.unwrap_err().text, @"healthy_within: 1m is not longer than healthy_for, 5m, so no host could ever be done; write a longer healthy_within");
+    insta::assert_snapshot!(early.unwrap_err().text, @"progress_within: 10m is shorter than healthy_within, 20m, so a slow start would look like a standstill; write a longer progress_within");
+}
+
+#[test]
+fn the_plan_does_not_move_when_the_fleet_does() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1")]);
+    let plan = story.newest().plan.clone();
+
+    story.join("web-9");
+    story.connect("web-9");
+    story.settle();
+
+    assert_eq!(story.newest().plan, plan);
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+    assert_eq!(story.told("web-9"), None, "it takes its part in the next one");
+}
+
+#[test]
+fn an_application_names_its_rollout_that_is_not_over() {
+    let mut story = Story::running(2);
+    let staging = "staging".parse().unwrap();
+    story.join_with("stage-1", labels(&[("env", "staging")]));
+    story.connect("stage-1");
+    let select = labels(&[("env", "staging")]);
+    story.ask(Request::CreateEnvironment { name: staging, select }).unwrap();
+    let production = story.deploy("2.0", &[]);
+    story.now = story.now + crate::testing::seconds(1);
+    let (request_id, rollout) = (story.draw(), story.draw());
+    let mut order = order("2.0", &[]);
+    order.environment = "staging".parse().unwrap();
+    story.ask(Request::Deploy { request_id, rollout, order }).unwrap();
+
+    let both = story.core.find_rollout("web").unwrap_err();
+    assert_eq!(both.kind, RefusalKind::Invalid);
+
+    story.obey("stage-1");
+    story.obey("stage-1");
+    assert!(story.core.rollout(rollout).unwrap().is_over());
+    assert_eq!(story.core.find_rollout("web").unwrap().id, production);
+}
+
+#[test]
+fn a_rollout_is_found_by_the_beginning_of_its_id() {
+    let mut story = Story::running(1);
+    let id = story.deploy("2.0", &[]);
+
+    let text = id.to_string();
+    assert_eq!(story.core.find_rollout(&text).unwrap().id, id);
+    assert_eq!(story.core.find_rollout(&text[..8]).unwrap().id, id);
+    assert!(story.core.find_rollout(&text[..7]).is_err());
+    assert!(story.core.find_rollout("").is_err());
+}

@@ -1,0 +1,178 @@
+//! A store that is older than the fleet (F7): nothing is sent until a person decides, and then
+//! what runs stays until its turn.
+
+use cutover_common::{Generation, Term};
+
+use crate::{
+    Coordinator, EventKind, Input, RefusalKind, Verb,
+    event::Event,
+    testing::{Story, release, seconds},
+};
+
+/// A coordinator restored from a backup of when the fleet ran 1.0; the fleet runs 3.0.
+fn restored(count: usize) -> Story {
+    let mut story = Story::running(count);
+    let backup = story.log.clone();
+    for newer in ["2.0", "3.0"] {
+        story.deploy(newer, &[]);
+        story.settle();
+        assert_eq!(story.state_word(), "succeeded");
+    }
+    restore(&story, backup)
+}
+
+fn restore(story: &Story, mut log: Vec<Event>) -> Story {
+    let term = Term(story.core.term().0 + 1_000_000);
+    log.push(Event { at: story.now, kind: EventKind::Restored { term } });
+    Story::from_log(story, log)
+}
+
+#[test]
+fn hosts_that_hold_a_later_goal_are_sent_nothing() {
+    let mut story = restored(2);
+    for agent in story.agents.values_mut() {
+        agent.assigned = None;
+    }
+
+    story.connect_all();
+    story.pass(seconds(1_000));
+
+    assert_eq!(story.told("web-1"), None);
+    assert_eq!(
+        story.core.status(None, story.now)[0].hosts[0].detail,
+        "knows of a later goal than this coordinator; deploy anew to take it over"
+    );
+}
+
+#[test]
+fn a_deploy_takes_them_over_above_what_they_hold_and_leaves_what_runs_until_its_turn() {
+    let mut story = restored(3);
+    story.connect_all();
+    let held = story.agents.values().map(|agent| agent.held.generation).max().unwrap();
+
+    story.deploy("2.0", &[("batch", "1")]);
+
+    assert!(story.generation("web-3") > held);
+    for agent in ["web-1", "web-2", "web-3"] {
+        assert_eq!(story.told(agent).as_deref(), Some("3.0"), "not 1.0, which the backup knew");
+    }
+    story.obey_all();
+    assert_eq!(story.hosts("updating"), "web-1");
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}
+
+#[test]
+fn a_deploy_that_fails_goes_back_to_what_the_fleet_ran() {
+    let mut story = restored(2);
+    story.connect_all();
+    story.deploy("2.0", &[("batch", "1")]);
+    story.obey_all();
+
+    story.fail("web-1", "2.0");
+    story.settle();
+
+    assert_eq!(story.state_word(), "rolled_back", "{}", story.why());
+    assert_eq!(story.told("web-1").as_deref(), Some("3.0"));
+}
+
+#[test]
+fn what_runs_and_is_not_known_must_be_pushed_first() {
+    let mut story = Story::running(2);
+    let mut backup = story.log.clone();
+    backup.retain(|event| !matches!(&event.kind, EventKind::ReleaseRegistered { release, .. } if release.name.version.as_str() == "3.0"));
+    story.deploy("3.0", &[]);
+    story.settle();
+    let mut story = restore(&story, backup);
+    story.connect_all();
+
+    let refusal = story.try_deploy("2.0", &[]).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::State);
+    insta::assert_snapshot!(format!("{}; {}", refusal.text, refusal.hint), @"agent web-1 runs a web@3.0 that this coordinator does not know; push that release again (`cutover release push`), then deploy");
+
+    story.push(release("3.0", "3.0"));
+    assert!(story.try_deploy("2.0", &[]).is_ok());
+}
+
+#[test]
+fn a_host_that_has_not_said_what_it_runs_is_waited_for() {
+    let mut story = restored(1);
+    story.hello("web-1");
+
+    let refusal = story.try_deploy("2.0", &[]).unwrap_err();
+
+    assert!(refusal.text.contains("has not said yet what it runs"), "{refusal:?}");
+}
+
+#[test]
+fn a_rollout_that_was_under_way_in_the_backup_is_held() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1")]);
+    let rollout = story.rollout;
+
+    let mut story = restore(&story, story.log.clone());
+    story.rollout = rollout;
+    story.connect_all();
+    story.settle();
+
+    assert_eq!(story.state_word(), "held");
+    assert_eq!(story.hosts("updating"), "");
+    insta::assert_snapshot!(story.why(), @"Held for a person: this coordinator was restored from a backup, which may be older than what the hosts run. 0 of 2 hosts run 2.0.");
+
+    story.control(Verb::Retry).unwrap();
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "the hosts are as the backup says, so it goes on");
+}
+
+#[test]
+fn a_rollout_whose_hosts_follow_another_coordinator_is_held_and_sends_nothing() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1")]);
+    story.obey_all();
+    story.lose("web-2");
+    story.agents.get_mut(&crate::testing::name("web-2")).unwrap().held.generation = Generation(99);
+    let told = story.told("web-2");
+
+    story.hello("web-2");
+    story.settle();
+
+    assert_eq!(story.state_word(), "held");
+    assert_eq!(story.told("web-2"), told);
+    insta::assert_snapshot!(story.why(), @"Held for a person: web-2 follow goals that are later than this coordinator's, as after a restore; abort this, then deploy what they should run. 1 of 2 hosts run 2.0.");
+    story.control(Verb::Retry).unwrap();
+    assert_eq!(story.state_word(), "held", "nothing has changed");
+}
+
+#[test]
+fn a_host_of_a_later_term_cannot_be_taken_over() {
+    let mut story = Story::running(1);
+    story.lose("web-1");
+    story.agents.get_mut(&crate::testing::name("web-1")).unwrap().held.term = Term(77);
+    story.connect("web-1");
+
+    let refusal = story.try_deploy("2.0", &[]).unwrap_err();
+
+    assert!(refusal.text.contains("of term 77"), "{refusal:?}");
+}
+
+#[test]
+fn a_log_whose_terms_go_back_is_refused() {
+    let story = Story::running(1);
+    let mut core = Coordinator::default();
+    for event in &story.log {
+        core.apply(event).unwrap();
+    }
+
+    assert!(core.apply(&story.log[0]).is_err());
+}
+
+#[test]
+fn a_start_begins_a_term_above_the_last() {
+    let mut story = Story::fleet(1);
+    let before = story.core.term();
+    let boot_nonce = story.draw();
+
+    story.handle(Input::Started { boot_nonce });
+
+    assert!(story.core.term() > before);
+}

@@ -1,0 +1,80 @@
+//! Sessions: who may speak, and for how long silence is borne.
+
+use cutover_common::wire::FarewellReason;
+
+use crate::{
+    Action,
+    testing::{Story, name, seconds},
+};
+
+fn farewell(story: &Story) -> Option<FarewellReason> {
+    story.actions.iter().find_map(|action| {
+        if let Action::EndSession { reason, .. } = action { Some(reason.reason) } else { None }
+    })
+}
+
+#[test]
+fn a_second_session_is_refused_while_the_first_is_alive() {
+    let mut story = Story::running(1);
+    let first = story.agents[&name("web-1")].session;
+    story.pass_in_silence(seconds(14));
+
+    let second = story.hello("web-1");
+
+    assert_eq!(farewell(&story), Some(FarewellReason::AlreadyConnected));
+    assert_eq!(story.core.fleet().session(&name("web-1")), first);
+    assert!(story.core.fleet().agent(second).is_none());
+}
+
+#[test]
+fn a_second_session_takes_the_place_of_one_that_has_been_silent_for_too_long() {
+    let mut story = Story::running(1);
+    // Nobody woke the core meanwhile.
+    story.now = story.now + seconds(15);
+
+    let second = story.hello("web-1");
+
+    assert_eq!(story.core.fleet().session(&name("web-1")), Some(second));
+}
+
+#[test]
+fn what_a_session_says_after_its_end_is_not_heard() {
+    let mut story = Story::running(1);
+    let first = story.agents[&name("web-1")].session.unwrap();
+    story.lose("web-1");
+    story.connect("web-1");
+    let heard = story.core.fleet().seen(&name("web-1")).unwrap().last_heard;
+    story.now = story.now + seconds(5);
+
+    let report = story.agents[&name("web-1")].said.clone().unwrap();
+    story.handle(crate::Input::Reported { session: first, report });
+    story.handle(crate::Input::SessionClosed { session: first });
+
+    let seen = story.core.fleet().seen(&name("web-1")).unwrap();
+    assert_eq!(seen.last_heard, heard);
+    assert!(seen.session.is_some(), "the newer session lives on");
+}
+
+#[test]
+fn every_heartbeat_is_echoed_with_its_nonce_and_never_touches_the_disk() {
+    let mut story = Story::running(1);
+    let events = story.log.len();
+
+    story.beat("web-1");
+
+    assert!(story.actions.iter().any(|action| matches!(action, Action::Echo { .. })));
+    assert_eq!(story.log.len(), events);
+}
+
+#[test]
+fn an_agent_that_comes_is_welcomed_and_shown_its_newest_goal_only() {
+    let mut story = Story::running(1);
+    story.lose("web-1");
+    story.deploy("2.0", &[]);
+
+    story.hello("web-1");
+
+    assert!(matches!(story.actions[0], Action::Welcome { .. }), "{:?}", story.actions);
+    let shown = story.actions.iter().filter(|action| matches!(action, Action::Assign { .. }));
+    assert_eq!(shown.count(), 1);
+}
