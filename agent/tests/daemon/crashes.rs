@@ -1,0 +1,104 @@
+//! The agent dies, at any moment; what runs does not notice, and nothing is done twice.
+
+use std::time::Duration;
+
+use cutover_common::{Health, Phase, Slot, SlotGoal};
+
+use super::{
+    coordinator::Coordinator,
+    deploys::{HOOK, SERVER, is_settled, pid_of, prepared, release_with_hook, running},
+    host::{Host, LONG, is_alive},
+};
+
+fn count(host: &Host, file: &str) -> usize {
+    let text = std::fs::read_to_string(host.shared().join(file)).unwrap_or_default();
+    text.lines().count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_ends_or_dies_leaves_its_instances_and_finds_them_again() {
+    let coordinator = Coordinator::start().await;
+    let mut host = Host::joined(&coordinator).await;
+    let one = coordinator.release("1", &[("server", SERVER)]);
+    coordinator.assign(1, running(&one), SlotGoal::Absent);
+    let before = coordinator.until_slot("release 1 settles", Slot::Blue, is_settled).await;
+
+    assert_eq!(host.stop_agent().code(), Some(0));
+    assert!(is_alive(pid_of(&before)));
+    host.start();
+    // Health is counted anew: the first report after the start is not settled (row 12).
+    let anew = |slot: &cutover_common::SlotReport| slot.health != Health::Settled;
+    coordinator.until_slot("health begins anew", Slot::Blue, anew).await;
+    let after = coordinator.until_slot("it settles again", Slot::Blue, is_settled).await;
+    assert_eq!(after.instance, before.instance);
+
+    host.kill_agent();
+    assert!(is_alive(pid_of(&before)));
+    host.start();
+    coordinator.until_slot("health begins anew", Slot::Blue, anew).await;
+    let after = coordinator.until_slot("it settles again", Slot::Blue, is_settled).await;
+    assert_eq!(after.instance, before.instance);
+    assert_eq!(count(&host, "starts"), 1);
+}
+
+/// Kills the agent this long after it was told to replace a release. Fetching and starting take
+/// some tens of milliseconds each, so that the kills fall into all of it.
+const MOMENTS_MS: [u64; 8] = [1, 10, 25, 40, 60, 90, 140, 220];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_survives_a_kill_at_any_moment_and_runs_its_hook_at_most_once() {
+    let coordinator = Coordinator::start().await;
+    let mut host = Host::joined(&coordinator).await;
+    let first = release_with_hook(&coordinator, "0", HOOK);
+    coordinator.assign(1, running(&first), SlotGoal::Absent);
+    coordinator.until_slot("release 0 settles", Slot::Blue, is_settled).await;
+
+    let (mut last, mut in_blue) = (first, true);
+    for (round, moment) in MOMENTS_MS.into_iter().enumerate() {
+        let next = release_with_hook(&coordinator, &format!("{}", round + 1), HOOK);
+        let generation = round as u64 + 2;
+        let slot = if in_blue {
+            coordinator.assign(generation, prepared(&last), running(&next));
+            Slot::Green
+        } else {
+            coordinator.assign(generation, running(&next), prepared(&last));
+            Slot::Blue
+        };
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        host.kill_agent();
+        host.start();
+        let is_there = |slot: &cutover_common::SlotReport| {
+            is_settled(slot)
+                && slot.release.as_ref().is_some_and(|(_, digest)| *digest == next.digest)
+        };
+        coordinator.until_slot(&format!("round {round} settles"), slot, is_there).await;
+        assert!(count(&host, "hooks") <= round + 1, "a hook ran twice in round {round}");
+        assert_eq!(count(&host, "starts"), round + 2, "one start a release, round {round}");
+        (last, in_blue) = (next, !in_blue);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_hook_is_reported_and_not_run_again() {
+    let coordinator = Coordinator::start().await;
+    let mut host = Host::joined(&coordinator).await;
+    let slow = "#!/bin/sh\necho $$ >> \"$DATA/hooks\"\nexec sleep 15\n";
+    let one = release_with_hook(&coordinator, "1", slow);
+    let two = release_with_hook(&coordinator, "2", HOOK);
+    coordinator.assign(1, running(&one), SlotGoal::Absent);
+    coordinator.until_slot("release 1 settles", Slot::Blue, is_settled).await;
+    coordinator.assign(2, prepared(&one), running(&two));
+    let deadline = std::time::Instant::now() + LONG;
+    while count(&host, "hooks") == 0 {
+        assert!(std::time::Instant::now() < deadline, "the hook runs");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    host.kill_agent();
+    host.start();
+
+    let report = coordinator.until("release 2 settles", |r| is_settled(&r.slots.green)).await;
+    assert_eq!(report.slots.blue.phase, Phase::Prepared);
+    assert!(report.slots.blue.detail.contains("interrupted"), "{}", report.slots.blue.detail);
+    assert_eq!(count(&host, "hooks"), 1);
+}

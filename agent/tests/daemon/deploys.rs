@@ -1,0 +1,143 @@
+//! Releases are fetched, started, replaced in place, kept alive.
+
+use cutover_common::{Health, Hook, HookKind, Phase, Release, Slot, SlotGoal, SlotReport};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{
+    coordinator::Coordinator,
+    host::{Host, is_alive},
+};
+
+/// Lives until it is stopped, and notes each of its starts.
+pub const SERVER: &str = "#!/bin/sh\necho $$ >> \"$DATA/starts\"\nexec sleep 1000\n";
+
+pub fn running(release: &Release) -> SlotGoal {
+    SlotGoal::Running(release.clone())
+}
+
+pub fn prepared(release: &Release) -> SlotGoal {
+    SlotGoal::Prepared(release.clone())
+}
+
+pub fn is_settled(slot: &SlotReport) -> bool {
+    slot.health == Health::Settled
+}
+
+pub fn pid_of(slot: &SlotReport) -> u32 {
+    slot.instance.as_ref().expect("an instance runs").pid
+}
+
+/// A release whose hook notes that it ran.
+pub fn release_with_hook(coordinator: &Coordinator, version: &str, hook: &str) -> Release {
+    let mut release = coordinator.release(version, &[("server", SERVER), ("hook", hook)]);
+    release.hooks.push(Hook {
+        kind: HookKind::BeforeStop,
+        command: vec!["./hook".to_owned()],
+        within: std::time::Duration::from_secs(20),
+    });
+    release
+}
+
+pub const HOOK: &str = "#!/bin/sh\necho $$ >> \"$DATA/hooks\"\n";
+
+fn lines(host: &Host, file: &str) -> usize {
+    let text = std::fs::read_to_string(host.shared().join(file)).unwrap_or_default();
+    text.lines().count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_started_replaced_in_place_and_brought_back() {
+    let coordinator = Coordinator::start().await;
+    let host = Host::joined(&coordinator).await;
+    let one = release_with_hook(&coordinator, "1", HOOK);
+    let two = release_with_hook(&coordinator, "2", HOOK);
+
+    coordinator.assign(1, running(&one), SlotGoal::Absent);
+    let blue = coordinator.until_slot("release 1 settles", Slot::Blue, is_settled).await;
+    assert!(is_alive(pid_of(&blue)));
+
+    coordinator.assign(2, prepared(&one), running(&two));
+    let green = coordinator.until_slot("release 2 settles", Slot::Green, is_settled).await;
+    assert!(!is_alive(pid_of(&blue)), "the old one is gone");
+    assert!(is_alive(pid_of(&green)));
+    assert_eq!(lines(&host, "hooks"), 1);
+
+    coordinator.assign(3, running(&one), SlotGoal::Absent);
+    let report = coordinator.until("release 1 is back", |r| is_settled(&r.slots.blue)).await;
+    assert_eq!(report.slots.green.phase, Phase::Empty);
+    assert!(!is_alive(pid_of(&green)));
+    assert_eq!(lines(&host, "starts"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_fresh_permission_nothing_is_stopped() {
+    let coordinator = Coordinator::start().await;
+    let _host = Host::joined(&coordinator).await;
+    let one = coordinator.release("1", &[("server", SERVER)]);
+    let two = coordinator.release("2", &[("server", SERVER)]);
+    coordinator.echo(false);
+
+    coordinator.assign(1, running(&one), SlotGoal::Absent);
+    let blue = coordinator.until_slot("a first start needs no lease", Slot::Blue, is_settled).await;
+    coordinator.assign(2, prepared(&one), running(&two));
+    let waits = |slot: &SlotReport| slot.phase == Phase::Waiting;
+    coordinator.until_slot("release 2 waits", Slot::Green, waits).await;
+    assert!(is_alive(pid_of(&blue)));
+
+    coordinator.echo(true);
+    coordinator.until_slot("release 2 settles", Slot::Green, is_settled).await;
+    assert!(!is_alive(pid_of(&blue)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_is_mended_while_the_coordinator_is_away_and_reported_after() {
+    let coordinator = Coordinator::start().await;
+    let host = Host::joined(&coordinator).await;
+    let one = coordinator.release("1", &[("server", SERVER)]);
+    coordinator.assign(1, running(&one), SlotGoal::Absent);
+    let blue = coordinator.until_slot("release 1 settles", Slot::Blue, is_settled).await;
+
+    coordinator.go_away();
+    let pid = i32::try_from(pid_of(&blue)).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    let deadline = std::time::Instant::now() + super::host::LONG;
+    while lines(&host, "starts") < 2 {
+        assert!(std::time::Instant::now() < deadline, "the instance starts again");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    coordinator.restart().await;
+
+    let again = coordinator.until_slot("it is reported", Slot::Blue, is_settled).await;
+    assert_eq!(again.restarts, 1);
+    assert_ne!(pid_of(&again), pid_of(&blue));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_fetched_or_started_says_why_and_touches_nothing() {
+    let coordinator = Coordinator::start().await;
+    let _host = Host::joined(&coordinator).await;
+    let one = coordinator.release("1", &[("server", SERVER)]);
+    coordinator.assign(1, running(&one), SlotGoal::Absent);
+    let blue = coordinator.until_slot("release 1 settles", Slot::Blue, is_settled).await;
+
+    let mut missing = coordinator.release("2", &[("server", SERVER)]);
+    missing.archive_digest = cutover_common::Sha256::of(b"another archive");
+    coordinator.assign(2, prepared(&one), running(&missing));
+    let failed = |slot: &SlotReport| slot.phase == Phase::Failed;
+    let green = coordinator.until_slot("fetching fails", Slot::Green, failed).await;
+    assert!(green.detail.contains("no such archive"), "{}", green.detail);
+    assert!(is_alive(pid_of(&blue)));
+
+    let mut no_program = coordinator.release("3", &[("server", SERVER)]);
+    no_program.run.command = vec!["./not-there".to_owned()];
+    coordinator.assign(3, prepared(&one), running(&no_program));
+    let green = coordinator
+        .until_slot("starting fails", Slot::Green, |slot| {
+            failed(slot) && slot.detail.contains("not-there")
+        })
+        .await;
+    assert_eq!(green.health, Health::Failing);
+
+    coordinator.assign(4, running(&one), SlotGoal::Absent);
+    coordinator.until_slot("the way back is open", Slot::Blue, is_settled).await;
+}
