@@ -61,7 +61,10 @@ fn a_store_from_a_newer_version_or_a_damaged_one_is_refused_and_a_backup_brings_
     let refused = coordinator(&["run"]);
     assert_ne!(refused.status, 0);
     assert!(refused.stderr.contains("restore"), "{}", refused.stderr);
-    assert_eq!(fs::read(&log).unwrap(), damaged, "nothing is deleted or mended behind one's back");
+    // Nothing is mended behind one's back: it is refused for as long as it is there.
+    assert_ne!(coordinator(&["run"]).status, 0);
+    assert_ne!(coordinator(&["check"]).status, 0);
+    assert!(fs::metadata(&log).unwrap().len() >= u64::try_from(damaged.len()).unwrap());
 
     fs::rename(data.join("store"), cluster.folder().join("store.damaged")).unwrap();
     coordinator(&["restore", "--from", &file]).done();
@@ -149,7 +152,7 @@ fn a_full_disk_while_fetching_fails_the_rollout_and_the_old_version_keeps_runnin
     let before = cluster.instances(PORT);
     deploy("web@2").failed_with(1);
     let why = cluster.cutover(&["why", "web"]).done();
-    assert!(why.contains("disk") || why.contains("space"), "{why}");
+    assert!(why.contains("DISK_FULL") && why.contains("keeps running"), "{why}");
     assert_eq!(cluster.instances(PORT), before);
 }
 

@@ -40,7 +40,7 @@ fn wrong_used_and_foreign_tokens_are_refused_with_one_text() {
         join(&cluster, &bound, "web-4", "bound"),
     ];
     let texts: Vec<String> = refusals.into_iter().map(|ran| ran.failed_with(3)).collect();
-    assert!(texts[0].contains("join token is not valid"), "{}", texts[0]);
+    assert!(texts[0].contains("does not take this token"), "{}", texts[0]);
     assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
 }
 

@@ -34,7 +34,9 @@ sed -e "s|@LISTEN@|$LISTEN|" -e "s|@STATE@|$STATE|" -e "s|@RELEASE@|$RELEASE|" n
 exec nginx -e stderr -p "$STATE" -c "$STATE/nginx.conf" -g "daemon off;"
 "#;
 
-const CONFIGURATION: &str = r"worker_processes 1;
+/// Its workers stay the agent's user, to whom alone the agent's folder is open.
+const CONFIGURATION: &str = r"user root;
+worker_processes 1;
 pid @STATE@/nginx.pid;
 error_log stderr warn;
 events { worker_connections 64; }

@@ -358,10 +358,22 @@ impl Drop for Cluster {
             eprintln!("--- coordinator\n{}", self.coordinator.log_tail());
             for agent in &self.agents {
                 eprintln!("--- {}\n{}", agent.name, agent.daemon.log_tail());
+                print_instance_logs(agent);
             }
         }
         let left = descendants::end_all();
         assert!(left == 0 || std::thread::panicking(), "{left} processes could not be ended");
+    }
+}
+
+fn print_instance_logs(agent: &AgentHandle) {
+    let below = |path: &Path| {
+        fs::read_dir(path).into_iter().flatten().flatten().map(|it| it.path()).collect::<Vec<_>>()
+    };
+    for log in below(&agent.data.join("logs")).iter().flat_map(|application| below(application)) {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let tail = text.len().saturating_sub(2_000);
+        eprintln!("--- {}\n{}", log.display(), text.get(tail..).unwrap_or_default());
     }
 }
 
