@@ -4,6 +4,7 @@ use cutover_coordinator_core::{Action, Step};
 
 use crate::{
     codec,
+    narrate::narrate,
     store::{AppendError, StoreHandle},
 };
 
@@ -40,11 +41,12 @@ impl Ledger {
         let mut events = Vec::new();
         let mut actions = Vec::new();
         for step in steps {
-            events.extend(step.events.iter().map(codec::encode));
+            events.extend(step.events);
             actions.extend(step.actions);
         }
         if !events.is_empty() {
-            self.store.append(events).await?;
+            self.store.append(events.iter().map(codec::encode).collect()).await?;
+            events.iter().for_each(narrate);
         }
         Ok(Durable(actions))
     }

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod ledger;
 pub mod listen;
 pub mod metrics;
+mod narrate;
 pub mod outlets;
 pub mod replay;
 pub mod settings;

@@ -51,7 +51,6 @@ impl Enrollment for Enrolling {
             SignRefused::Refused(refusal) => join_refused(&refusal),
             SignRefused::BadRequest(text) => invalid(text),
         })?;
-        tracing::info!(agent = %name, "an agent joined");
         Ok(Response::new(JoinResponse {
             certificate_pem: issued.pem,
             ca_pem: self.identity.ca.pem().to_owned(),

@@ -117,7 +117,6 @@ impl Pushes {
         let request =
             Ask::RegisterRelease { release: Box::new(pending.release), manifest: pending.manifest };
         engine.ask(by, request).await?.map_err(|refusal| refused(&refusal))?;
-        tracing::info!(release = %name, %digest, by, "a release was pushed");
         self.pending
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,0 +1,46 @@
+//! What is remembered, as log lines: one for each event, with the ids that a search needs.
+
+use cutover_coordinator_core::{Event, EventKind};
+
+/// Logs `event`, which is on disk.
+pub(crate) fn narrate(event: &Event) {
+    match &event.kind {
+        EventKind::Started { term, boot_nonce } => {
+            tracing::info!(term = term.0, %boot_nonce, "a term begins");
+        }
+        EventKind::Restored { term } => tracing::warn!(term = term.0, "restored from a backup"),
+        EventKind::OperatorCreated { name, role, .. } => {
+            tracing::info!(operator = name, role = role.word(), "operator created");
+        }
+        EventKind::JoinTokenCreated { name, by, .. } => {
+            let agent = name.as_ref().map(ToString::to_string).unwrap_or_default();
+            tracing::info!(agent, by, "join token created");
+        }
+        EventKind::AgentJoined { agent, enrolment, .. } => {
+            tracing::info!(%agent, %enrolment, "agent joined");
+        }
+        EventKind::AgentLabelled { agent, labels, by } => {
+            tracing::info!(%agent, ?labels, by, "agent labelled");
+        }
+        EventKind::AgentRemoved { agent, by } => tracing::info!(%agent, by, "agent removed"),
+        EventKind::EnvironmentCreated { name, select, by } => {
+            tracing::info!(environment = %name, ?select, by, "environment created");
+        }
+        EventKind::ReleaseRegistered { release, by, .. } => {
+            tracing::info!(release = %release.name, digest = %release.digest, by, "release pushed");
+        }
+        EventKind::GoalSet { agent, application, generation, rollout, .. } => {
+            let generation = generation.0;
+            tracing::info!(%agent, %application, generation, %rollout, "goal set");
+        }
+        EventKind::RolloutStarted(started) => tracing::info!(
+            rollout = %started.id,
+            application = %started.application,
+            environment = %started.environment,
+            to = %started.to,
+            by = started.by,
+            "rollout started"
+        ),
+        EventKind::Rollout { id, change } => tracing::info!(rollout = %id, ?change, "rollout"),
+    }
+}
