@@ -4,7 +4,7 @@ use cutover_runtime::{clock::wall, dice};
 
 use super::{
     Desk, Outcome,
-    follow::{Ending, Opening, follow},
+    follow::{Ending, follow},
     retry::until_answered,
 };
 use crate::{
@@ -30,6 +30,10 @@ pub(super) async fn deploy(desk: Desk<'_>, args: DeployArgs) -> Result<Outcome, 
         })?;
         return Ok(Outcome::Done);
     }
+    // A repeated request is past its plan: its rollout may be what makes another impossible.
+    if request_id.is_none() {
+        announce(desk, &coordinator, &order).await?;
+    }
     // Made once: whatever is lost on the way, this run starts one rollout.
     let request_id = request_id.unwrap_or_else(dice::uuid);
     let accepted = start(desk, &coordinator, &DeployOrder { request_id, order }).await?;
@@ -42,11 +46,21 @@ pub(super) async fn deploy(desk: Desk<'_>, args: DeployArgs) -> Result<Outcome, 
         return Ok(Outcome::Done);
     }
     let id = accepted.rollout.as_str();
-    let ending = follow(&coordinator, desk.console, id, wait, Opening::Plan).await?;
+    let ending = follow(&coordinator, desk.console, id, wait).await?;
     if let Ending::Over(rollout) = &ending {
         desk.print(output, rollout, |rollout| rollout::ending(rollout, wall(), paint))?;
     }
     Ok(ending.outcome())
+}
+
+/// Says what is about to happen, or why it cannot.
+async fn announce(desk: Desk<'_>, coordinator: &Coordinator, order: &Order) -> Result<(), Failure> {
+    let plan = until_answered(desk.console, || coordinator.plan(order)).await?;
+    let (application, environment) = (&order.release.application, &order.environment);
+    let summary = render::plan::summary(application.as_str(), environment.as_str(), &plan);
+    desk.console.progress(&summary);
+    desk.console.progress(&render::plan::worst(&plan));
+    Ok(())
 }
 
 async fn start(

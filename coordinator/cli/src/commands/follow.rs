@@ -19,7 +19,6 @@ use crate::{
     grpc::Coordinator,
     render::{
         console::Console,
-        plan,
         progress::{Drawing, changes, frame},
     },
     view::{Rollout, RolloutState},
@@ -39,14 +38,6 @@ pub(super) enum Ending {
     Over(Box<Rollout>),
     /// Ctrl-C.
     Interrupted,
-}
-
-/// What to show before the first change.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Opening {
-    /// The plan, for whoever has just started the rollout.
-    Plan,
-    Nothing,
 }
 
 /// What the follower of a rollout hears.
@@ -77,7 +68,6 @@ pub(super) async fn follow(
     console: Console,
     id: &str,
     wait: WaitArgs,
-    opening: Opening,
 ) -> Result<Ending, Failure> {
     let deadline = wait.timeout.map(|timeout| Instant::now() + timeout);
     let away_max = wait.timeout.unwrap_or(AWAY_MAX);
@@ -86,7 +76,7 @@ pub(super) async fn follow(
     let mut listening = JoinSet::new();
     listening.spawn(listen(coordinator.clone(), id.to_owned(), away_max, tell));
 
-    let mut view = View::new(console, opening);
+    let mut view = View::new(console);
     let mut ticks = interval(REDRAW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -106,6 +96,10 @@ pub(super) async fn follow(
             },
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted.map_err(|error| Failure::of(Kind::OurBug, &error))?;
+                if console.is_live() {
+                    // The terminal has written ^C.
+                    console.draw("\r\u{1b}[2K");
+                }
                 console.progress(&format!("the rollout goes on; {}", again(id)));
                 return Ok(Ending::Interrupted);
             }
@@ -184,23 +178,19 @@ async fn listen_once(
 /// What is shown while a rollout is followed.
 struct View {
     console: Console,
-    opening: Opening,
     drawing: Drawing,
     last: Option<Rollout>,
     is_lost: bool,
 }
 
 impl View {
-    fn new(console: Console, opening: Opening) -> Self {
-        Self { console, opening, drawing: Drawing::default(), last: None, is_lost: false }
+    fn new(console: Console) -> Self {
+        Self { console, drawing: Drawing::default(), last: None, is_lost: false }
     }
 
     fn changed(&mut self, rollout: &Rollout) {
         if std::mem::take(&mut self.is_lost) {
             self.say("the coordinator is back");
-        }
-        if std::mem::replace(&mut self.opening, Opening::Nothing) == Opening::Plan {
-            self.say_plan(rollout);
         }
         if !self.console.is_live() {
             for line in changes(self.last.as_ref(), rollout) {
@@ -209,14 +199,6 @@ impl View {
         }
         self.last = Some(rollout.clone());
         self.redraw();
-    }
-
-    fn say_plan(&mut self, rollout: &Rollout) {
-        if let Some(plan) = &rollout.plan {
-            let (application, environment) = (&rollout.application, &rollout.environment);
-            self.say(&plan::summary(application.as_str(), environment.as_str(), plan));
-            self.say(&plan::worst(plan));
-        }
     }
 
     fn lost(&mut self) {

@@ -4,7 +4,7 @@ use cutover_runtime::{clock::wall, dice};
 
 use super::{
     Desk, Outcome,
-    follow::{Ending, Opening, follow},
+    follow::{Ending, follow},
     retry::until_answered,
 };
 use crate::{
@@ -32,8 +32,7 @@ pub(super) async fn watch(desk: Desk<'_>, args: WatchArgs) -> Result<Outcome, Fa
     let coordinator = desk.coordinator().await?;
     // From here on by its id: an application's newest rollout may be another one tomorrow.
     let found = coordinator.rollout(rollout.as_str()).await?;
-    let ending =
-        follow(&coordinator, desk.console, found.id.as_str(), wait, Opening::Nothing).await?;
+    let ending = follow(&coordinator, desk.console, found.id.as_str(), wait).await?;
     if let Ending::Over(rollout) = &ending {
         let paint = desk.console.result_paint();
         desk.print(output, rollout, |rollout| rollout::ending(rollout, wall(), paint))?;

@@ -6,7 +6,7 @@ use cutover_common::Sha256;
 use uuid::Uuid;
 
 use super::{
-    follow::{Ending, Opening, follow},
+    follow::{Ending, follow},
     push,
     retry::until_answered,
     *,
@@ -37,7 +37,7 @@ fn order() -> DeployOrder {
 
 async fn follow_for(fake: &Fake, timeout: Option<Duration>) -> Result<Ending, Failure> {
     let wait = WaitArgs { timeout };
-    follow(&fake.coordinator, console(), "0193ab12", wait, Opening::Nothing).await
+    follow(&fake.coordinator, console(), "0193ab12", wait).await
 }
 
 fn watching(watches: &[&[&str]]) -> Script {

@@ -66,6 +66,9 @@ pub fn summary(application: &str, environment: &str, plan: &Plan) -> String {
 
 /// Prints the worst moment of a plan in one line.
 pub fn worst(plan: &Plan) -> String {
+    if plan.from_version.is_none() {
+        return "nothing runs there yet: hosts become healthy wave by wave".to_owned();
+    }
     format!(
         "at the worst moment {} of {} healthy, never fewer than {}",
         plan.worst_healthy,

@@ -47,23 +47,20 @@ impl Drawing {
 
 /// Draws a rollout as lines that fit into `size`.
 pub fn frame(rollout: &Rollout, now: Timestamp, size: Size, paint: Paint) -> Vec<String> {
-    let state = rollout.state.words();
     let after = took(elapsed(rollout, now));
     let title = format!("{} ({})", rollout.title(), short(&rollout.id));
-    let standing = match rollout.waves {
-        0 => format!("{state}, {after}"),
-        waves => format!("{state}, wave {} of {waves}, {after}", rollout.wave),
-    };
+    let standing = format!("{}, {after}", standing(rollout));
     let mut lines = vec![
         paint.tone(Tone::Heading, &cut(&title, size.columns)),
         paint.tone(tone_of(rollout.state.as_str()), &cut(&standing, size.columns)),
     ];
-    // Two lines above, up to two of the reason, one for the rest of the hosts, one for the
+    // Two lines above, up to three of the reason, one for the rest of the hosts, one for the
     // cursor: what is left is for hosts. At least three: a smaller terminal may scroll.
-    let hosts_max = size.rows.saturating_sub(6).max(3);
+    let hosts_max = size.rows.saturating_sub(7).max(3);
     lines.extend(hosts(rollout, hosts_max, size.columns, paint));
-    if !rollout.why.is_empty() {
-        lines.extend(wrap(rollout.why.as_str(), size.columns, 2));
+    // How it ended is the result, which follows on stdout.
+    if !rollout.why.is_empty() && !rollout.is_over() {
+        lines.extend(wrap(rollout.why.as_str(), size.columns, 3));
     }
     lines
 }
@@ -110,15 +107,11 @@ fn trailing_spaces(line: &str) -> usize {
 /// everything that can be seen.
 pub fn changes(before: Option<&Rollout>, after: &Rollout) -> Vec<String> {
     let mut lines = Vec::new();
-    let state = after.state.words();
     if before.is_none() {
         lines.push(format!("rollout {}: {}", after.id, after.title()));
     }
     if before.map(|before| (&before.state, before.wave)) != Some((&after.state, after.wave)) {
-        lines.push(match after.waves {
-            0 => state,
-            waves => format!("{state}, wave {} of {waves}", after.wave),
-        });
+        lines.push(standing(after));
     }
     let known: BTreeMap<&Text, &RolloutHost> = before
         .iter()
@@ -143,6 +136,15 @@ pub fn changes(before: Option<&Rollout>, after: &Rollout) -> Vec<String> {
         lines.push(after.why.to_string());
     }
     lines
+}
+
+/// Returns the state, and the wave when one is under way.
+fn standing(rollout: &Rollout) -> String {
+    let state = rollout.state.words();
+    match rollout.wave {
+        0 => state,
+        wave => format!("{state}, wave {wave} of {}", rollout.waves),
+    }
 }
 
 /// Returns what stays of a reason while only its countdown goes on ("it holds in 42s"): that is

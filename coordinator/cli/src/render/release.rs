@@ -12,7 +12,7 @@ const DIGEST_SHOWN: usize = 12;
 /// Prints a list of releases.
 pub fn releases(releases: &[Release], paint: Paint) -> String {
     if releases.is_empty() {
-        return "no releases yet: cutover release push DIR\n".to_owned();
+        return "no releases: cutover release push DIR\n".to_owned();
     }
     let rows: Vec<[Cell; 6]> = releases
         .iter()

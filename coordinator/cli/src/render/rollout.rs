@@ -24,7 +24,7 @@ pub fn why(rollout: &Rollout) -> String {
 /// Prints a list of rollouts.
 pub fn history(rollouts: &[Rollout], now: Timestamp, paint: Paint) -> String {
     if rollouts.is_empty() {
-        return "no rollouts yet: cutover deploy APP@VERSION --to ENV\n".to_owned();
+        return "no rollouts: cutover deploy APP@VERSION --to ENV\n".to_owned();
     }
     let rows: Vec<[Cell; 8]> = rollouts
         .iter()

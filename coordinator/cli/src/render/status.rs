@@ -21,7 +21,7 @@ pub enum Hosts {
 /// Prints what runs where.
 pub fn status(applications: &[ApplicationStatus], hosts: Hosts, paint: Paint) -> String {
     if applications.is_empty() {
-        return "nothing is deployed yet: cutover deploy APP@VERSION --to ENV\n".to_owned();
+        return "nothing is deployed: cutover deploy APP@VERSION --to ENV\n".to_owned();
     }
     let rows: Vec<[Cell; 5]> = applications.iter().map(application).collect();
     let header = ["APPLICATION", "ENVIRONMENT", "STABLE", "HEALTHY", "ROLLOUT"];

@@ -129,7 +129,7 @@ fn status_lists_troubled_hosts_and_on_request_all() {
     web-2  live      1.3.0    running  failing  0         GET /healthz answered 503
     web-3  lost      1.3.0    running  healthy  0
     ");
-    assert_snapshot!(status::status(&[], Hosts::All, Paint::Plain), @"nothing is deployed yet: cutover deploy APP@VERSION --to ENV");
+    assert_snapshot!(status::status(&[], Hosts::All, Paint::Plain), @"nothing is deployed: cutover deploy APP@VERSION --to ENV");
 }
 
 #[test]

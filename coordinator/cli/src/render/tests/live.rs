@@ -40,8 +40,7 @@ fn many_hosts_are_counted_and_those_in_trouble_come_first() {
       web-70  failed       exit status 1
       web-1   updated
       web-2   updated
-      web-3   updated
-      and 96 more: 39 pending, 57 updated
+      and 97 more: 39 pending, 58 updated
     1 of 3 hosts run 1.4.0. Waiting for web-2 to be healthy (web-2: GET /healthz
     answered 503); it holds in 42s.
     ");
@@ -95,4 +94,14 @@ fn a_countdown_is_no_news() {
 
     after.why = before.why.as_str().replace("web-2", "web-3").as_str().into();
     assert_eq!(changes(Some(&before), &after).len(), 1);
+}
+
+#[test]
+fn between_waves_and_at_the_end_there_is_no_wave() {
+    let rollout = Rollout { wave: 0, state: RolloutState::Baking, ..sample_rollout() };
+
+    let lines = frame(&rollout, at(5), Size { columns: 80, rows: 24 }, Paint::Plain);
+
+    assert_eq!(lines[1], "baking, 5s");
+    assert_eq!(changes(Some(&sample_rollout()), &rollout), ["baking"]);
 }
