@@ -170,3 +170,6 @@ pub enum Change {
         why: String,
     },
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! What people see: facts put into sentences. Looks, and changes nothing.
 
+mod why;
+
 use cutover_common::{
     AgentName, ApplicationName, EnvironmentName, Health, Labels, Phase, ReleaseRef, Timestamp,
     Version,
@@ -10,10 +12,7 @@ use crate::{
     coordinator::{Coordinator, StoredRelease},
     enrolment::Enrolled,
     fleet::Presence,
-    rollout::{
-        Direction, Host, HostState, Outcome, Rollout, State, Waiting,
-        story::{self, names},
-    },
+    rollout::{Direction, Host, HostState, Outcome, Rollout, State},
 };
 
 /// A rollout as it is shown.
@@ -87,115 +86,6 @@ impl Coordinator {
             ended,
             hosts: self.host_views(rollout),
         }
-    }
-
-    /// Says in two sentences what is the case and what is waited for, or how it ended and why.
-    pub fn why(&self, rollout: &Rollout, now: Timestamp) -> String {
-        let to = &rollout.to;
-        let total = rollout.hosts.len();
-        let done = rollout.hosts_where(|host| host.state == HostState::Updated).len();
-        match &rollout.state {
-            State::Ended { outcome, why, .. } => {
-                let how = match outcome {
-                    Outcome::Succeeded => "Succeeded",
-                    Outcome::RolledBack => "Rolled back",
-                    Outcome::Aborted => "Aborted",
-                };
-                let back = match (outcome, &rollout.from) {
-                    (Outcome::RolledBack, Some(from)) => {
-                        format!(" Every host it had touched runs {from} again.")
-                    }
-                    (Outcome::RolledBack, None) => {
-                        let ran = rollout.hosts.values().any(|host| host.before.is_some());
-                        let back = if ran {
-                            " Every host it had touched runs what it ran before."
-                        } else {
-                            " Nothing runs, as before."
-                        };
-                        back.to_owned()
-                    }
-                    (Outcome::Succeeded | Outcome::Aborted, _) => String::new(),
-                };
-                format!("{how}: {why}.{back}")
-            }
-            State::Held { why, .. } => {
-                format!("Held for a person: {why}. {done} of {total} hosts run {to}.")
-            }
-            State::Paused { by, reason, .. } => {
-                let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
-                format!("Paused by {by}{reason}. {done} of {total} hosts run {to}.")
-            }
-            State::Advancing { .. } | State::Baking { .. } => {
-                let waits = self.waits(rollout, now);
-                format!("{done} of {total} hosts run {to}. {waits}")
-            }
-            State::RollingBack { cause, .. } => {
-                let waits = self.waits(rollout, now);
-                format!("Going back because {}. {waits}", story::why(cause))
-            }
-        }
-    }
-
-    fn waits(&self, rollout: &Rollout, now: Timestamp) -> String {
-        let left = |until: &Timestamp| {
-            let left = until.since(now);
-            let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-            cutover_common::duration_text::print(std::time::Duration::from_secs(seconds))
-        };
-        match self.waiting.get(&rollout.id) {
-            None => "It is about to look at the fleet.".to_owned(),
-            Some(Waiting::ForPrepared { agents, deadline }) => format!(
-                "Waiting for {} to fetch and verify {}; it holds in {}.",
-                names(agents),
-                rollout.to,
-                left(deadline)
-            ),
-            Some(Waiting::ForHealth { agents, deadline }) => format!(
-                "Waiting for {} to be healthy{}; it holds in {}.",
-                names(agents),
-                self.details(rollout, agents),
-                left(deadline)
-            ),
-            Some(Waiting::ForFloor { healthy, floor, agents, deadline }) => format!(
-                "Waiting to take {} out: {healthy} are healthy and min_healthy is {floor}; it \
-                 holds in {}.",
-                names(agents),
-                left(deadline)
-            ),
-            Some(Waiting::ForContact { agents, deadline }) => format!(
-                "Waiting for {} to be reachable again, as lost contact is no failure; it holds in \
-                 {}.",
-                names(agents),
-                left(deadline)
-            ),
-            Some(Waiting::ForSoak { until }) => {
-                format!("Watching the batch for another {}.", left(until))
-            }
-            Some(Waiting::ForBake { until }) => {
-                format!("Watching all hosts for another {}.", left(until))
-            }
-            Some(Waiting::ForReverted { agents, deadline }) => format!(
-                "Waiting for {} to be healthy again{}; it holds in {}.",
-                names(agents),
-                self.details(rollout, agents),
-                left(deadline)
-            ),
-            Some(Waiting::ForOperator) => "Waiting for a person.".to_owned(),
-            Some(Waiting::Over) => String::new(),
-        }
-    }
-
-    /// Says what the first of `agents` that has something to say says.
-    fn details(&self, rollout: &Rollout, agents: &[AgentName]) -> String {
-        let wanted = match rollout.direction() {
-            Direction::Forward => Some(&rollout.to),
-            Direction::Back => rollout.from.as_ref(),
-        };
-        let said = agents.iter().find_map(|agent| {
-            let slot = self.fleet.slot_of(agent, &rollout.application, wanted?)?;
-            (!slot.detail.is_empty()).then(|| format!(" ({agent}: {})", slot.detail))
-        });
-        said.unwrap_or_default()
     }
 
     fn host_views<'a>(&'a self, rollout: &'a Rollout) -> Vec<HostView<'a>> {
@@ -319,7 +209,9 @@ impl Coordinator {
         if let Some((version, slot)) = running {
             status.version = Some(version);
             status.phase = phase_word(slot.phase);
-            status.health = health_word(slot.health);
+            // What an agent said before it was lost is shown, but is no health.
+            let is_fresh = self.fleet.fresh_report(agent, application).is_some();
+            status.health = if is_fresh { health_word(slot.health) } else { status.health };
             status.detail.clone_from(&slot.detail);
             status.restarts = slot.restarts;
         }
@@ -448,3 +340,6 @@ fn next_commands(rollout: &Rollout) -> Vec<String> {
     };
     verbs.iter().map(|verb| format!("cutover {verb} {}", rollout.id)).collect()
 }
+
+#[cfg(test)]
+mod tests;

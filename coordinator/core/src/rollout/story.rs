@@ -98,10 +98,14 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
 /// Tells why a rollout goes back.
 pub(crate) fn why(cause: &Cause) -> String {
     match cause {
+        Cause::Failed { agent, why, failed: 1, max_failed } => {
+            format!("{agent} failed ({why}) and max_failed is {max_failed}")
+        }
         Cause::Failed { agent, why, failed, max_failed } => format!(
-            "{agent} failed ({why}), which makes {failed} failed, and the budget is {max_failed}"
+            "{failed} hosts failed, among them {agent} ({why}), and max_failed is {max_failed}"
         ),
-        Cause::Operator { by, reason } => told_by("rolled back", by, reason),
+        Cause::Operator { by, reason } if reason.is_empty() => format!("{by} asked for it"),
+        Cause::Operator { by, reason } => format!("{by} asked for it: {reason}"),
     }
 }
 

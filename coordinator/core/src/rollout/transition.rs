@@ -326,3 +326,6 @@ const fn may_move(from: &HostState, to: &HostState) -> bool {
         ) => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

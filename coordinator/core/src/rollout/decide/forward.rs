@@ -223,7 +223,7 @@ fn out_of_contact(
     }
     standstill(rollout, scene, deadline, || {
         format!(
-            "{} cannot be reached, and the budget for unreachable hosts is {}",
+            "{} cannot be reached, and max_unreachable is {}",
             names(&lost),
             rollout.spec.max_unreachable
         )

@@ -1,0 +1,212 @@
+//! The stored format. A log outlives the program that wrote it: a difference here means that
+//! existing stores need a migration, or that the change must be made another way.
+
+use std::time::Duration;
+
+use cutover_common::{AgentName, Batches, Generation, Slots, Term, Timers, Timestamp};
+use uuid::Uuid;
+
+use super::{Change, Event, EventKind, RolloutStarted};
+use crate::{
+    Coordinator,
+    enrolment::Role,
+    fleet::GoalSlot,
+    rollout::{Cause, Outcome, Plan, PlanStep, Spec, Strategy, Wave},
+    testing::{hash, labels, name, release, version},
+};
+
+/// One event of each kind, as every version since the first has written it, one a line.
+const GOLDEN: &str = include_str!("../testdata/events.jsonl");
+
+const ID: Uuid = Uuid::from_u128(0x1111_2222_3333_4444_5555_6666_7777_8888);
+
+fn spec() -> Spec {
+    Spec {
+        strategy: Strategy::Rolling,
+        batches: Batches::parse("1,5,20%").unwrap(),
+        min_healthy: 3,
+        max_failed: 1,
+        max_unreachable: 2,
+        healthy_for: Duration::from_secs(10),
+        healthy_within: Duration::from_secs(300),
+        progress_within: Duration::from_secs(600),
+        soak: Duration::from_millis(1_500),
+        bake: Duration::ZERO,
+        auto_rollback: true,
+    }
+}
+
+fn started() -> RolloutStarted {
+    RolloutStarted {
+        id: ID,
+        request_id: ID,
+        application: "web".parse().unwrap(),
+        environment: "prod".parse().unwrap(),
+        from: Some(version("1.0")),
+        to: version("2.0"),
+        spec: spec(),
+        plan: Plan {
+            waves: vec![Wave {
+                agents: agents(),
+                steps: vec![
+                    PlanStep::Prepare,
+                    PlanStep::Start,
+                    PlanStep::Hold(Duration::from_millis(1_500)),
+                ],
+            }],
+        },
+        by: "ann".to_owned(),
+    }
+}
+
+fn agents() -> Vec<AgentName> {
+    vec![name("web-1"), name("web-2")]
+}
+
+fn changes() -> Vec<Change> {
+    let (agent, agents) = (name("web-1"), agents());
+    let (why, by) = ("a reason".to_owned(), "ann".to_owned());
+    let failed = Cause::Failed { agent: agent.clone(), why: why.clone(), failed: 2, max_failed: 1 };
+    let operator = Cause::Operator { by: by.clone(), reason: why.clone() };
+    let ended = |outcome| Change::Ended { outcome, why: "a reason".to_owned() };
+    vec![
+        Change::StepStarted { wave: 0, step: 1 },
+        Change::HostsReleased { agents: agents.clone() },
+        Change::HostUpdated { agent: agent.clone() },
+        Change::HostFailed { agent: agent.clone(), why: why.clone() },
+        Change::HostUnreachable { agent: agent.clone(), why: why.clone() },
+        Change::BakeStarted,
+        Change::RollbackStarted { cause: failed, waves: vec![agents.clone()] },
+        Change::RollbackStarted { cause: operator, waves: Vec::new() },
+        Change::RollbackWave { wave: 1 },
+        Change::HostsReverted { agents: agents.clone() },
+        Change::HostReverted { agent: agent.clone() },
+        Change::HostStuck { agent, why: why.clone() },
+        Change::HostsWithdrawn { agents },
+        Change::Paused { by: by.clone(), reason: why.clone() },
+        Change::Resumed { by: by.clone() },
+        Change::Held { why },
+        Change::Retried { by },
+        ended(Outcome::Succeeded),
+        ended(Outcome::RolledBack),
+        ended(Outcome::Aborted),
+    ]
+}
+
+fn kinds() -> Vec<EventKind> {
+    let (agent, by) = (name("web-1"), "ann".to_owned());
+    let env = labels(&[("env", "prod")]);
+    let slots = Slots {
+        blue: GoalSlot::Prepared(version("1.0")),
+        green: GoalSlot::Running(version("2.0")),
+    };
+    let timers =
+        Timers { healthy_for: Duration::from_secs(10), healthy_within: Duration::from_secs(300) };
+    let mut kinds = vec![
+        EventKind::Started { term: Term(3), boot_nonce: ID },
+        EventKind::Restored { term: Term(1_000_003) },
+    ];
+    for role in [Role::Viewer, Role::Deployer, Role::Approver, Role::Admin] {
+        kinds.push(EventKind::OperatorCreated {
+            name: by.clone(),
+            role,
+            token_hash: hash("token"),
+        });
+    }
+    kinds.extend([
+        EventKind::JoinTokenCreated {
+            token_hash: hash("token"),
+            name: Some(agent.clone()),
+            labels: env.clone(),
+            expires: Timestamp::from_unix_ms(5_000),
+            by: by.clone(),
+        },
+        EventKind::AgentJoined {
+            agent: agent.clone(),
+            enrolment: ID,
+            labels: env.clone(),
+            token_hash: hash("token"),
+            key_hash: hash("key"),
+        },
+        EventKind::AgentLabelled { agent: agent.clone(), labels: env.clone(), by: by.clone() },
+        EventKind::AgentRemoved { agent: agent.clone(), by: by.clone() },
+        EventKind::EnvironmentCreated {
+            name: "prod".parse().unwrap(),
+            select: env,
+            by: by.clone(),
+        },
+        EventKind::ReleaseRegistered {
+            release: Box::new(release("2.0", "content")),
+            manifest: "[application]\nname = \"web\"\n".to_owned(),
+            by,
+        },
+        EventKind::GoalSet {
+            agent,
+            application: "web".parse().unwrap(),
+            generation: Generation(7),
+            slots: slots.clone(),
+            timers,
+            rollout: ID,
+        },
+        EventKind::GoalSet {
+            agent: name("web-2"),
+            application: "web".parse().unwrap(),
+            generation: Generation(8),
+            slots: slots.map(|_, _| GoalSlot::Absent),
+            timers,
+            rollout: ID,
+        },
+        EventKind::RolloutStarted(Box::new(started())),
+    ]);
+    kinds.extend(changes().into_iter().map(|change| EventKind::Rollout { id: ID, change }));
+    kinds
+}
+
+fn events() -> Vec<Event> {
+    kinds().into_iter().map(|kind| Event { at: Timestamp::from_unix_ms(1_234), kind }).collect()
+}
+
+#[test]
+fn every_kind_of_event_is_written_as_it_always_was() {
+    let written: Vec<String> =
+        events().iter().map(|event| serde_json::to_string(event).unwrap()).collect();
+
+    for (number, (written, golden)) in written.iter().zip(GOLDEN.lines()).enumerate() {
+        assert_eq!(written, golden, "line {} of testdata/events.jsonl", number + 1);
+    }
+    assert_eq!(written.len(), GOLDEN.lines().count(), "events.jsonl has another number of lines");
+}
+
+#[test]
+fn every_kind_of_event_that_was_ever_written_is_read() {
+    for (golden, event) in GOLDEN.lines().zip(events()) {
+        let read: Event = serde_json::from_str(golden).unwrap();
+        assert_eq!(read, event);
+    }
+}
+
+#[test]
+fn what_a_later_version_wrote_is_an_error_that_names_it() {
+    let unknown = [
+        r#"{"at":1,"kind":{"MoonLanded":{"by":"ann"}}}"#,
+        r#"{"at":1,"kind":{"Rollout":{"id":"11112222-3333-4444-5555-666677778888","change":"Judged"}}}"#,
+        r#"{"at":1,"kind":{"Rollout":{"id":"11112222-3333-4444-5555-666677778888","change":{"Judged":{}}}}}"#,
+    ];
+
+    for text in unknown {
+        let error = serde_json::from_str::<Event>(text).unwrap_err().to_string();
+        assert!(error.contains("unknown variant"), "{error}");
+    }
+    assert!(serde_json::from_str::<Event>("{}").is_err());
+    assert!(serde_json::from_str::<Event>("").is_err());
+}
+
+#[test]
+fn a_change_of_a_rollout_that_never_started_is_refused() {
+    let mut core = Coordinator::default();
+    let kind = EventKind::Rollout { id: ID, change: Change::BakeStarted };
+
+    let refused = core.apply(&Event { at: Timestamp::from_unix_ms(1), kind });
+
+    assert!(refused.is_err());
+}

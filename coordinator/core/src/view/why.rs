@@ -1,0 +1,147 @@
+//! Why a rollout is where it is: what `cutover why` says.
+
+use std::time::Duration;
+
+use cutover_common::{AgentName, Timestamp, duration_text};
+
+use crate::{
+    coordinator::Coordinator,
+    rollout::{
+        Direction, Host, HostState, Outcome, Rollout, State, Waiting,
+        story::{self, names},
+    },
+};
+
+impl Coordinator {
+    /// Says in two sentences what is the case and what is waited for, or how it ended and why.
+    pub fn why(&self, rollout: &Rollout, now: Timestamp) -> String {
+        match &rollout.state {
+            State::Ended { outcome, why, .. } => ended(rollout, *outcome, why),
+            State::Held { why, .. } => format!("Held for a person: {why}. {}", progress(rollout)),
+            State::Paused { by, reason, .. } => {
+                let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+                format!("Paused by {by}{reason}. {}", progress(rollout))
+            }
+            State::Advancing { .. } | State::Baking { .. } => {
+                format!("{} {}", progress(rollout), self.waits(rollout, now))
+            }
+            State::RollingBack { cause, .. } => {
+                format!("Going back because {}. {}", story::why(cause), self.waits(rollout, now))
+            }
+        }
+    }
+
+    fn waits(&self, rollout: &Rollout, now: Timestamp) -> String {
+        let left = |until: &Timestamp| spoken(until.since(now));
+        let to = &rollout.to;
+        match self.waiting.get(&rollout.id) {
+            None => "It is about to look at the fleet.".to_owned(),
+            Some(Waiting::ForPrepared { agents, deadline }) => format!(
+                "Waiting up to {} for {} to fetch and verify {to}{}, then for a person.",
+                left(deadline),
+                names(agents),
+                self.details(rollout, agents),
+            ),
+            Some(Waiting::ForHealth { agents, deadline }) => format!(
+                "Waiting up to {} for {} to be healthy{}, then for a person.",
+                left(deadline),
+                names(agents),
+                self.details(rollout, agents),
+            ),
+            Some(Waiting::ForFloor { healthy, floor, agents, deadline }) => format!(
+                "Waiting up to {} to take {} out, as {healthy} are healthy and min_healthy is \
+                 {floor}, then for a person.",
+                left(deadline),
+                names(agents),
+            ),
+            Some(Waiting::ForContact { agents, deadline }) => format!(
+                "Waiting up to {} for {} to be reachable, as lost contact is no failure, then for \
+                 a person.",
+                left(deadline),
+                names(agents),
+            ),
+            Some(Waiting::ForSoak { until }) => {
+                format!("Watching the batch for another {}.", left(until))
+            }
+            Some(Waiting::ForBake { until }) => {
+                format!("Watching all hosts for another {}.", left(until))
+            }
+            Some(Waiting::ForReverted { agents, deadline }) => format!(
+                "Waiting up to {} for {} to be as before{}, then for a person.",
+                left(deadline),
+                names(agents),
+                self.details(rollout, agents),
+            ),
+            Some(Waiting::ForOperator) => "Waiting for a person.".to_owned(),
+            Some(Waiting::Over) => String::new(),
+        }
+    }
+
+    /// Says what the first of `agents` that has something to say says.
+    fn details(&self, rollout: &Rollout, agents: &[AgentName]) -> String {
+        let said = agents.iter().find_map(|agent| {
+            let wanted = match rollout.direction() {
+                Direction::Forward => Some(&rollout.to),
+                Direction::Back => rollout.back_to(agent),
+            };
+            let slot = self.fleet.slot_of(agent, &rollout.application, wanted?)?;
+            (!slot.detail.is_empty()).then(|| format!(" ({agent}: {})", slot.detail))
+        });
+        said.unwrap_or_default()
+    }
+}
+
+/// Says how many hosts are where they should be.
+fn progress(rollout: &Rollout) -> String {
+    let count = |wanted: fn(&Host) -> bool| rollout.hosts_where(wanted).len();
+    match rollout.direction() {
+        Direction::Forward => {
+            let done = count(|host| host.state == HostState::Updated);
+            format!("{done} of {} hosts run {}.", rollout.hosts.len(), rollout.to)
+        }
+        Direction::Back => {
+            let back = count(|host| host.state == HostState::Reverted);
+            let touched = back + count(Host::is_touched);
+            format!("{back} of {touched} hosts are back.")
+        }
+    }
+}
+
+fn ended(rollout: &Rollout, outcome: Outcome, why: &str) -> String {
+    let how = match outcome {
+        Outcome::Succeeded => "Succeeded",
+        Outcome::RolledBack => "Rolled back",
+        Outcome::Aborted => "Aborted",
+    };
+    let back = match (outcome, &rollout.from) {
+        (Outcome::RolledBack, Some(from)) => {
+            format!(" Every host it had touched runs {from} again.")
+        }
+        (Outcome::RolledBack, None) => {
+            let ran = rollout.hosts.values().any(|host| host.before.is_some());
+            let back = if ran {
+                " Every host it had touched runs what it ran before."
+            } else {
+                " Nothing runs, as before."
+            };
+            back.to_owned()
+        }
+        (Outcome::Succeeded | Outcome::Aborted, _) => String::new(),
+    };
+    format!("{how}: {why}.{back}")
+}
+
+/// Prints what is left of a wait, in at most two units.
+fn spoken(left: Duration) -> String {
+    let whole = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    let minute = 60;
+    let unit = if whole >= 60 * minute { 60 * minute } else { minute };
+    let lower = if unit == minute { 1 } else { minute };
+    let (large, small) = (whole / unit * unit, whole % unit / lower * lower);
+    let print = |seconds| duration_text::print(Duration::from_secs(seconds));
+    match (large, small) {
+        (0, small) => print(small),
+        (large, 0) => print(large),
+        (large, small) => format!("{} {}", print(large), print(small)),
+    }
+}
