@@ -18,6 +18,7 @@ use traffic::Traffic;
 
 use crate::{
     args::demo::DemoArgs,
+    commands::Outcome,
     failure::{Failure, Kind as FailureKind},
     render::console::Console,
 };
@@ -27,7 +28,7 @@ use crate::{
 /// # Errors
 ///
 /// When a program is missing or does not come up, or a rollout ends otherwise than it should.
-pub(crate) async fn run(console: Console, args: DemoArgs) -> Result<(), Failure> {
+pub(crate) async fn run(console: Console, args: DemoArgs) -> Result<Outcome, Failure> {
     let keep = args.keep;
     let mut stage = Stage::set(console, args.agents)?;
     let interrupted = async {
@@ -37,16 +38,23 @@ pub(crate) async fn run(console: Console, args: DemoArgs) -> Result<(), Failure>
         }
     };
     let played = tokio::select! {
-        played = play(&mut stage, &args) => played,
-        () = interrupted => Err(Failure::refused("interrupted; everything is being removed")),
+        played = play(&mut stage, &args) => Some(played),
+        () = interrupted => None,
     };
-    if keep && played.is_ok() {
-        stage.tell_how_to_go_on();
-        drop(tokio::signal::ctrl_c().await);
+    match &played {
+        Some(Ok(_)) if keep => {
+            stage.tell_how_to_go_on();
+            drop(tokio::signal::ctrl_c().await);
+        }
+        Some(_) => {}
+        None => console.progress("interrupted; removing everything"),
     }
     let cleared = stage.clear().await;
+    let Some(played) = played else {
+        return cleared.map(|()| Outcome::Interrupted);
+    };
     console.result(&played?.to_string())?;
-    cleared
+    cleared.map(|()| Outcome::Done)
 }
 
 async fn play(stage: &mut Stage, args: &DemoArgs) -> Result<Summary, Failure> {
