@@ -86,10 +86,8 @@ impl Agent {
     }
 
     fn join(&mut self, turn: &Turn, session: SessionId) {
+        // Its first heartbeat is due at once, and carries every report.
         self.session = Session::Joined { session, lease: Lease::new(turn.now) };
-        for volatile in self.volatile.values_mut() {
-            volatile.reported = None;
-        }
     }
 
     fn assign(&mut self, turn: &mut Turn, assignment: Box<Assignment>) {

@@ -66,3 +66,22 @@ pub fn broken(remembered: &Remembered) -> Option<&'static str> {
         promises.into_iter().find(|(_, holds)| !holds).map(|(id, _)| id)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use cutover_common::{Generation, Term};
+
+    use super::*;
+
+    #[test]
+    fn a_fence_grows_when_its_generation_does_and_its_term_does_not_shrink() {
+        let fence =
+            |term, generation| Fence { term: Term(term), generation: Generation(generation) };
+
+        assert!(f2_fence_grows(fence(1, 1), fence(1, 2)));
+        assert!(f2_fence_grows(fence(1, 1), fence(2, 2)));
+        assert!(!f2_fence_grows(fence(1, 1), fence(2, 1)));
+        assert!(!f2_fence_grows(fence(2, 1), fence(1, 2)));
+        assert!(!f2_fence_grows(fence(1, 1), fence(1, 1)));
+    }
+}

@@ -53,7 +53,7 @@ impl Lease {
         let Some(at) = self.sent.iter().position(|(sent, _)| *sent == nonce) else { return };
         // The earlier ones are spent: they permit less than this one.
         let echoed = self.sent.drain(..=at).next_back().map(|(_, sent_at)| sent_at);
-        self.echoed = self.echoed.max(echoed);
+        self.echoed = echoed;
     }
 
     /// Returns whether disruption is permitted at `now`.

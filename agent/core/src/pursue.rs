@@ -165,6 +165,7 @@ impl Agent {
             let Some(volatile) = self.volatile.get_mut(name) else { continue };
             for slot in Slot::ALL {
                 let Some(instance) = &application.slots.of(slot).instance else { continue };
+                let Life::Running { .. } = instance.life else { continue };
                 let Some(watch) = &mut volatile.slots.of_mut(slot).watch else { continue };
                 let Some(probe) = instance.release.probe.clone() else { continue };
                 if watch.next_at().is_none_or(|at| turn.now < at) {

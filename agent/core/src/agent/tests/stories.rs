@@ -2,7 +2,7 @@
 
 use cutover_common::{Health, Phase, Slot, SlotGoal, Term};
 
-use super::world::{Process, World, assignment, prepared, release, running};
+use super::world::{Process, World, assignment, prepared, release, running, web};
 use crate::{Action, Agent, Event, Finding, Input, PrepareFailure, Retry, SessionId};
 
 const BLUE: Slot = Slot::Blue;
@@ -320,6 +320,70 @@ fn a_crash_loop_is_not_healthy_in_time_although_each_instance_is_young() {
     assert_eq!((green.phase, green.health), (Phase::Running, Health::Failing));
     assert!(green.detail.starts_with("not healthy within 1m"), "{}", green.detail);
     assert!(green.detail.contains("exited with status 1"), "{}", green.detail);
+}
+
+#[test]
+fn what_is_sick_after_a_restart_of_the_agent_fails_in_time_too() {
+    let mut world = World::with_blue_running();
+    world.is_healthy = false;
+    world.crash();
+    world.connect();
+    world.pass(61);
+
+    assert!(world.report(BLUE).detail.starts_with("not healthy within 1m"));
+}
+
+#[test]
+fn what_was_settled_and_turns_sick_is_failing_for_its_own_reason() {
+    let mut world = World::with_blue_running();
+    world.is_healthy = false;
+    world.pass(600);
+    assert_eq!(world.report(BLUE).health, Health::Failing);
+    assert_eq!(world.report(BLUE).detail, "connection refused");
+
+    world.kill();
+    world.pass(30);
+    assert!(!world.report(BLUE).detail.contains("not healthy within"), "its time begins anew");
+    world.pass(40);
+    assert!(world.report(BLUE).detail.contains("not healthy within"));
+}
+
+#[test]
+fn only_a_running_instance_is_probed() {
+    let is_probe = |action: &Action| matches!(action, Action::Probe { .. });
+    let mut world = World::with_blue_running();
+    world.assign(assignment(2, prepared("1"), running("2")));
+    while !world.queue.iter().any(|action| matches!(action, Action::RunHook { .. })) {
+        let action = world.queue.pop_front().expect("the hook is asked for");
+        if let Some(answer) = world.perform(action) {
+            world.give(answer);
+        }
+    }
+    world.queue.clear();
+    world.now = world.now + std::time::Duration::from_secs(100);
+    world.give(Input::Tick);
+    assert!(!world.queue.iter().any(is_probe), "{:?}", world.queue);
+}
+
+#[test]
+fn what_is_being_prepared_is_not_removed_before_it_is_answered_for() {
+    let mut world = World::with_blue_running();
+    world.assign(assignment(2, running("1"), prepared("2")));
+    world.assign(assignment(3, running("1"), SlotGoal::Absent));
+    let content = release("2").digest;
+    let last_retained = |world: &World| {
+        let retained = world.queue.iter().rev().find_map(|action| {
+            let Action::Retain(retained) = action else { return None };
+            Some(retained.releases[&web()].contains(&content))
+        });
+        retained.expect("what is retained changed")
+    };
+    assert!(last_retained(&world));
+
+    let result = Ok(());
+    world.queue.clear();
+    world.give(Input::PrepareEnded { application: web(), digest: content, result });
+    assert!(!last_retained(&world));
 }
 
 #[test]
