@@ -3,7 +3,7 @@
 use std::{io, io::Write as _};
 
 use cutover_agent_core::{Agent, Event};
-use cutover_common::{AgentName, ErrorChain};
+use cutover_common::{AgentName, ErrorChain, Health};
 use cutover_runtime::{
     dial::DialError,
     shutdown::Shutdown,
@@ -168,7 +168,9 @@ fn render_slot(slot: &SlotStatus) -> String {
     let pid = pid.map_or(String::new(), |pid| format!(", pid {pid}"));
     let restarts = if *restarts == 0 { String::new() } else { format!(", {restarts} restarts") };
     let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-    format!("{slot:<6} {version:<16} {phase:?}, {health:?}{pid}{restarts}{detail}")
+    // What does not run has no health to speak of.
+    let health = if *health == Health::Unknown { String::new() } else { format!(", {health:?}") };
+    format!("{slot:<6} {version:<16} {phase:?}{health}{pid}{restarts}{detail}")
 }
 
 /// Forgets the coordinator and says what stays.
