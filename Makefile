@@ -38,7 +38,7 @@ lint: ## Check format, lints, documentation, and what we depend on
 bench: ## Measure, beside etcd and Ansible on the same machine
 	@tests/setup.sh bench
 	cargo build --release --locked $(BINS)
-	cargo bench -p cutover-tests --locked
+	cargo bench -p cutover-tests --bench '*' --locked
 
 build: ## Build the programs, optimised, into target/release
 	@tests/setup.sh build
