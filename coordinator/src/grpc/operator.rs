@@ -282,7 +282,12 @@ impl Operator for Operating {
             .look(move |core, now| {
                 core.history(given(&application), given(&environment), limit)
                     .into_iter()
-                    .map(|rollout| show::rollout(&core.view(rollout, now)))
+                    .map(|rollout| {
+                        let mut shown = show::rollout(&core.view(rollout, now));
+                        // A list of long rollouts of large fleets stays below a message's limit.
+                        shown.history.clear();
+                        shown
+                    })
                     .collect()
             })
             .await?;

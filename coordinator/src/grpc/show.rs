@@ -24,7 +24,6 @@ pub(super) fn agent(core: &Coordinator, name: &AgentName, enrolled: &Enrolled) -
             .map(|seen| seen.reports.values().cloned().map(Into::into).collect())
             .unwrap_or_default(),
         joined_unix_ms: enrolled.joined.unix_ms(),
-        certificate_ends_unix_ms: 0,
         agent_version: seen.map(|seen| seen.agent_version.clone()).unwrap_or_default(),
     }
 }
@@ -112,7 +111,6 @@ pub(super) fn rollout(view: &RolloutView<'_>) -> pb::Rollout {
         started_unix_ms: rollout.started.unix_ms(),
         ended_unix_ms: view.ended.map_or(0, Timestamp::unix_ms),
         started_by: rollout.by.clone(),
-        plan: None,
         ended: rollout.is_over(),
     }
 }

@@ -102,7 +102,7 @@ impl Stage {
         self.login(&operators)?;
         self.cutover(&["env", "create", "demo", "--select", "demo=yes"]).await?;
         for number in 1..=self.agents {
-            self.raise_agent(number).await?;
+            self.raise_agent(number)?;
         }
         self.wait_for_agents().await?;
         self.cutover(&["agents", "list"]).await.map(drop)
@@ -163,7 +163,7 @@ impl Stage {
         output(&mut login, "cutover login").map(drop)
     }
 
-    async fn raise_agent(&mut self, number: u8) -> Result<(), Failure> {
+    fn raise_agent(&mut self, number: u8) -> Result<(), Failure> {
         let name = format!("web-{number}");
         let mut token = self.command(&["agents", "token", "--name", &name, "--label", "demo=yes"]);
         token.args(["--output", "json"]);

@@ -42,7 +42,6 @@ pub(super) fn agent(message: pb::Agent) -> Agent {
         load: load_message,
         reports,
         joined_unix_ms,
-        certificate_ends_unix_ms,
         agent_version,
         address,
     } = message;
@@ -54,7 +53,6 @@ pub(super) fn agent(message: pb::Agent) -> Agent {
         version: optional(agent_version),
         last_heard_unix_ms: moment(last_heard_unix_ms),
         joined_unix_ms: moment(joined_unix_ms),
-        certificate_ends_unix_ms: moment(certificate_ends_unix_ms),
         host: inventory.map(host),
         load: load_message.map(load),
         applications: reports.into_iter().map(application).collect(),
@@ -283,7 +281,6 @@ pub(super) fn rollout(message: pb::Rollout) -> Rollout {
         started_unix_ms,
         ended_unix_ms,
         started_by,
-        plan: plan_message,
         ended,
     } = message;
     Rollout {
@@ -307,7 +304,6 @@ pub(super) fn rollout(message: pb::Rollout) -> Rollout {
         started_unix_ms,
         ended_unix_ms: moment(ended_unix_ms),
         started_by: started_by.into(),
-        plan: plan_message.map(plan),
     }
 }
 

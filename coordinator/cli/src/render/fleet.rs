@@ -51,7 +51,6 @@ pub fn agent(agent: &Agent, now: Timestamp, paint: Paint) -> String {
         facts.extend(unix_ms.map(|unix_ms| [name.into(), moment(unix_ms).into()]));
     };
     moments("joined", agent.joined_unix_ms);
-    moments("certificate ends", agent.certificate_ends_unix_ms);
     if let Some(host) = &agent.host {
         let system = format!("{}, {}, kernel {}", host.os, host.arch, host.kernel);
         facts.push(["host".into(), (&host.hostname).into()]);

@@ -1,4 +1,4 @@
-//! A plan: wave by wave, with its worst moment and where each setting came from.
+//! A plan: batch by batch, with its worst moment and where each setting came from.
 
 use std::fmt::Write as _;
 
@@ -60,14 +60,14 @@ pub fn summary(application: &str, environment: &str, plan: &Plan) -> String {
         plan.to_version,
         plan.strategy,
         count(moved, "host"),
-        count(plan.waves.len(), "wave"),
+        batches(plan.waves.len()),
     )
 }
 
 /// Prints the worst moment of a plan in one line.
 pub fn worst(plan: &Plan) -> String {
     if plan.from_version.is_none() {
-        return "nothing runs there yet: hosts become healthy wave by wave".to_owned();
+        return "nothing runs there yet: hosts become healthy batch by batch".to_owned();
     }
     format!(
         "at the worst moment {} of {} healthy, never fewer than {}",
@@ -79,4 +79,8 @@ pub fn worst(plan: &Plan) -> String {
 
 fn put(text: &mut String, line: &str) {
     writeln!(text, "{line}").expect("writing to a String does not fail");
+}
+
+fn batches(count: usize) -> String {
+    if count == 1 { "1 batch".to_owned() } else { format!("{count} batches") }
 }

@@ -143,7 +143,7 @@ fn standing(rollout: &Rollout) -> String {
     let state = rollout.state.words();
     match rollout.wave {
         0 => state,
-        wave => format!("{state}, wave {wave} of {}", rollout.waves),
+        wave => format!("{state}, batch {wave} of {}", rollout.waves),
     }
 }
 

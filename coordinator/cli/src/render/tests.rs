@@ -95,7 +95,6 @@ fn sample_rollout() -> Rollout {
         started_unix_ms: START,
         ended_unix_ms: None,
         started_by: "anna".into(),
-        plan: Some(sample_plan()),
     }
 }
 
@@ -119,7 +118,6 @@ fn sample_agent() -> Agent {
         version: Some("0.1.0".into()),
         last_heard_unix_ms: Some(START),
         joined_unix_ms: Some(START - 86_400_000),
-        certificate_ends_unix_ms: None,
         host: Some(Host {
             hostname: "web-1.example.com".into(),
             os: "Debian GNU/Linux 13".into(),

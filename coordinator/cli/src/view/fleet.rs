@@ -17,7 +17,6 @@ pub struct Agent {
     pub version: Option<Text>,
     pub last_heard_unix_ms: Option<u64>,
     pub joined_unix_ms: Option<u64>,
-    pub certificate_ends_unix_ms: Option<u64>,
     pub host: Option<Host>,
     pub load: Option<Load>,
     pub applications: Vec<AgentApplication>,

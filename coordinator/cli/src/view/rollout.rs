@@ -2,7 +2,6 @@
 
 use serde::{Serialize, Serializer};
 
-use super::Plan;
 use crate::text::Text;
 
 /// One rollout, as it stands.
@@ -28,7 +27,6 @@ pub struct Rollout {
     pub started_unix_ms: u64,
     pub ended_unix_ms: Option<u64>,
     pub started_by: Text,
-    pub plan: Option<Plan>,
 }
 
 /// Where a rollout stands.

@@ -9,7 +9,7 @@ fn the_live_view_fits_the_terminal() {
 
     assert_snapshot!(frame_in(80, 24).join("\n"), @r"
     web 1.3.0 → 1.4.0 to production (0193ab12-3456)
-    advancing, wave 2 of 3, 1m35s
+    advancing, batch 2 of 3, 1m35s
       web-1  updated
       web-2  updating     GET /healthz answered 503
       web-3  pending
@@ -36,7 +36,7 @@ fn many_hosts_are_counted_and_those_in_trouble_come_first() {
 
     assert_snapshot!(lines.join("\n"), @r"
     web 1.3.0 → 1.4.0 to production (0193ab12-3456)
-    advancing, wave 2 of 3, 0s
+    advancing, batch 2 of 3, 0s
       web-70  failed       exit status 1
       web-1   updated
       web-2   updated
@@ -71,13 +71,13 @@ fn without_a_terminal_each_change_is_a_line() {
 
     assert_snapshot!(changes(None, &before).join("\n"), @r"
     rollout 0193ab12-3456-7abc-8def-0123456789ab: web 1.3.0 → 1.4.0 to production
-    advancing, wave 2 of 3
+    advancing, batch 2 of 3
     web-1: updated
     web-2: updating, GET /healthz answered 503
     1 of 3 hosts run 1.4.0. Waiting for web-2 to be healthy (web-2: GET /healthz answered 503); it holds in 42s.
     ");
     assert_snapshot!(changes(Some(&before), &after).join("\n"), @r"
-    advancing, wave 3 of 3
+    advancing, batch 3 of 3
     web-2: updated
     web-3: preparing, 12 of 40 MiB
     2 of 3 hosts run 1.4.0. Waiting for web-3 to fetch and verify 1.4.0; it holds in 5m.

@@ -103,7 +103,6 @@ fn a_rollout_in_json_has_every_fact() {
             "hosts",
             "id",
             "next",
-            "plan",
             "started_by",
             "started_unix_ms",
             "state",

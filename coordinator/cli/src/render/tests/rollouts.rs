@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_plan_shows_each_wave_its_worst_moment_and_where_settings_come_from() {
     assert_snapshot!(plan::plan("web", "production", &sample_plan(), Paint::Plain), @r"
-    web 1.3.0 → 1.4.0 to production: rolling, 3 hosts in 2 waves
+    web 1.3.0 → 1.4.0 to production: rolling, 3 hosts in 2 batches
     at the worst moment 2 of 4 hosts healthy, never fewer than 2
 
     WAVE  HOSTS         HEALTHY AT WORST  STEPS
@@ -25,7 +25,7 @@ fn a_plan_shows_each_wave_its_worst_moment_and_where_settings_come_from() {
 fn a_first_deploy_has_no_version_to_come_from() {
     let plan = Plan { from_version: None, waves: vec![wave(&["web-1"], 0)], ..sample_plan() };
 
-    assert_snapshot!(plan::summary("web", "staging", &plan), @"web 1.4.0 to staging: rolling, 1 host in 1 wave");
+    assert_snapshot!(plan::summary("web", "staging", &plan), @"web 1.4.0 to staging: rolling, 1 host in 1 batch");
 }
 
 #[test]
