@@ -25,7 +25,6 @@ use cutover_runtime::{
         server,
     },
 };
-use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
@@ -108,7 +107,7 @@ impl RunError {
 }
 
 /// Where the coordinator listens, with the ports that it was given for port 0.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Listening {
     pub agents: SocketAddr,
     pub operators: SocketAddr,
@@ -120,8 +119,9 @@ impl Listening {
     pub const FILE: &str = "listening.json";
 
     fn write(&self, data: &Path) -> Result<(), RunError> {
-        let json = serde_json::to_vec(self).expect("addresses have string keys only");
-        Ok(files::write(&data.join(Self::FILE), &json, Access::Everybody)?)
+        let Self { agents, operators, web } = self;
+        let json = serde_json::json!({ "agents": agents, "operators": operators, "web": web });
+        Ok(files::write(&data.join(Self::FILE), json.to_string().as_bytes(), Access::Everybody)?)
     }
 }
 

@@ -34,8 +34,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What reaches the loop.
 enum Message {
-    Input(Input),
-    Ask { by: String, request: Box<Request>, answer: oneshot::Sender<Result<Answer, Refusal>> },
+    Input(Box<Input>),
+    Ask {
+        by: String,
+        request: Box<Request>,
+        answer: oneshot::Sender<Result<Answer, Refusal>>,
+    },
     Sign {
         request: Box<Request>,
         csr_pem: String,
@@ -129,7 +133,7 @@ impl EngineHandle {
     ///
     /// When the coordinator is shutting down.
     pub async fn tell(&self, input: Input) -> Result<(), EngineGone> {
-        self.send(Message::Input(input)).await
+        self.send(Message::Input(Box::new(input))).await
     }
 
     /// Looks at the coordinator's memory, in which everything is durable.
@@ -244,7 +248,7 @@ impl Engine {
         looks: &mut Vec<Look>,
     ) {
         let input = match message {
-            Message::Input(input) => input,
+            Message::Input(input) => *input,
             Message::Look(look) => {
                 looks.push(look);
                 return;

@@ -42,9 +42,12 @@ impl Settings {
     ///
     /// When the file cannot be written.
     pub fn write(&self, data: &Path) -> Result<(), WriteFile> {
-        let mut json = serde_json::to_vec_pretty(self).expect("settings have string keys only");
-        json.push(b'\n');
-        files::write(&data.join(FILE), &json, Access::Everybody)
+        files::write(&data.join(FILE), self.to_json().as_bytes(), Access::Everybody)
+    }
+
+    fn to_json(&self) -> String {
+        let json = serde_json::to_string_pretty(self);
+        format!("{}\n", json.expect("settings have string keys only, and memory takes every write"))
     }
 
     /// Reads those of `data`.

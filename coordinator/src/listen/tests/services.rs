@@ -14,10 +14,13 @@ use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
 
 use super::*;
 
+/// One session, from this side.
+type Outgoing = mpsc::Sender<Result<pb::CoordinatorMessage, Status>>;
+
 /// Answers a join with the certificate's name, and keeps sessions open.
 #[derive(Clone, Default)]
 struct Services {
-    sessions: Arc<std::sync::Mutex<Vec<mpsc::Sender<Result<pb::CoordinatorMessage, Status>>>>>,
+    sessions: Arc<std::sync::Mutex<Vec<Outgoing>>>,
 }
 
 fn name_of<T>(request: &Request<T>) -> String {
