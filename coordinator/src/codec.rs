@@ -11,7 +11,9 @@ const VERSION: u8 = 1;
 pub enum DecodeEvent {
     #[error("the event is empty")]
     Empty,
-    #[error("the event is of version {found}, and this coordinator reads up to {VERSION}; install the newer one again")]
+    #[error(
+        "the event is of version {found}, and this coordinator reads up to {VERSION}; install the newer one again"
+    )]
     Newer { found: u8 },
     #[error("the event cannot be read")]
     Malformed(#[source] serde_json::Error),

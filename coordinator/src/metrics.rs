@@ -86,8 +86,7 @@ pub fn render(core: &Coordinator, last: Sequence, counts: &Counts) -> String {
 }
 
 fn register_connections(registry: &mut Registry, counts: &Counts) {
-    let connections =
-        Family::<Vec<(&'static str, &'static str)>, Gauge<u64, AtomicU64>>::default();
+    let connections = Family::<Vec<(&'static str, &'static str)>, Gauge<u64, AtomicU64>>::default();
     for (port, counts) in [("agents", &counts.agents), ("operators", &counts.operators)] {
         let Some(counts) = counts.get() else { continue };
         for (outcome, count) in [("accepted", counts.accepted()), ("refused", counts.refused())] {

@@ -13,8 +13,7 @@ use cutover_common::{
     wire::{Farewell, Welcome},
 };
 use cutover_coordinator_core::{
-    Action, Answer, Coordinator, EndReason, Refusal, SessionId, enrolment::Operator,
-    input::ReplyId,
+    Action, Answer, Coordinator, EndReason, Refusal, SessionId, enrolment::Operator, input::ReplyId,
 };
 use cutover_proto::v1::{self as pb, coordinator_message::Kind};
 use cutover_runtime::tls::{Enrolments, ca::IssuedCertificate};
@@ -22,9 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{
-    engine::SignRefused, identity::Identity, ledger::Durable, listen::LiveConnections,
-};
+use crate::{engine::SignRefused, identity::Identity, ledger::Durable, listen::LiveConnections};
 
 /// How many messages may wait for a slow agent. Beyond that its session ends, and the next one
 /// shows it the newest goals: nobody is sent a history to catch up on.
@@ -45,10 +42,7 @@ pub struct SessionOutlet {
 
 enum Waiter {
     Answer(oneshot::Sender<Result<Answer, Refusal>>),
-    Certificate {
-        csr_pem: String,
-        answer: oneshot::Sender<Result<IssuedCertificate, SignRefused>>,
-    },
+    Certificate { csr_pem: String, answer: oneshot::Sender<Result<IssuedCertificate, SignRefused>> },
 }
 
 /// Everything outside that actions reach.

@@ -14,7 +14,9 @@ pub enum Replay {
     Read(#[from] ReadError),
     #[error("event {sequence} of the log")]
     Decode { sequence: u64, source: DecodeEvent },
-    #[error("event {sequence} of the log does not fit those before it; restore a backup: cutover-coordinator restore")]
+    #[error(
+        "event {sequence} of the log does not fit those before it; restore a backup: cutover-coordinator restore"
+    )]
     Apply { sequence: u64, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
@@ -28,8 +30,7 @@ pub fn replay(store: &dyn EventStore) -> Result<Coordinator, Replay> {
     for event in store.read_after(Sequence::ZERO) {
         let (sequence, bytes) = event?;
         let sequence = sequence.0;
-        let event =
-            codec::decode(&bytes).map_err(|source| Replay::Decode { sequence, source })?;
+        let event = codec::decode(&bytes).map_err(|source| Replay::Decode { sequence, source })?;
         core.apply(&event)
             .map_err(|source| Replay::Apply { sequence, source: Box::new(source) })?;
     }

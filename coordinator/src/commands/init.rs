@@ -4,7 +4,10 @@ use std::path::Path;
 
 use cutover_common::Timestamp;
 use cutover_coordinator_core::{Event, EventKind, enrolment::Role};
-use cutover_runtime::{clock::wall, tls::{files::create_private_dir, render_ca_hash}};
+use cutover_runtime::{
+    clock::wall,
+    tls::{files::create_private_dir, render_ca_hash},
+};
 
 use super::{Failure, say};
 use crate::{
@@ -61,8 +64,7 @@ struct Made {
 }
 
 fn make(data: &Path, names: &[String], now: Timestamp) -> Result<Made, Failure> {
-    let mut store =
-        SledStore::create(&data.join("store")).map_err(|error| Failure::of(&error))?;
+    let mut store = SledStore::create(&data.join("store")).map_err(|error| Failure::of(&error))?;
     let identity = Identity::init(data, names, store.incarnation(), now)
         .map_err(|error| Failure::of(&error))?;
     let token = NewToken::new(TokenKind::Operator);

@@ -56,10 +56,8 @@ pub fn restore(args: &Restore) -> Result<(), Failure> {
         restored.incarnation,
         term.0 + 1
     ));
-    say(
-        "Agents keep what they run. Where one knows of a later goal than this store, nothing is \
-         sent to it until you deploy to it: see `cutover status`.",
-    );
+    say("Agents keep what they run. Where one knows of a later goal than this store, nothing is \
+         sent to it until you deploy to it: see `cutover status`.");
     Ok(())
 }
 
