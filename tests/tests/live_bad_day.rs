@@ -52,9 +52,10 @@ fn a_store_from_a_newer_version_or_a_damaged_one_is_refused_and_a_backup_brings_
     let log = fs::read_dir(data.join("store/sled")).unwrap().flatten().map(|it| it.path());
     let log = log.filter(|path| path.ends_with("db")).last().unwrap();
     let whole = fs::read(&log).unwrap();
-    let place = whole.windows(8).position(|it| it == b"env=prod" || it == b"\"prod\"}}").or_else(
-        || whole.windows(4).position(|it| it == b"prod"),
-    );
+    let place = whole
+        .windows(8)
+        .position(|it| it == b"env=prod" || it == b"\"prod\"}}")
+        .or_else(|| whole.windows(4).position(|it| it == b"prod"));
     let mut damaged = whole;
     damaged[place.expect("the environment is in the log")] ^= 0x20;
     fs::write(&log, &damaged).unwrap();
@@ -110,9 +111,19 @@ batch = "101%"
 "#;
     fs::write(dir.join("cutover.toml"), mistakes).unwrap();
     let refused = cluster.cutover(&["release", "push", &path, "--version", "1"]).failed_with(2);
-    for said in ["aplication", "command", "TREM", "stop_within", "LD_PRELOAD", "99999", "htpt",
-        "healthz", "every", "passes", "101%"]
-    {
+    for said in [
+        "aplication",
+        "command",
+        "TREM",
+        "stop_within",
+        "LD_PRELOAD",
+        "99999",
+        "htpt",
+        "healthz",
+        "every",
+        "passes",
+        "101%",
+    ] {
         assert!(refused.contains(said), "{said} is missing: {refused}");
     }
     assert!(cluster.cutover(&["release", "list"]).done().contains("no releases"));

@@ -15,7 +15,7 @@ fn invite(cluster: &Cluster, more: &[&str]) -> Invitation {
     let mut args = vec!["agents", "token", "--output", "json"];
     args.extend(more);
     let json = cluster.json(&args);
-    let of = |key: &str| json[key].as_str().unwrap().to_owned();
+    let of = |key: &str| json[key].as_str().expect("a text").to_owned();
     Invitation { url: of("join_url"), token: of("token"), ca_hash: of("ca_hash") }
 }
 
@@ -97,9 +97,8 @@ fn a_removed_agent_loses_its_session_within_a_minute_and_never_comes_back() {
 
     // Its certificate is still good for a day; the coordinator is not interested.
     let agent = &cluster.agents()[0];
-    let status = run(Command::new(&cluster.programs().agent)
-        .args(["status", "--data"])
-        .arg(&agent.data));
+    let status =
+        run(Command::new(&cluster.programs().agent).args(["status", "--data"]).arg(&agent.data));
     assert!(!status.stdout.contains("connected: yes"), "{}", status.stdout);
     assert_eq!(cluster.json(&["agents", "list", "--output", "json"]).as_array().unwrap().len(), 1);
 }

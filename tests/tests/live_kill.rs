@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::Write as _,
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,8 @@ impl Dice {
     fn new() -> Self {
         let given = std::env::var("CUTOVER_TEST_SEED").ok().and_then(|it| it.parse().ok());
         let seed = given.unwrap_or_else(|| u64::from(uuid::Uuid::new_v4().as_fields().0) | 1);
-        println!("CUTOVER_TEST_SEED={seed} repeats the moments of this run");
+        // Shown when the test fails.
+        drop(writeln!(std::io::stderr(), "CUTOVER_TEST_SEED={seed} repeats these moments"));
         Self(seed)
     }
 
@@ -58,8 +60,16 @@ fn prepared() -> Cluster {
     }
     cluster
         .cutover(&[
-            "deploy", "web@1", "--to", "test", "--strategy", "all_at_once", "--healthy-for",
-            "300ms", "--healthy-within", "20s",
+            "deploy",
+            "web@1",
+            "--to",
+            "test",
+            "--strategy",
+            "all_at_once",
+            "--healthy-for",
+            "300ms",
+            "--healthy-within",
+            "20s",
         ])
         .done();
     cluster
@@ -68,8 +78,19 @@ fn prepared() -> Cluster {
 fn begin_second(cluster: &Cluster) {
     cluster
         .cutover(&[
-            "deploy", "web@2", "--to", "test", "--batch", "1", "--soak", "500ms",
-            "--healthy-for", "500ms", "--healthy-within", "60s", "--no-watch",
+            "deploy",
+            "web@2",
+            "--to",
+            "test",
+            "--batch",
+            "1",
+            "--soak",
+            "500ms",
+            "--healthy-for",
+            "500ms",
+            "--healthy-within",
+            "60s",
+            "--no-watch",
         ])
         .done();
 }

@@ -63,14 +63,25 @@ fn write(cluster: &Cluster, version: &str, configuration: &str) -> PathBuf {
         ("pages/index.html", page.as_str()),
     ];
     let dir = release_dir(cluster.folder(), version, &files);
-    fs::set_permissions(dir.join("start"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(dir.join("start"), fs::Permissions::from_mode(0o755))
+        .expect("our own file takes a mode");
     dir
 }
 
 fn deploy(cluster: &Cluster, release: &str) -> cutover_tests::live::Ran {
     cluster.cutover(&[
-        "deploy", release, "--to", "test", "--batch", "1,2", "--healthy-for", "300ms",
-        "--healthy-within", "5s", "--progress-within", "30s",
+        "deploy",
+        release,
+        "--to",
+        "test",
+        "--batch",
+        "1,2",
+        "--healthy-for",
+        "300ms",
+        "--healthy-within",
+        "5s",
+        "--progress-within",
+        "30s",
     ])
 }
 

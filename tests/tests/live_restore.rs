@@ -27,9 +27,8 @@ fn a_restored_coordinator_sends_nothing_to_agents_that_are_ahead_until_somebody_
     };
     let data = cluster.coordinator_data();
     let program = cluster.programs().coordinator.clone();
-    let coordinator = |args: &[&str]| {
-        run(Command::new(&program).args(args).arg("--data").arg(&data)).done()
-    };
+    let coordinator =
+        |args: &[&str]| run(Command::new(&program).args(args).arg("--data").arg(&data)).done();
     deploy(&cluster, "web@1");
     cluster.stop_the_coordinator();
     let backup = cluster.folder().join("backup").display().to_string();

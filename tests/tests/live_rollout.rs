@@ -105,11 +105,9 @@ fn impossible_plans_are_refused_with_the_numbers_and_nothing_is_touched() {
         let stderr = cluster.cutover(&command).failed_with(status);
         assert!(stderr.contains(said), "{args:?}: {stderr}");
     }
-    for (release, environment, near) in [
-        ("wbe@2", "test", "web"),
-        ("web@22", "test", "2"),
-        ("web@2", "tets", "test"),
-    ] {
+    for (release, environment, near) in
+        [("wbe@2", "test", "web"), ("web@22", "test", "2"), ("web@2", "tets", "test")]
+    {
         let command = ["deploy", release, "--to", environment, "--no-watch"];
         let stderr = cluster.cutover(&command).failed_with(2);
         assert!(stderr.contains(&format!("did you mean \"{near}\"")), "{stderr}");

@@ -86,13 +86,11 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("cutover-live-").tempdir();
         let folder = folder.expect("the disk takes a folder");
         let data = folder.path().join("coordinator");
-        let init = run(
-            Command::new(&programs.coordinator)
-                .args(["init", "--name", "127.0.0.1", "--listen-agents", "127.0.0.1:0"])
-                .args(["--listen-operators", "127.0.0.1:0", "--listen-web", "127.0.0.1:0"])
-                .arg("--data")
-                .arg(&data),
-        );
+        let init = run(Command::new(&programs.coordinator)
+            .args(["init", "--name", "127.0.0.1", "--listen-agents", "127.0.0.1:0"])
+            .args(["--listen-operators", "127.0.0.1:0", "--listen-web", "127.0.0.1:0"])
+            .arg("--data")
+            .arg(&data));
         let said = init.done();
         let word_after = |flag: &str| {
             let mut words = said.split_whitespace().skip_while(|word| *word != flag);
@@ -176,8 +174,15 @@ impl Cluster {
         let of = |key: &str| listening[key].as_str().expect("an address").to_owned();
         let (agents, operators, web) = (of("agents"), of("operators"), of("web"));
         let args = [
-            "run", "--data", &data_text, "--listen-agents", &agents, "--listen-operators",
-            &operators, "--listen-web", &web,
+            "run",
+            "--data",
+            &data_text,
+            "--listen-agents",
+            &agents,
+            "--listen-operators",
+            &operators,
+            "--listen-web",
+            &web,
         ];
         let log = self.folder.path().join("coordinator.log");
         let fixed = Daemon::new(&self.programs.coordinator, &args, log);
@@ -224,9 +229,8 @@ impl Cluster {
     /// When it cannot join.
     pub fn add_agent(&mut self, number: u8) {
         let name = format!("web-{number}");
-        let token = self.json(&[
-            "agents", "token", "--name", &name, "--label", "env=test", "--output", "json",
-        ]);
+        let token = self
+            .json(&["agents", "token", "--name", &name, "--label", "env=test", "--output", "json"]);
         let of = |key: &str| token[key].as_str().expect("a text").to_owned();
         let data = self.folder.path().join(&name);
         run(Command::new(&self.programs.agent)
@@ -355,15 +359,21 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- coordinator\n{}", self.coordinator.log_tail());
+            tell("coordinator", &self.coordinator.log_tail());
             for agent in &self.agents {
-                eprintln!("--- {}\n{}", agent.name, agent.daemon.log_tail());
+                tell(&agent.name, &agent.daemon.log_tail());
                 print_instance_logs(agent);
             }
         }
         let left = descendants::end_all();
         assert!(left == 0 || std::thread::panicking(), "{left} processes could not be ended");
     }
+}
+
+/// Says what a program logged, under the name of the log.
+fn tell(name: &str, log: &str) {
+    // Nobody is left to tell it to when stderr is gone.
+    drop(writeln!(std::io::stderr(), "--- {name}\n{log}"));
 }
 
 fn print_instance_logs(agent: &AgentHandle) {
@@ -373,7 +383,7 @@ fn print_instance_logs(agent: &AgentHandle) {
     for log in below(&agent.data.join("logs")).iter().flat_map(|application| below(application)) {
         let text = fs::read_to_string(&log).unwrap_or_default();
         let tail = text.len().saturating_sub(2_000);
-        eprintln!("--- {}\n{}", log.display(), text.get(tail..).unwrap_or_default());
+        tell(&log.display().to_string(), text.get(tail..).unwrap_or_default());
     }
 }
 
@@ -396,7 +406,13 @@ impl Ran {
     /// When the command ended with another status.
     #[track_caller]
     pub fn failed_with(self, status: i32) -> String {
-        assert!(self.status == status, "exit status {}: {}{}", self.status, self.stderr, self.stdout);
+        assert!(
+            self.status == status,
+            "exit status {}: {}{}",
+            self.status,
+            self.stderr,
+            self.stdout
+        );
         self.stderr
     }
 }
