@@ -35,7 +35,7 @@ fn a_second_coordinator_on_one_store_and_a_taken_port_are_told_apart() {
 }
 
 #[test]
-fn a_store_from_a_newer_version_or_a_damaged_one_is_refused_and_a_backup_brings_it_back() {
+fn a_damaged_store_is_refused_and_a_backup_brings_it_back() {
     let mut cluster = Cluster::start_coordinator();
     cluster.cutover(&["env", "create", "prod", "--select", "env=prod"]).done();
     cluster.stop_the_coordinator();
@@ -72,9 +72,6 @@ fn a_store_from_a_newer_version_or_a_damaged_one_is_refused_and_a_backup_brings_
     let checked = coordinator(&["check"]).done();
     assert!(checked.contains("term 1000"), "{checked}");
 
-    let format = data.join("store/format");
-    let text = fs::read_to_string(&format).unwrap();
-    assert!(text.contains('1'), "{text}");
     cluster.start_the_coordinator();
     let list = cluster.cutover(&["env", "list"]).done();
     assert!(list.contains("prod"), "{list}");

@@ -37,6 +37,35 @@ fn a_frozen_agent_is_lost_within_15_s_which_is_no_reason_to_touch_its_host() {
 }
 
 #[test]
+fn a_frozen_coordinator_is_given_up_within_15_s_and_its_agents_keep_everything_running() {
+    let cluster = Cluster::start(1);
+    let sample = Sample::good("1");
+    let dir = sample.write(cluster.folder(), &cluster.programs().sample);
+    cluster.push(&dir, "1");
+    cluster.cutover(&["deploy", "web@1", "--to", "test", "--healthy-for", "100ms"]).done();
+    let before = cluster.instances(PORT);
+    let data = cluster.agents()[0].data.clone();
+    let is_connected = || {
+        let mut command = Command::new(&cluster.programs().agent);
+        let status = run(command.args(["status", "--data"]).arg(&data)).done();
+        assert!(status.contains("connected"), "{status}");
+        !status.contains("NOT connected")
+    };
+    assert!(is_connected());
+
+    let pid = cluster.coordinator_pid().unwrap();
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    wait_for("the agent to give the session up", Duration::from_secs(20), || {
+        (!is_connected()).then_some(())
+    });
+    assert_eq!(cluster.instances(PORT), before);
+    kill_process(pid, Signal::CONT).unwrap();
+    cluster.wait_until_live(1);
+    assert_eq!(cluster.instances(PORT), before);
+}
+
+#[test]
 fn a_second_agent_on_one_folder_and_a_copied_identity_are_both_refused() {
     let cluster = Cluster::start(1);
     let data = &cluster.agents()[0].data;
