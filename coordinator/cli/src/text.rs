@@ -16,7 +16,7 @@ pub struct Text(String);
 const LENGTH_MAX: usize = 4_000;
 
 impl Text {
-    /// Escapes what is not plain in `raw`, and cuts it after [`LENGTH_MAX`] characters.
+    /// Escapes what is not plain in `raw`, and cuts it after `LENGTH_MAX` characters.
     pub fn new(raw: &str) -> Self {
         let mut text = String::with_capacity(raw.len().min(LENGTH_MAX));
         for (index, c) in raw.chars().enumerate() {
