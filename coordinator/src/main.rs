@@ -34,10 +34,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Run) -> Result<(), Failure> {
-    let failed = |error: &dyn std::error::Error| Failure {
-        text: ErrorChain(error).to_string(),
-        status: 1,
-    };
+    let failed =
+        |error: &dyn std::error::Error| Failure { text: ErrorChain(error).to_string(), status: 1 };
     telemetry::init(Program::Coordinator, args.log_format).map_err(|error| failed(&error))?;
     let mut settings = Settings::read(&args.data.data).map_err(|error| failed(&error))?;
     settings.listen_agents = args.listen_agents.unwrap_or(settings.listen_agents);
