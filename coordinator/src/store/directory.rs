@@ -1,4 +1,4 @@
-//! A store's directory: who may use it, on which file systems, in which format, by one process at a time.
+//! A store's directory: who may use it, on which file systems, by one process at a time.
 //!
 //! Nothing here knows sled or the anchor; `sled.rs` puts them together.
 
@@ -14,17 +14,6 @@ use rustix::{
     io::Errno,
     process::geteuid,
 };
-use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
-
-/// The version of everything in a store's directory, as this build reads and writes it.
-const FORMAT: u32 = 1;
-
-/// The first line of the file `format`.
-const FORMAT_MAGIC: &str = "cutover event store";
-
-/// A marker is five short lines; whatever is longer is none.
-const FORMAT_BYTES_MAX: u64 = 4096;
 
 /// Rights of a store's directory: it holds hashed tokens, and names and addresses of servers.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -158,44 +147,6 @@ impl LockedDirectory {
         let filesystem = fstatvfs(&self.lock)?;
         Ok(filesystem.f_bavail.saturating_mul(filesystem.f_frsize))
     }
-
-    /// Writes the file `format`. From then on the directory is a store.
-    pub(super) fn write_format(&self, incarnation: Uuid) -> Result<(), OpenError> {
-        let path = self.path.join("format");
-        let text = format!("{FORMAT_MAGIC}\nformat = {FORMAT}\nincarnation = {incarnation}\n");
-        let text = format!("{text}checksum = {}\n", checksum(&text));
-        let mut file = create_file(&path)?;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(OpenError::io("write", &path))?;
-        sync_directory(&self.path)
-    }
-
-    /// Reads the file `format` and returns the incarnation.
-    pub(super) fn read_format(&self) -> Result<Uuid, OpenError> {
-        let path = self.path.join("format");
-        let mut text = String::new();
-        let opened = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(OpenError::damaged(&self.path, "the file `format` is missing"));
-            }
-            Err(error) => return Err(OpenError::io("open", &path)(error)),
-        };
-        if let Err(error) = opened.take(FORMAT_BYTES_MAX).read_to_string(&mut text) {
-            if error.kind() == io::ErrorKind::InvalidData {
-                return Err(OpenError::damaged(&self.path, "the file `format` is not text"));
-            }
-            return Err(OpenError::io("read", &path)(error));
-        }
-        match parse_format(&text) {
-            Ok(incarnation) => Ok(incarnation),
-            Err(InvalidFormat::Newer { found }) => {
-                Err(OpenError::Newer { dir: self.path.clone(), found, supported: FORMAT })
-            }
-            Err(InvalidFormat::Unreadable { what }) => Err(OpenError::damaged(&self.path, what)),
-        }
-    }
 }
 
 /// Makes what was created, renamed or removed in `dir` survive a power cut.
@@ -302,43 +253,35 @@ fn take_lock(dir: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-pub(super) fn checksum(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+/// Whether there is anything in the directory `path`. One that does not exist holds nothing.
+pub(super) fn holds_anything(path: &Path) -> io::Result<bool> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().transpose()?.is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
-/// Why a text is no format marker of ours.
-#[derive(Debug, Eq, PartialEq)]
-enum InvalidFormat {
-    Newer { found: u32 },
-    Unreadable { what: String },
+pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = entries.map_err(OpenError::io("read", path))?;
+    Ok(entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect())
 }
 
-fn parse_format(text: &str) -> Result<Uuid, InvalidFormat> {
-    let unreadable =
-        |what: &str| InvalidFormat::Unreadable { what: format!("the file `format` {what}") };
-    let mut lines = text.lines();
-    if lines.next() != Some(FORMAT_MAGIC) {
-        return Err(unreadable("is none of an event store"));
+/// Copies the directory `from`, with what is in it, and returns its size in bytes.
+pub(super) fn copy_directory(from: &Path, to: &Path) -> Result<u64, OpenError> {
+    create_directory(to)?;
+    let mut bytes = 0;
+    let entries = fs::read_dir(from).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    for entry in entries.map_err(OpenError::io("read", from))? {
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        bytes += if path.is_dir() {
+            copy_directory(&path, &to)?
+        } else {
+            fs::copy(&path, &to).map_err(OpenError::io("copy", &path))?
+        };
     }
-    let found: u32 = lines
-        .next()
-        .and_then(|line| line.strip_prefix("format = "))
-        .and_then(|version| version.parse().ok())
-        .ok_or_else(|| unreadable("names no version"))?;
-    let (body, sum) =
-        text.rsplit_once("checksum = ").ok_or_else(|| unreadable("has no checksum"))?;
-    if sum.trim_end() != checksum(body) {
-        return Err(unreadable("does not match its checksum"));
-    }
-    // Only a line that passed its checksum is believed: a flipped bit is no newer version.
-    if found > FORMAT {
-        return Err(InvalidFormat::Newer { found });
-    }
-    lines
-        .next()
-        .and_then(|line| line.strip_prefix("incarnation = "))
-        .and_then(|incarnation| incarnation.parse().ok())
-        .ok_or_else(|| unreadable("names no incarnation"))
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -353,24 +296,6 @@ mod tests {
         let (ext4, xfs, btrfs, tmpfs) = (0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994);
         for magic in [ext4, xfs, btrfs, tmpfs] {
             assert_eq!(refused_filesystem(magic), None);
-        }
-    }
-
-    #[test]
-    fn a_format_with_any_byte_changed_is_refused_and_never_read_as_newer() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let locked = LockedDirectory::create(&dir.path().join("store")).expect("created");
-        let incarnation = Uuid::from_u128(7);
-        locked.write_format(incarnation).expect("written");
-        assert_eq!(locked.read_format().expect("read"), incarnation);
-
-        let text = fs::read_to_string(locked.path().join("format")).expect("a text");
-        for place in 0..text.trim_end().len() {
-            let mut bytes = text.clone().into_bytes();
-            bytes[place] ^= 1;
-            let flipped = String::from_utf8(bytes).expect("still ASCII");
-            let refused = parse_format(&flipped).expect_err("refused");
-            assert!(matches!(refused, InvalidFormat::Unreadable { .. }), "{place}: {refused:?}");
         }
     }
 }

@@ -1,24 +1,28 @@
-//! The event store on sled and the anchor. The only file that names sled.
+//! The log in sled. The only file that names sled.
 //!
-//! `mod.rs` tells the design; each guard here names the finding that it answers.
+//! `mod.rs` tells the design; each guard against sled is here, with the finding that it answers.
 
 use std::{
-    error::Error,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use ::sled::{Batch, Config, Db, IVec, Iter};
+use rustix::{
+    fs::{FlockOperation, IFlags, flock, ioctl_getflags, ioctl_setflags},
+    io::Errno,
+};
 use uuid::Uuid;
 
 use super::{
-    AppendError, EventStore, Events, Head, OpenError, ReadError, Sequence,
-    anchor::{Anchor, Record, Witness},
+    Head, OpenError, ReadError, Sequence,
+    anchor::Witness,
     chain::{Joined, frames},
-    directory::{self, LockedDirectory, sync_directory},
-    event_store::refuse_too_large,
+    directory::{LockedDirectory, files_of, holds_anything, sync_directory},
     quiet::caught,
 };
 
@@ -28,277 +32,62 @@ use super::{
 /// once, at start; after that a cache has nothing to do.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What is kept free on the disk, in bytes.
-///
-/// sled's errors of a full disk stick until it is reopened, so it must not come to them: room for
-/// what the anchor lets sled be behind, twice over for sled's copies, and some for everybody else.
-const FREE_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// How long sled's threads may keep its file open after it was dropped. Milliseconds were seen.
+const RELEASE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often that is looked at.
+const RELEASE_POLL: Duration = Duration::from_millis(2);
 
 /// A key in sled: the event's place and the frame's number, both big-endian, so that they sort.
 const KEY_BYTES: usize = 8 + 2;
 
-/// The event store of one coordinator on one machine.
-#[derive(Debug)]
-pub struct SledStore {
-    log: Log,
-    anchor: Anchor,
-    incarnation: Uuid,
-    last: Sequence,
-    head: Head,
-    /// The first failure of a write or a sync (D4).
-    poison: Option<Arc<dyn Error + Send + Sync>>,
-}
-
-/// What [`check`] found in a store that is whole.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct CheckReport {
-    pub incarnation: Uuid,
-    /// The number of events, which is also the place of the newest.
-    pub events: u64,
-    /// The sum of the events' own sizes.
-    pub event_bytes: u64,
-    /// What the directory takes on the disk.
-    pub disk_bytes: u64,
-    /// The hash over all events.
-    pub head: Head,
-    /// How many of the newest events only the anchor had, as after `kill -9`; opening adds them.
-    pub completed_events: u64,
-}
-
-impl SledStore {
-    /// Makes an empty store in `dir`, which must not exist or be empty, and opens it.
-    ///
-    /// Its parent must exist. The store is built beside `dir` and renamed when it is whole.
-    ///
-    /// # Errors
-    ///
-    /// Nothing is left behind, except by a crash: then a directory `.NAME.new-…` beside `dir`.
-    pub fn create(dir: &Path) -> Result<Self, OpenError> {
-        Self::build(dir, |_empty| Ok(()))?;
-        Self::open(dir)
-    }
-
-    /// Opens the store in `dir`, and reads and proves all of it.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenError`]. No event is deleted or changed, whatever the error.
-    pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        let directory = Arc::new(LockedDirectory::lock(dir)?);
-        let incarnation = directory.read_format()?;
-        let (anchor, witnesses) = Anchor::open(dir, &dir.join("anchor"), incarnation)?;
-        let log = Log::open(dir, &dir.join("sled"), directory)?;
-        let proven = log.prove(dir, incarnation)?;
-        let completed = log.complete(dir, &proven, &witnesses)?;
-        let mut store = Self {
-            log,
-            anchor,
-            incarnation,
-            last: completed.last,
-            head: completed.head,
-            poison: None,
-        };
-        // From here on sled has everything, so the anchor may be overwritten.
-        store.checkpoint().map_err(OpenError::io("sync the log in", dir))?;
-        Ok(store)
-    }
-
-    /// Makes a store in `dir`, which must not exist or be empty, and has `fill` fill it before it appears there.
-    pub(super) fn build<E: From<OpenError>>(
-        dir: &Path,
-        fill: impl FnOnce(&mut Self) -> Result<(), E>,
-    ) -> Result<(), E> {
-        refuse_occupied(dir)?;
-        let parent = directory::parent(dir);
-        let name = dir.file_name().unwrap_or_default().display();
-        let staging = parent.join(format!(".{name}.new-{}", Uuid::new_v4()));
-        let built = Self::build_at(&staging, fill).and_then(|()| {
-            // Renaming onto a directory is refused by the system unless it is empty.
-            fs::rename(&staging, dir).map_err(OpenError::io("move the finished store to", dir))?;
-            Ok(sync_directory(parent)?)
-        });
-        if built.is_err() && staging.exists() {
-            // The first error is the one to tell; what stays behind is a name in the parent directory.
-            drop(fs::remove_dir_all(&staging));
-        }
-        built
-    }
-
-    fn build_at<E: From<OpenError>>(
-        staging: &Path,
-        fill: impl FnOnce(&mut Self) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let directory = Arc::new(LockedDirectory::create(staging)?);
-        let incarnation = Uuid::new_v4();
-        let anchor = Anchor::create(&staging.join("anchor"), incarnation)?;
-        let log = Log::open(staging, &staging.join("sled"), Arc::clone(&directory))?;
-        let head = Head::genesis(incarnation);
-        let mut store = Self { log, anchor, incarnation, last: Sequence::ZERO, head, poison: None };
-        fill(&mut store)?;
-        store.checkpoint().map_err(OpenError::io("sync the log in", staging))?;
-        Ok(directory.write_format(incarnation)?)
-    }
-
-    /// The hash over all events.
-    pub fn head(&self) -> Head {
-        self.head
-    }
-
-    fn refuse_poisoned(&self) -> Result<(), AppendError> {
-        match &self.poison {
-            Some(cause) => Err(AppendError::Poisoned { cause: Arc::clone(cause) }),
-            None => Ok(()),
-        }
-    }
-
-    /// Remembers the first failure of a write or a sync, after which nothing is tried again (D4).
-    fn poisoned(&mut self, cause: io::Error) -> AppendError {
-        let cause: Arc<dyn Error + Send + Sync> = Arc::new(cause);
-        self.poison = Some(Arc::clone(&cause));
-        AppendError::Poisoned { cause }
-    }
-
-    fn refuse_full(&mut self) -> Result<(), AppendError> {
-        match self.log.directory.available_bytes() {
-            Ok(available_bytes) if available_bytes < FREE_BYTES_MIN => {
-                Err(AppendError::Full { available_bytes, needed_bytes: FREE_BYTES_MIN })
-            }
-            Ok(_enough) => Ok(()),
-            Err(error) => Err(self.poisoned(error)),
-        }
-    }
-
-    fn write(&mut self, events: &[Vec<u8>]) -> io::Result<Head> {
-        if self.anchor.is_full_for(events) {
-            self.checkpoint()?;
-        }
-        let head = self.head.extended_by(self.last, events);
-        self.anchor.write(&Record { after: self.last, head_before: self.head, events, head })?;
-        self.anchor.confirm(self.last.plus(events.len()), head)?;
-        self.log.put(self.last, self.head, events)?;
-        Ok(head)
-    }
-
-    /// Brings everything into sled's file and that to the disk.
-    fn checkpoint(&mut self) -> io::Result<()> {
-        self.log.sync()?;
-        self.anchor.settled();
-        Ok(())
-    }
-}
-
-impl EventStore for SledStore {
-    fn incarnation(&self) -> Uuid {
-        self.incarnation
-    }
-
-    fn last(&self) -> Sequence {
-        self.last
-    }
-
-    fn append(
-        &mut self,
-        expected_last: Sequence,
-        events: &[Vec<u8>],
-    ) -> Result<Sequence, AppendError> {
-        self.refuse_poisoned()?;
-        if expected_last != self.last {
-            return Err(AppendError::NotLast { expected: expected_last, actual: self.last });
-        }
-        refuse_too_large(events)?;
-        if events.is_empty() {
-            return Ok(self.last);
-        }
-        self.refuse_full()?;
-        self.head = self.write(events).map_err(|error| self.poisoned(error))?;
-        self.last = self.last.plus(events.len());
-        Ok(self.last)
-    }
-
-    fn read_after(&self, after: Sequence) -> Events {
-        match self.log.head_at(self.incarnation, after) {
-            _ if after >= self.last => Box::new(std::iter::empty()),
-            Ok(head) => Box::new(self.log.events(after, head, Some(self.last))),
-            Err(what) => Box::new(std::iter::once(Err(ReadError::new(after, what)))),
-        }
-    }
-
-    fn settle(&mut self) -> Result<(), AppendError> {
-        self.refuse_poisoned()?;
-        if self.anchor.is_unsettled() {
-            self.checkpoint().map_err(|error| self.poisoned(error))?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for SledStore {
-    fn drop(&mut self) {
-        // Saves the next open some work. If it fails, the anchor has what sled has not.
-        drop(self.settle());
-    }
-}
-
-/// Reads and proves the store in `dir`, which no coordinator may have open, and changes nothing in it.
-///
-/// sled changes its files whenever it opens them, so this works on a copy of them in the system's
-/// directory for temporary files (`TMPDIR`), which needs room for it.
-///
-/// # Errors
-///
-/// As [`SledStore::open`].
-pub fn check(dir: &Path) -> Result<CheckReport, OpenError> {
-    let directory = Arc::new(LockedDirectory::lock(dir)?);
-    let incarnation = directory.read_format()?;
-    let (_anchor, witnesses) = Anchor::open(dir, &dir.join("anchor"), incarnation)?;
-    let scratch = Scratch::create()?;
-    let copy = scratch.0.join("sled");
-    let original = dir.join("sled");
-    // Without it, sled begins anew, and the anchor tells what is missing.
-    let mut disk_bytes = if original.exists() { copy_directory(&original, &copy)? } else { 0 };
-    for name in ["anchor", "format", "lock"] {
-        let path = dir.join(name);
-        disk_bytes += fs::metadata(&path).map_err(OpenError::io("look at", &path))?.len();
-    }
-    let log = Log::open(dir, &copy, directory)?;
-    let proven = log.prove(dir, incarnation)?;
-    let whole = log.complete(dir, &proven, &witnesses)?;
-    Ok(CheckReport {
-        incarnation,
-        events: whole.last.0,
-        event_bytes: whole.event_bytes,
-        disk_bytes,
-        head: whole.head,
-        completed_events: whole.last.0 - proven.last.0,
-    })
-}
-
 /// How far a log goes, and what it adds up to.
 #[derive(Clone, Copy, Debug)]
-struct Proven {
-    last: Sequence,
-    head: Head,
-    event_bytes: u64,
+pub(super) struct Proven {
+    pub(super) last: Sequence,
+    pub(super) head: Head,
+    pub(super) event_bytes: u64,
     incarnation: Uuid,
+}
+
+/// What becomes of what sled writes between two syncs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Writes {
+    /// Each write is on the disk when it returns, and so in the order in which sled makes them.
+    Synchronous,
+    /// The system keeps writes, and a power cut lets any of them through: sled does not open after
+    /// that. The file system knows no synchronous files; then the log has to be synced after each append.
+    Unordered,
 }
 
 /// The events in sled.
 #[derive(Debug)]
-struct Log {
+pub(super) struct Log {
     db: Db,
     /// Our own handle on sled's one file, to sync it: sled's `flush` does not.
     db_file: File,
     blobs: PathBuf,
     directory: Arc<LockedDirectory>,
+    writes: Writes,
 }
 
 impl Log {
     /// Opens sled in `path`, for the store in `dir`.
-    fn open(dir: &Path, path: &Path, directory: Arc<LockedDirectory>) -> Result<Self, OpenError> {
+    pub(super) fn open(
+        dir: &Path,
+        path: &Path,
+        directory: Arc<LockedDirectory>,
+    ) -> Result<Self, OpenError> {
         remove_unfinished_snapshots(path)?;
         let blobs = path.join("blobs");
         if holds_anything(&blobs).map_err(OpenError::io("read", &blobs))? {
             return Err(OpenError::damaged(dir, "`sled/blobs` is not empty"));
+        }
+        let db_path = path.join("db");
+        if db_path.exists() {
+            // Before sled's recovery writes anything.
+            let (db_file, _writes) = write_through(&db_path)?;
+            await_release(dir, &db_path, &db_file)?;
         }
         // No flusher of sled's own: it would only log what fails.
         let config = Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
@@ -314,8 +103,7 @@ impl Log {
                 return Err(OpenError::damaged(dir, format!("sled panics on opening it: {panic}")));
             }
         };
-        let db_path = path.join("db");
-        let db_file = File::open(&db_path).map_err(OpenError::io("open", &db_path))?;
+        let (db_file, writes) = write_through(&db_path)?;
         // What sled has created or renamed on opening.
         for file in files_of(path)? {
             File::open(&file)
@@ -324,11 +112,11 @@ impl Log {
         }
         sync_directory(path)?;
         sync_directory(directory.path())?;
-        Ok(Self { db, db_file, blobs, directory })
+        Ok(Self { db, db_file, blobs, directory, writes })
     }
 
     /// Reads the whole log: no gap, every hash right.
-    fn prove(&self, dir: &Path, incarnation: Uuid) -> Result<Proven, OpenError> {
+    pub(super) fn prove(&self, dir: &Path, incarnation: Uuid) -> Result<Proven, OpenError> {
         let genesis = Head::genesis(incarnation);
         let mut events = self.events(Sequence::ZERO, genesis, None);
         let mut event_bytes = 0_u64;
@@ -345,7 +133,7 @@ impl Log {
     }
 
     /// Compares the log with each witness, and adds the events at its end that only they have (D2).
-    fn complete(
+    pub(super) fn complete(
         &self,
         dir: &Path,
         proven: &Proven,
@@ -393,7 +181,7 @@ impl Log {
     }
 
     /// Puts events behind `last` into sled, all or none. Not synced.
-    fn put(&self, last: Sequence, head: Head, events: &[Vec<u8>]) -> io::Result<()> {
+    pub(super) fn put(&self, last: Sequence, head: Head, events: &[Vec<u8>]) -> io::Result<()> {
         let mut batch = Batch::default();
         let (mut sequence, mut head) = (last, head);
         for event in events {
@@ -406,8 +194,17 @@ impl Log {
         caught(|| self.db.apply_batch(batch)).map_err(io::Error::other)?.map_err(io::Error::from)
     }
 
+    /// The bytes that the file system has left.
+    pub(super) fn available_bytes(&self) -> io::Result<u64> {
+        self.directory.available_bytes()
+    }
+
+    pub(super) fn writes(&self) -> Writes {
+        self.writes
+    }
+
     /// Makes all that was put survive a power cut.
-    fn sync(&self) -> io::Result<()> {
+    pub(super) fn sync(&self) -> io::Result<()> {
         caught(|| self.db.flush()).map_err(io::Error::other)?.map_err(io::Error::from)?;
         self.db_file.sync_data()?;
         if holds_anything(&self.blobs)? {
@@ -419,7 +216,7 @@ impl Log {
     }
 
     /// The head after the event at `sequence`, or what is wrong with that event.
-    fn head_at(&self, incarnation: Uuid, sequence: Sequence) -> Result<Head, String> {
+    pub(super) fn head_at(&self, incarnation: Uuid, sequence: Sequence) -> Result<Head, String> {
         if sequence == Sequence::ZERO {
             return Ok(Head::genesis(incarnation));
         }
@@ -431,7 +228,7 @@ impl Log {
     }
 
     /// The events behind `after`, where the head is `head`, up to `end` or whatever the last is.
-    fn events(&self, after: Sequence, head: Head, end: Option<Sequence>) -> LogEvents {
+    pub(super) fn events(&self, after: Sequence, head: Head, end: Option<Sequence>) -> LogEvents {
         LogEvents {
             frames: self.db.range(key(after.next(), 0)..),
             ahead: None,
@@ -445,7 +242,7 @@ impl Log {
 }
 
 /// Reads events from sled, and proves each before it hands it out.
-struct LogEvents {
+pub(super) struct LogEvents {
     frames: Iter,
     /// The frame that was read to see that an event had ended: the following event's first.
     ahead: Option<(IVec, IVec)>,
@@ -522,25 +319,6 @@ impl Iterator for LogEvents {
     }
 }
 
-/// A private directory for temporary files, removed when dropped.
-#[derive(Debug)]
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn create() -> Result<Self, OpenError> {
-        let path = std::env::temp_dir().join(format!("cutover-check-{}", Uuid::new_v4()));
-        directory::create_directory(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // A temporary directory that stays does no harm.
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
 fn key(sequence: Sequence, frame: u16) -> [u8; KEY_BYTES] {
     let mut key = [0; KEY_BYTES];
     key[..8].copy_from_slice(&sequence.0.to_be_bytes());
@@ -556,21 +334,40 @@ fn is_about_content(error: &io::Error) -> bool {
     )
 }
 
-fn refuse_occupied(dir: &Path) -> Result<(), OpenError> {
-    match holds_anything(dir) {
-        Ok(false) => Ok(()),
-        Ok(true) => Err(OpenError::Occupied { dir: dir.to_owned() }),
-        Err(error) => Err(OpenError::io("look into", dir)(error)),
+/// Makes the system write the file at `path` through to the disk, whoever has it open, and opens it.
+///
+/// sled writes a segment again when it believes what replaced it to be on the disk; it believes that
+/// after `sync_file_range`. With 2 MiB written between two syncs, 6 of 6 runs of the power-cut test ended with a log that
+/// sled did not open; with this attribute (chattr +S), none of 75 runs, 750 cuts.
+fn write_through(path: &Path) -> Result<(File, Writes), OpenError> {
+    let file = File::open(path).map_err(OpenError::io("open", path))?;
+    let set = ioctl_getflags(&file).and_then(|flags| ioctl_setflags(&file, flags | IFlags::SYNC));
+    match set {
+        Ok(()) => Ok((file, Writes::Synchronous)),
+        Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
+            Ok((file, Writes::Unordered))
+        }
+        Err(error) => Err(OpenError::io("set to synchronous writes", path)(error.into())),
     }
 }
 
-/// Whether there is anything in the directory `path`. One that does not exist holds nothing.
-fn holds_anything(path: &Path) -> io::Result<bool> {
-    match fs::read_dir(path) {
-        Ok(mut entries) => Ok(entries.next().transpose()?.is_some()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+/// Waits until nobody holds sled's own lock.
+///
+/// The store's lock is held by the caller, so this can only be an earlier log of this process: sled's threads
+/// close its file some time after it was dropped.
+fn await_release(dir: &Path, path: &Path, file: &File) -> Result<(), OpenError> {
+    let deadline = Instant::now() + RELEASE_WITHIN;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(RELEASE_POLL),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(OpenError::Locked { dir: dir.to_owned(), pid: None });
+            }
+            Err(error) => return Err(OpenError::io("lock", path)(error.into())),
+        }
     }
+    flock(file, FlockOperation::Unlock).map_err(|error| OpenError::io("unlock", path)(error.into()))
 }
 
 /// Removes snapshots that sled was killed in the middle of writing.
@@ -589,27 +386,48 @@ fn remove_unfinished_snapshots(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn files_of(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
-    let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let entries = entries.map_err(OpenError::io("read", path))?;
-    Ok(entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect())
-}
-
-/// Copies the directory `from`, with what is in it, and returns its size in bytes.
-fn copy_directory(from: &Path, to: &Path) -> Result<u64, OpenError> {
-    directory::create_directory(to)?;
-    let mut bytes = 0;
-    let entries = fs::read_dir(from).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    for entry in entries.map_err(OpenError::io("read", from))? {
-        let (path, to) = (entry.path(), to.join(entry.file_name()));
-        bytes += if path.is_dir() {
-            copy_directory(&path, &to)?
-        } else {
-            fs::copy(&path, &to).map_err(OpenError::io("copy", &path))?
-        };
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::store::{EVENT_BYTES_MAX, EventStore as _, chain::FRAME_BYTES_MAX, place::Place};
+
+    fn open(place: &Place) -> Db {
+        let path = place.dir.join("sled/db");
+        await_release(&place.dir, &path, &File::open(&path).expect("opened")).expect("released");
+        Config::new().path(place.dir.join("sled")).open().expect("sled")
+    }
+
+    #[test]
+    fn no_value_in_sled_is_larger_than_a_frame_and_none_becomes_a_blob() {
+        let place = Place::new();
+        let mut store = place.create();
+        store.append(Sequence::ZERO, &[vec![7; EVENT_BYTES_MAX]]).expect("appended");
+        drop(store);
+
+        let values: Vec<usize> =
+            open(&place).iter().values().map(|value| value.expect("readable").len()).collect();
+        assert!(values.len() > EVENT_BYTES_MAX / FRAME_BYTES_MAX, "{} values", values.len());
+        assert!(values.iter().all(|length| *length <= FRAME_BYTES_MAX), "{values:?}");
+        assert!(!holds_anything(&place.dir.join("sled/blobs")).expect("readable"));
+    }
+
+    #[test]
+    fn an_event_changed_or_taken_out_within_sled_is_refused() {
+        let change = |place: &Place, change: &dyn Fn(&Db)| {
+            let db = open(place);
+            change(&db);
+            db.flush().expect("flushed");
+        };
+        let place = Place::closed(20);
+        change(&place, &|db| {
+            let mut value = db.get(key(Sequence(7), 0)).expect("read").expect("there").to_vec();
+            *value.last_mut().expect("a byte") ^= 1;
+            db.insert(key(Sequence(7), 0), value).expect("written");
+        });
+        assert!(place.refused("STORE_DAMAGED").contains("event 7 does not match its hash"));
+
+        let place = Place::closed(20);
+        change(&place, &|db| drop(db.remove(key(Sequence(7), 0)).expect("removed")));
+        assert!(place.refused("STORE_DAMAGED").contains("event 7 is missing"));
+    }
+}
