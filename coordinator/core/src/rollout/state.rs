@@ -246,7 +246,6 @@ impl Rollout {
     pub(crate) fn note_goal(&mut self, agent: &AgentName, running: Option<&Version>) {
         if let Some(host) = self.hosts.get_mut(agent)
             && host.tries == 0
-            && host.state == HostState::Pending
         {
             host.before = running.cloned();
         }
@@ -272,7 +271,8 @@ impl Rollout {
     }
 
     /// A new process has begun: what was being watched is watched from the start again, and no
-    /// deadline is shorter for our absence (A4, promises.md §3 row 25).
+    /// deadline is shorter for our absence (A4, promises.md §3 row 25). Hosts have their whole time
+    /// from when they connect again.
     pub fn restart_clocks(&mut self, at: Timestamp) {
         if self.is_over() {
             return;
@@ -289,22 +289,6 @@ impl Rollout {
                     break;
                 }
                 State::Ended { .. } => break,
-            }
-        }
-        self.restart_hosts(at);
-    }
-
-    /// What hosts were told is counted from `at` on.
-    pub(super) fn restart_hosts(&mut self, at: Timestamp) {
-        for host in self.hosts.values_mut() {
-            match &mut host.state {
-                HostState::Updating { since } | HostState::Reverting { since } => *since = at,
-                HostState::Pending
-                | HostState::Updated
-                | HostState::Failed { .. }
-                | HostState::Unreachable { .. }
-                | HostState::Reverted
-                | HostState::Stuck { .. } => {}
             }
         }
     }

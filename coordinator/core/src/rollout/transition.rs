@@ -24,7 +24,7 @@ impl Rollout {
             | Change::Ended { .. } => {
                 self.state = self.next_state(change, at).ok_or_else(|| self.illegal(change))?;
                 if let Change::Retried { .. } = change {
-                    self.send_again(at);
+                    self.send_again();
                 }
             }
             Change::HostsReleased { agents } => {
@@ -142,8 +142,8 @@ impl Rollout {
         })
     }
 
-    /// Failed, unreachable and stuck hosts begin again; the others have their whole time again.
-    fn send_again(&mut self, at: Timestamp) {
+    /// Failed, unreachable and stuck hosts begin again.
+    fn send_again(&mut self) {
         let back = self.direction() == Direction::Back;
         for host in self.hosts.values_mut() {
             match &host.state {
@@ -164,7 +164,6 @@ impl Rollout {
                 | HostState::Reverted => {}
             }
         }
-        self.restart_hosts(at);
     }
 
     fn touched(&self, agent: &AgentName) -> bool {

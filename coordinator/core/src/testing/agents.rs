@@ -199,7 +199,7 @@ impl Story {
         })
     }
 
-    fn compliance(&self, agent: &str) -> Option<Report> {
+    pub(super) fn compliance(&self, agent: &str) -> Option<Report> {
         let assigned = self.agents[&name(agent)].assigned.as_ref()?;
         let content = |release: &Release| Some((release.name.version.clone(), release.digest));
         let slots = assigned.slots.map(|_, goal| match goal {

@@ -3,6 +3,8 @@
 
 mod agents;
 mod check;
+mod properties;
+mod script;
 
 use std::{collections::BTreeMap, time::Duration};
 

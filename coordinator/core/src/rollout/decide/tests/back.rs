@@ -222,3 +222,32 @@ fn retrying_brings_a_release_to_disk_that_could_not_be() {
     story.settle();
     assert_eq!(story.state_word(), "succeeded", "{}", story.why());
 }
+
+#[test]
+fn retrying_tells_a_host_again_whose_start_failed() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1"), ("auto_rollback", "off")]);
+    story.obey_all();
+    story.report("web-1", "2.0", Phase::Failed, Health::Failing);
+    assert_eq!(story.state_word(), "held");
+
+    story.control(Verb::Retry).unwrap();
+
+    assert_eq!(story.hosts("updating"), "web-1", "{}", story.why());
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}
+
+#[test]
+fn a_host_that_was_told_twice_is_not_called_back_to_what_it_left() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1"), ("auto_rollback", "off")]);
+    story.obey_all();
+    story.fail("web-1", "2.0");
+    story.control(Verb::Retry).unwrap();
+    assert_eq!(story.hosts("updating"), "web-1");
+
+    story.control(Verb::Pause).unwrap();
+
+    assert_eq!(story.told("web-1").as_deref(), Some("2.0"));
+}

@@ -99,17 +99,56 @@ fn a_host_that_was_called_back_counts_as_down_until_it_says_that_it_stayed() {
     let mut story = Story::running(3);
     story.deploy("2.0", &[("batch", "1")]);
     story.obey_all();
-    assert_eq!(story.hosts("updating"), "web-1");
+    story.obey("web-1");
+    story.obey("web-2");
+    assert_eq!(story.hosts("updating"), "web-3");
     // Its acceptance may be on its way: it may be stopping 1.0 right now.
     story.control(Verb::Abort).unwrap();
 
-    story.deploy("2.0", &[("batch", "1")]);
-    story.obey("web-2");
-    story.obey("web-3");
+    story.deploy("3.0", &[("batch", "1"), ("min_healthy", "2")]);
+    story.obey("web-1");
     assert_eq!(story.hosts("updating"), "");
 
-    story.obey("web-1");
+    story.obey("web-3");
     assert_eq!(story.hosts("updating"), "web-1");
+}
+
+#[test]
+fn a_host_keeps_its_token_until_it_is_settled() {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "3"), ("min_healthy", "2")]);
+    story.obey_all();
+    assert_eq!(story.hosts("updating"), "web-1");
+
+    story.report("web-1", "2.0", Phase::Running, Health::Passing);
+    assert_eq!(story.hosts("updating"), "web-1", "one pass is not health");
+
+    story.obey("web-1");
+    assert_eq!(story.hosts("updating"), "web-2");
+}
+
+#[test]
+fn calling_a_host_back_that_is_taken_out_already_costs_nothing() {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "1")]);
+    story.obey_all();
+    story.fail("web-2", "1.0");
+
+    // One is healthy and two must stay; web-1 says 1.0 still, and was told 2.0.
+    story.control(Verb::Rollback).unwrap();
+
+    assert_eq!(story.hosts("reverting"), "web-1");
+}
+
+#[test]
+fn a_host_that_says_that_it_runs_nothing_is_down() {
+    let mut story = Story::running(2);
+    story.lose("web-2");
+    story.agents.get_mut(&crate::testing::name("web-2")).unwrap().said = None;
+    story.connect("web-2");
+
+    // One is healthy and must stay: web-2 comes first and brings the spare.
+    assert!(story.try_deploy("2.0", &[("min_healthy", "1")]).is_ok());
 }
 
 #[test]
@@ -174,9 +213,11 @@ fn a_floor_that_cannot_be_kept_at_this_moment_is_refused_with_the_numbers() {
 #[test]
 fn a_host_that_runs_the_release_already_is_told_again_at_no_cost() {
     let mut story = Story::running(3);
+    story.fail("web-2", "1.0");
     story.fail("web-3", "1.0");
-    story.deploy("1.0", &[("min_healthy", "2")]);
-    // It recovers before its turn.
+    story.deploy("1.0", &[("batch", "1"), ("min_healthy", "100%")]);
+    // They recover before their turn.
+    story.obey("web-2");
     story.obey("web-3");
 
     story.settle();
