@@ -56,6 +56,8 @@ pub struct SlotStatus {
 /// Why there is no status.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadStatus {
+    #[error("the agent is just starting; ask again in a moment")]
+    Starting,
     #[error("could not read {}", path.display())]
     Read {
         path: PathBuf,
@@ -85,6 +87,9 @@ impl Status {
             let path = data.join(STATUS_FILE);
             let json = match fs::read(&path) {
                 Ok(json) => json,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(ReadStatus::Starting);
+                }
                 Err(source) => return Err(ReadStatus::Read { path, source }),
             };
             return serde_json::from_slice(&json)

@@ -11,6 +11,12 @@ use crate::{PrepareFailure, Retry};
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
+/// How often a preparation may fail in a row before it is reported as failed, which a rollout
+/// takes as its host's failure. A connection that broke is dialled again within the first two
+/// waits; what fails a third time, after some seconds, is a full disk or the like. It is tried
+/// again all the same.
+const FAILURES_MAX: u32 = 3;
+
 /// How the preparation of one content goes. Volatile: after a restart it is asked for again.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Preparation {
@@ -53,10 +59,43 @@ impl Preparation {
         }
     }
 
+    /// Returns whether it failed for good, or so often that somebody should know.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        match self {
+            Self::InFlight { .. } => false,
+            Self::Failed { next: NextTry::After(_), .. } => true,
+            Self::Failed { failures, .. } => *failures >= FAILURES_MAX,
+        }
+    }
+
     /// Returns how often it failed in a row.
     pub(crate) const fn failures(&self) -> u32 {
         match self {
             Self::InFlight { failures } | Self::Failed { failures, .. } => *failures,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(failures: u32, retry: Retry) -> Preparation {
+        let failure = PrepareFailure { detail: "connection reset".to_owned(), retry };
+        Preparation::failed(
+            failure,
+            failures - 1,
+            Generation(1),
+            Timestamp::from_unix_ms(0),
+            Jitter::NONE,
+        )
+    }
+
+    #[test]
+    fn a_blip_is_tried_again_quietly_and_what_lasts_or_is_final_is_told() {
+        assert!(!after(1, Retry::Later).is_hopeless());
+        assert!(!after(2, Retry::Later).is_hopeless());
+        assert!(after(3, Retry::Later).is_hopeless());
+        assert!(after(1, Retry::Never).is_hopeless());
     }
 }

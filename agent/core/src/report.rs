@@ -5,6 +5,7 @@ use cutover_common::{Health, Phase, Release, SlotGoal, SlotReport, Timers, durat
 use crate::{
     Ending, HookProgress, Instance, Life,
     lease::Permission,
+    prepare::Preparation,
     slots::{Decision, SlotView, Waiting, Work, decide},
     volatile::LiveSlot,
 };
@@ -20,7 +21,11 @@ pub(crate) fn slot(view: &SlotView<'_>, live: &LiveSlot, timers: Timers) -> Slot
 
 fn vacant(view: &SlotView<'_>, live: &LiveSlot, decision: &Decision) -> SlotReport {
     let (phase, detail) = match decision {
-        Decision::Wait(Waiting::ForRetry { .. }) => (Phase::Failed, waiting_text(view, decision)),
+        Decision::Wait(Waiting::ForRetry { .. }) => {
+            let gave_up = view.preparation.is_some_and(Preparation::is_hopeless);
+            let phase = if gave_up { Phase::Failed } else { Phase::Preparing };
+            (phase, waiting_text(view, decision))
+        }
         Decision::Wait(Waiting::ForOtherSlot | Waiting::ForPermission(_)) => {
             (Phase::Waiting, waiting_text(view, decision))
         }

@@ -42,7 +42,8 @@ pub enum UnpackError {
     Rewind(#[source] io::Error),
     #[error(
         "this kernel, or the container's seccomp profile, has no openat2, without which releases \
-         are not unpacked safely; run Linux 5.6 or later and allow openat2"
+         are not unpacked safely; run Linux 5.6 or later and allow openat2 (systemd's \
+         RestrictSUIDSGID=yes forbids it)"
     )]
     NoOpenat2(#[source] io::Error),
 }

@@ -31,7 +31,10 @@ pub fn backup(args: &Backup) -> Result<(), Failure> {
         summary.incarnation,
         args.to.display()
     ));
-    say("The fleet's keys are not in it: back up the folder `identity`, and `artifacts`, too.");
+    say(
+        "The fleet's keys and the releases are not in it: back up `identity`, `artifacts` and \
+         `coordinator.json`, too.",
+    );
     Ok(())
 }
 

@@ -39,7 +39,7 @@ pub struct CheckReport {
 ///
 /// # Errors
 ///
-/// As [`SledStore::open`].
+/// As [`SledStore::open`](super::SledStore::open).
 pub fn check(dir: &Path) -> Result<CheckReport, OpenError> {
     let directory = Arc::new(LockedDirectory::lock(dir)?);
     let incarnation = format::read(dir)?;
