@@ -26,8 +26,10 @@ impl Coordinator {
     ///
     /// Refuses unknown names, impossible settings, an empty environment, and a second rollout.
     pub fn plan(&self, order: &DeployOrder) -> Result<Planned, Refusal> {
-        let members = self.known_members(&order.environment)?;
+        // Names first: whoever mistyped one wants to hear that, not what follows from it.
+        self.known_environment(&order.environment)?;
         let release = self.known_release(&order.application, &order.version)?;
+        let members = self.some_members(&order.environment)?;
         self.not_locked(order, &members)?;
         self.adoptable(&members, &order.application)?;
         let manifest = Manifest::parse(&release.manifest).ok();
@@ -85,12 +87,15 @@ impl Coordinator {
         goal.is_some_and(|goal| goal.running() == Some(&order.version))
     }
 
-    fn known_members(&self, environment: &EnvironmentName) -> Result<Vec<AgentName>, Refusal> {
-        if !self.environments.contains_key(environment) {
-            let known = self.environments.keys().map(EnvironmentName::as_str);
-            let name = environment.as_str();
-            return Err(Refusal::unknown("environment", name, known, "cutover env list"));
+    fn known_environment(&self, environment: &EnvironmentName) -> Result<(), Refusal> {
+        if self.environments.contains_key(environment) {
+            return Ok(());
         }
+        let known = self.environments.keys().map(EnvironmentName::as_str);
+        Err(Refusal::unknown("environment", environment.as_str(), known, "cutover env list"))
+    }
+
+    fn some_members(&self, environment: &EnvironmentName) -> Result<Vec<AgentName>, Refusal> {
         let members = self.members(environment);
         if members.is_empty() {
             return Err(refuse(

@@ -8,7 +8,9 @@ pub enum Waiting {
     /// Hosts fetch and verify the release.
     ForPrepared { agents: Vec<AgentName>, deadline: Timestamp },
     /// Hosts that were told to switch are not in settled health yet.
-    ForHealth { agents: Vec<AgentName>, deadline: Timestamp },
+    ///
+    /// `judged`: when the first of them counts as failed, unless it is healthy by then.
+    ForHealth { agents: Vec<AgentName>, judged: Option<Timestamp>, deadline: Timestamp },
     /// Taking one more host would leave fewer healthy instances than the floor.
     ForFloor { healthy: u32, floor: u32, agents: Vec<AgentName>, deadline: Timestamp },
     /// A host of the wave is not connected.
@@ -29,6 +31,9 @@ impl Waiting {
     /// Returns when to look again if nothing happens before.
     pub const fn deadline(&self) -> Option<Timestamp> {
         match self {
+            Self::ForHealth { judged: Some(judged), deadline, .. } => {
+                Some(if judged.unix_ms() < deadline.unix_ms() { *judged } else { *deadline })
+            }
             Self::ForPrepared { deadline, .. }
             | Self::ForHealth { deadline, .. }
             | Self::ForFloor { deadline, .. }

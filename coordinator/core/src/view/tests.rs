@@ -40,7 +40,7 @@ fn while_a_host_becomes_healthy() {
     story.say("web-1", starting);
     story.pass(seconds(15));
 
-    insta::assert_snapshot!(why(&story), @"0 of 4 hosts run 2.0. Waiting up to 9m 45s for web-1, web-2 to be healthy (web-1: connection refused), then for a person.");
+    insta::assert_snapshot!(why(&story), @"0 of 4 hosts run 2.0. Waiting up to 4m 45s for web-1, web-2 to be healthy (web-1: connection refused), or they count as failed.");
 }
 
 #[test]

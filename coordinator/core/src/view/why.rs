@@ -42,12 +42,21 @@ impl Coordinator {
                 names(agents),
                 self.details(rollout, agents),
             ),
-            Some(Waiting::ForHealth { agents, deadline }) => format!(
-                "Waiting up to {} for {} to be healthy{}, then for a person.",
-                left(deadline),
-                names(agents),
-                self.details(rollout, agents),
-            ),
+            Some(Waiting::ForHealth { agents, judged, deadline }) => {
+                let (until, then) = match judged {
+                    Some(judged) if judged <= deadline && agents.len() == 1 => {
+                        (judged, "or it counts as failed")
+                    }
+                    Some(judged) if judged <= deadline => (judged, "or they count as failed"),
+                    Some(_) | None => (deadline, "then for a person"),
+                };
+                format!(
+                    "Waiting up to {} for {} to be healthy{}, {then}.",
+                    left(until),
+                    names(agents),
+                    self.details(rollout, agents),
+                )
+            }
             Some(Waiting::ForFloor { healthy, floor, agents, deadline }) => format!(
                 "Waiting up to {} to take {} out, as {healthy} are healthy and min_healthy is \
                  {floor}, then for a person.",

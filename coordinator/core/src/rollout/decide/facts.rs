@@ -168,6 +168,34 @@ fn reverting(
     Some(Change::HostStuck { agent: agent.clone(), why })
 }
 
+/// Returns when the first of `agents`, which were told to switch, counts as failed if nothing is
+/// heard of its health; none when that moment has come and is not acted on, as for a host that is
+/// away.
+pub(super) fn first_judged(
+    rollout: &Rollout,
+    now: Timestamp,
+    agents: &[AgentName],
+) -> Option<Timestamp> {
+    agents
+        .iter()
+        .filter_map(|agent| match rollout.hosts.get(agent)?.state {
+            HostState::Updating { since } => Some(since),
+            HostState::Pending
+            | HostState::Updated
+            | HostState::Failed { .. }
+            | HostState::Unreachable { .. }
+            | HostState::Reverting { .. }
+            | HostState::Reverted
+            | HostState::Stuck { .. } => None,
+        })
+        .flat_map(|since| {
+            let failing = since + rollout.spec.healthy_within;
+            [failing, failing + WORD_WITHIN]
+        })
+        .filter(|at| *at > now)
+        .min()
+}
+
 /// Returns why the slot will not become healthy by itself.
 fn gave_up(slot: &SlotReport) -> Option<String> {
     if slot.phase == Phase::Failed {

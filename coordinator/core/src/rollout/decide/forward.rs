@@ -2,7 +2,7 @@
 
 use cutover_common::{AgentName, Health, Phase, Timestamp, duration_text};
 
-use super::{Decision, Scene, floor, is_prepared};
+use super::{Decision, Scene, facts, floor, is_prepared};
 use crate::{
     event::Change,
     fleet::Presence,
@@ -111,7 +111,8 @@ fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision
         return Some(decision);
     }
     let waiting = if here.is_empty() {
-        Waiting::ForHealth { agents: updating, deadline }
+        let judged = facts::first_judged(rollout, scene.now, &updating);
+        Waiting::ForHealth { agents: updating, judged, deadline }
     } else {
         Waiting::ForFloor {
             healthy: permitted.healthy,
@@ -172,7 +173,11 @@ fn still_healthy(
         standstill(rollout, scene, deadline, || {
             format!("{} did not stay healthy to the end of the watch", names(&unsure))
         })
-        .unwrap_or(Decision::Wait(Waiting::ForHealth { agents: unsure, deadline })),
+        .unwrap_or(Decision::Wait(Waiting::ForHealth {
+            agents: unsure,
+            judged: None,
+            deadline,
+        })),
     )
 }
 
