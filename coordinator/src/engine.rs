@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     ledger::Ledger,
-    outlets::{Outlets, SessionOutlet},
+    outlets::{Outlets, SessionOutlet, SignRefused},
     store::AppendError,
 };
 
@@ -56,14 +56,6 @@ enum Message {
 }
 
 type Look = Box<dyn FnOnce(&Coordinator, Timestamp) + Send>;
-
-/// Why no certificate was signed.
-#[derive(Debug)]
-pub enum SignRefused {
-    Refused(Refusal),
-    /// The request for a certificate is no good.
-    BadRequest(String),
-}
 
 /// The coordinator is ending, or has failed: nobody answers any more.
 #[derive(Debug, thiserror::Error)]

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{engine::SignRefused, identity::Identity, ledger::Durable, listen::LiveConnections};
+use crate::{identity::Identity, ledger::Durable, listen::LiveConnections};
 
 /// How many messages may wait for a slow agent. Beyond that its session ends, and the next one
 /// shows it the newest goals: nobody is sent a history to catch up on.
@@ -38,6 +38,14 @@ pub struct SessionOutlet {
     pub messages: mpsc::Sender<Result<pb::CoordinatorMessage, tonic::Status>>,
     /// Ends the stream's reader.
     pub ended: CancellationToken,
+}
+
+/// Why no certificate was signed.
+#[derive(Debug)]
+pub enum SignRefused {
+    Refused(Refusal),
+    /// The request for a certificate is no good.
+    BadRequest(String),
 }
 
 enum Waiter {

@@ -10,6 +10,7 @@ mod demo;
 pub mod failure;
 pub mod grpc;
 pub mod login_file;
+pub mod outcome;
 pub mod render;
 pub mod text;
 pub mod view;
@@ -20,8 +21,8 @@ use clap::Parser as _;
 
 use crate::{
     args::Cli,
-    commands::Outcome,
     failure::{Failure, Kind},
+    outcome::Outcome,
     render::console::Console,
 };
 

@@ -31,10 +31,8 @@ pub fn backup(args: &Backup) -> Result<(), Failure> {
         summary.incarnation,
         args.to.display()
     ));
-    say(
-        "The fleet's keys and the releases are not in it: back up `identity`, `artifacts` and \
-         `coordinator.json`, too.",
-    );
+    say("The fleet's keys and the releases are not in it: back up `identity`, `artifacts` and \
+         `coordinator.json`, too.");
     Ok(())
 }
 

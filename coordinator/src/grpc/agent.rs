@@ -22,9 +22,9 @@ use uuid::Uuid;
 use super::status::{invalid, refused};
 use crate::{
     artifacts::ArchiveStore,
-    engine::{EngineHandle, SignRefused},
+    engine::EngineHandle,
     listen::Peer,
-    outlets::{SESSION_QUEUE_MAX, SessionOutlet},
+    outlets::{SESSION_QUEUE_MAX, SessionOutlet, SignRefused},
 };
 
 /// How long a new session may take to say hello.

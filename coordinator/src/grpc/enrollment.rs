@@ -10,11 +10,12 @@ use tonic::{Code, Response, Status};
 
 use super::status::{invalid, refused, with_hint};
 use crate::{
-    engine::{EngineHandle, SignRefused},
+    engine::EngineHandle,
     identity::{
         Identity, skew,
         token::{TokenKind, hash_of},
     },
+    outlets::SignRefused,
 };
 
 /// The service.

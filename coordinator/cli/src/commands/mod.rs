@@ -22,18 +22,9 @@ use crate::{
     failure::Failure,
     grpc::{Coordinator, Verb},
     login_file::{self, Surroundings},
+    outcome::Outcome,
     render::{console::Console, json::json},
 };
-
-/// How a command ended that did what it could.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
-    Done,
-    /// The rollout that was waited for ended otherwise than its operator wanted.
-    RolloutFailed,
-    /// Ctrl-C ended the waiting; the rollout goes on.
-    Interrupted,
-}
 
 /// What every command has at hand.
 #[derive(Clone, Copy, Debug)]

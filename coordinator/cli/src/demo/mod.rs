@@ -18,8 +18,8 @@ use traffic::Traffic;
 
 use crate::{
     args::demo::DemoArgs,
-    commands::Outcome,
     failure::{Failure, Kind as FailureKind},
+    outcome::Outcome,
     render::console::Console,
 };
 
