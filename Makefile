@@ -37,8 +37,9 @@ lint: ## Check format, lints, documentation, and what we depend on
 
 bench: ## Measure, beside etcd and Ansible on the same machine
 	@tests/setup.sh bench
-	cargo build --release --locked $(BINS)
-	cargo bench -p cutover-tests --bench '*' --locked
+	cargo build --release --locked $(BINS) -p cutover-tests --bins
+	@mkdir -p target/bench
+	TMPDIR=$(CURDIR)/target/bench target/release/cutover-bench --json target/bench.json
 
 build: ## Build the programs, optimised, into target/release
 	@tests/setup.sh build

@@ -15,6 +15,9 @@ PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/bin"
 # The one that the tests were written with; it builds with the pinned Rust.
 NEXTEST=0.9.143
 
+# The one that docs/benchmarks.md compares with.
+ANSIBLE=2.19.14
+
 missing=
 packages=
 
@@ -87,11 +90,11 @@ install_nextest() {
 }
 
 install_ansible() {
-    [ -x target/bench-venv/bin/ansible-playbook ] && return
+    target/bench-venv/bin/ansible-playbook --version 2>/dev/null | grep -q "core $ANSIBLE" && return
     mkdir -p target
     python3 -m venv target/bench-venv
-    target/bench-venv/bin/pip install --quiet --disable-pip-version-check ansible-core \
-        </dev/null >&2
+    target/bench-venv/bin/pip install --quiet --disable-pip-version-check \
+        "ansible-core==$ANSIBLE" </dev/null >&2
 }
 
 case "${1:-}" in
