@@ -265,6 +265,11 @@ impl Coordinator {
             .filter(move |(name, _)| only.is_none_or(|only| name.application.as_str() == only))
     }
 
+    /// Returns whether `agent` is enrolled, and by this very enrolment.
+    pub fn is_enrolled(&self, agent: &AgentName, enrolment: Uuid) -> bool {
+        self.enrolments.agents.get(agent).is_some_and(|enrolled| enrolled.enrolment == enrolment)
+    }
+
     /// Returns whether `agent` may fetch the archive of this release: only what its goals name
     /// (S2).
     pub fn may_fetch(&self, agent: &AgentName, name: &ReleaseRef) -> bool {

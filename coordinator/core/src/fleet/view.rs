@@ -10,7 +10,7 @@ use cutover_common::{
     AgentName, ApplicationName, Fence, HostLoad, Inventory, Phase, Report, SlotReport, Timestamp,
     Version,
     protocol::SILENCE_MAX,
-    wire::{Heartbeat, Hello},
+    wire::{Heartbeat, Hello, REPEATED_MAX},
 };
 
 use crate::input::SessionId;
@@ -62,7 +62,13 @@ impl Seen {
     }
 
     /// Takes an agent's report of one application.
+    ///
+    /// Of more applications than a whole state can name none is remembered: who speaks of them
+    /// is no agent of ours, and must not fill the memory (A9, T3.1).
     pub(crate) fn report(&mut self, report: Report) {
+        if self.held.len() >= REPEATED_MAX && !self.held.contains_key(&report.application) {
+            return;
+        }
         let held = self.held.entry(report.application.clone()).or_default();
         *held = Fence {
             term: held.term.max(report.fence.term),

@@ -1,6 +1,6 @@
 //! Control: what an operator does to a rollout.
 
-use cutover_common::Timestamp;
+use cutover_common::{Timestamp, Version};
 use uuid::Uuid;
 
 use super::deploy::refuse;
@@ -266,6 +266,16 @@ impl Coordinator {
                 "deploy the release that you want: cutover deploy APP@VERSION --to ENV",
             ));
         };
+        let begun = self.requests.get(&order.new_rollout).and_then(|id| self.rollouts.get(id));
+        let is_same = |begun: &Rollout| {
+            begun.application == rollout.application
+                && begun.environment == rollout.environment
+                && begun.to == version
+        };
+        if let Some(begun) = begun.filter(|begun| is_same(begun)) {
+            // The answer was lost, and the same is asked for again (E1).
+            return Ok(Answer::Controlled { rollout: begun.id, text: started_anew(&version) });
+        }
         let newest = self
             .rollouts
             .values()
@@ -286,9 +296,12 @@ impl Coordinator {
             options: same_options(&rollout.spec),
         };
         self.deploy(now, by, order.new_rollout, order.new_rollout, &order_again, step)?;
-        let text = format!("started a new rollout to {version}");
-        Ok(Answer::Controlled { rollout: order.new_rollout, text })
+        Ok(Answer::Controlled { rollout: order.new_rollout, text: started_anew(&version) })
     }
+}
+
+fn started_anew(version: &Version) -> String {
+    format!("started a new rollout to {version}")
 }
 
 const fn participle(verb: Verb) -> &'static str {

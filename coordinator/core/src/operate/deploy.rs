@@ -220,6 +220,14 @@ impl Coordinator {
         if let Some(id) = self.requests.get(&request_id) {
             return self.repeated(*id, order);
         }
+        if self.rollouts.contains_key(&rollout) {
+            // The id may be the caller's choice: it must not take another rollout's place (E5).
+            return Err(Refusal::new(
+                RefusalKind::Invalid,
+                format!("{rollout} is the id of another rollout"),
+                "leave --request-id out, or give a new one",
+            ));
+        }
         let planned = self.plan(order)?;
         if planned.plan.waves.is_empty() {
             return Err(refuse(

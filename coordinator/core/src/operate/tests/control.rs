@@ -3,7 +3,7 @@
 use cutover_common::{Health, Phase};
 
 use crate::{
-    Verb,
+    RefusalKind, Request, Verb,
     rollout::HostState,
     testing::{Story, seconds},
 };
@@ -275,4 +275,35 @@ fn a_retry_of_what_was_rolled_back_goes_with_the_same_settings() {
 
     assert_eq!(story.newest().spec, before);
     assert_eq!(story.newest().to.as_str(), "2.0");
+}
+
+#[test]
+fn a_rollback_that_is_asked_for_again_is_the_same_one() {
+    let mut story = succeeded();
+    let rollout = story.newest().id.to_string();
+    let (new_rollout, reason) = (story.draw(), String::new());
+    let request = Request::Control { rollout, verb: Verb::Rollback, reason, new_rollout };
+
+    let first = story.ask(request.clone()).unwrap();
+    let again = story.ask(request.clone()).unwrap();
+    story.restart();
+    let after_restart = story.ask(request).unwrap();
+
+    assert_eq!(first, again);
+    assert_eq!(first, after_restart);
+    assert_eq!(story.core.active().count(), 1);
+}
+
+#[test]
+fn a_new_rollout_never_takes_the_place_of_another() {
+    let mut story = succeeded();
+    let before = story.newest().clone();
+    let (rollout, reason) = (before.id.to_string(), String::new());
+    let new_rollout = before.id;
+
+    let request = Request::Control { rollout, verb: Verb::Rollback, reason, new_rollout };
+    let refusal = story.ask(request).unwrap_err();
+
+    assert_eq!(refusal.kind, RefusalKind::Invalid);
+    assert_eq!(*story.newest(), before);
 }

@@ -1,6 +1,6 @@
 //! Sessions: who may speak, and for how long silence is borne.
 
-use cutover_common::wire::FarewellReason;
+use cutover_common::wire::{FarewellReason, REPEATED_MAX};
 
 use crate::{
     Action,
@@ -77,4 +77,21 @@ fn an_agent_that_comes_is_welcomed_and_shown_its_newest_goal_only() {
     assert!(matches!(story.actions[0], Action::Welcome { .. }), "{:?}", story.actions);
     let shown = story.actions.iter().filter(|action| matches!(action, Action::Assign { .. }));
     assert_eq!(shown.count(), 1);
+}
+
+#[test]
+fn an_agent_cannot_fill_the_memory_with_applications_that_it_makes_up() {
+    let mut story = Story::running(1);
+    let session = story.agents[&name("web-1")].session.unwrap();
+    let true_one = story.agents[&name("web-1")].said.clone().unwrap();
+
+    for number in 0..2 * REPEATED_MAX {
+        let mut report = true_one.clone();
+        report.application = format!("made-up-{number}").parse().unwrap();
+        story.handle(crate::Input::Reported { session, report });
+    }
+
+    let seen = story.core.fleet().seen(&name("web-1")).unwrap();
+    assert_eq!((seen.held.len(), seen.reports.len()), (REPEATED_MAX, REPEATED_MAX));
+    assert!(seen.reports.contains_key(&true_one.application));
 }
