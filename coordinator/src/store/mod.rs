@@ -39,7 +39,8 @@
 //! sled's own file is set to synchronous writes (`chattr +S`). sled writes on its own whenever a buffer is full,
 //! and uses a place in its file again when it takes the replacement for durable; a power cut that lets
 //! some of these writes through and not others leaves a log that sled does not open. The attribute makes
-//! sled's belief true, at the price of one sync for each half MiB. Where the file system does not know it (ZFS,
+//! sled's belief true, at the price of some two synchronous
+//! writes for each commit, as sled rolls its buffer at every batch (seen with strace; docs/benchmarks.md). Where the file system does not know it (ZFS,
 //! tmpfs, overlays), sled is synced after each append: then a commit costs two.
 //!
 //! What stays undetected: damage that hits the newest record of the anchor together with a power cut within
