@@ -63,4 +63,24 @@ mod tests {
         assert!(matches!(decode(&bytes[..bytes.len() - 1]), Err(DecodeEvent::Malformed(_))));
         assert!(matches!(decode(&[]), Err(DecodeEvent::Empty)));
     }
+
+    #[test]
+    fn the_plan_of_the_largest_rollout_fits_into_one_event() {
+        use cutover_coordinator_core::{
+            ROLLOUT_HOSTS_MAX,
+            rollout::{Plan, PlanStep, Wave},
+        };
+        let hold = PlanStep::Hold(std::time::Duration::new(123_456, 999_000_000));
+        let wave = Wave {
+            agents: vec!["a".repeat(63).parse().unwrap()],
+            steps: vec![PlanStep::Prepare, PlanStep::Start, hold],
+        };
+        let plan = Plan { waves: vec![wave; ROLLOUT_HOSTS_MAX] };
+
+        let size_bytes = serde_json::to_vec(&plan).unwrap().len();
+
+        // The rest of the event is names, ids and settings.
+        let rest = 16 * 1024;
+        assert!(size_bytes + rest < crate::store::EVENT_BYTES_MAX, "{size_bytes} bytes");
+    }
 }

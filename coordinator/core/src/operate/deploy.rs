@@ -14,6 +14,20 @@ use crate::{
     rollout::{Planned, Rollout, Spec, decide::Serving, strategy},
 };
 
+/// How many hosts one rollout takes. Its plan is one event: with a batch for each host and the
+/// longest names this many still fit into the largest that is stored.
+pub const ROLLOUT_HOSTS_MAX: usize = 5_000;
+
+fn bounded(hosts: usize) -> Result<(), Refusal> {
+    if hosts <= ROLLOUT_HOSTS_MAX {
+        return Ok(());
+    }
+    Err(refuse(
+        format!("{hosts} hosts are more than one rollout takes, which is {ROLLOUT_HOSTS_MAX}"),
+        "divide them between environments, by a label",
+    ))
+}
+
 pub(super) fn refuse(text: impl Into<String>, hint: impl Into<String>) -> Refusal {
     Refusal::new(RefusalKind::State, text, hint)
 }
@@ -47,6 +61,7 @@ impl Coordinator {
                         && slot.release.as_ref().is_some_and(|(_, held)| *held == digest)
                 }) && self.wants(agent, order)
             });
+        bounded(hosts.len())?;
         // Hosts that serve nobody first: they are the cheapest to learn from.
         hosts.sort_by_key(|agent| self.fleet.is_healthy(agent, &order.application));
         let healthy =
@@ -339,5 +354,16 @@ impl Coordinator {
                 Err(Refusal::unknown("rollout", text, known, "cutover history"))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollout_that_the_log_could_not_take_is_refused() {
+        assert_eq!(bounded(ROLLOUT_HOSTS_MAX), Ok(()));
+        assert!(bounded(ROLLOUT_HOSTS_MAX + 1).unwrap_err().text.contains("5001 hosts"));
     }
 }

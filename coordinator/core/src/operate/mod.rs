@@ -5,6 +5,8 @@ mod control;
 mod deploy;
 mod identity;
 
+pub use deploy::ROLLOUT_HOSTS_MAX;
+
 use cutover_common::{EnvironmentName, Timestamp};
 
 use crate::{
