@@ -149,7 +149,7 @@ pub async fn run(data: PathBuf, settings: Settings, shutdown: Shutdown) -> Resul
     let enrolments = Arc::new(Enrolments::default());
     let live = LiveConnections::default();
     let operators: Operators = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
-    let (engine, handle) = Engine::new(core, Ledger::new(store.clone()), clock.clone(), {
+    let (engine, handle) = Engine::new(core, Ledger::new(store.clone()), clock, {
         let (identity, enrolments) = (identity.clone(), enrolments.clone());
         let (live, operators) = (live.clone(), operators.clone());
         move |changed| Outlets::new(identity, incarnation, enrolments, live, operators, changed)
@@ -161,7 +161,6 @@ pub async fn run(data: PathBuf, settings: Settings, shutdown: Shutdown) -> Resul
         enrolments,
         live,
         operators,
-        clock,
         settings,
         store,
         incarnation,
@@ -179,7 +178,6 @@ struct Parts {
     enrolments: Arc<Enrolments>,
     live: LiveConnections,
     operators: Operators,
-    clock: Arc<dyn Clock>,
     settings: Settings,
     store: crate::store::StoreHandle,
     incarnation: uuid::Uuid,
@@ -248,7 +246,7 @@ async fn serve(
     servers.spawn(async move {
         web::serve(web, watched, &ending).await.map_err(|error| RunError::Server(Box::new(error)))
     });
-    tokio::spawn(parts.live.clone().watch_ends(parts.clock.clone(), shutdown.clone()));
+    tokio::spawn(parts.live.clone().watch_ends(shutdown.clone()));
     tokio::spawn(reissue(parts.identity.clone(), shutdown.clone()));
     let Listening { agents, operators, web } = parts.listening;
     tracing::info!(%agents, %operators, %web, incarnation = %parts.incarnation, "ready");

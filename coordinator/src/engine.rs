@@ -225,8 +225,8 @@ impl Engine {
         looks: &mut Vec<Look>,
     ) -> Result<(), AppendError> {
         let durable = self.ledger.commit(steps).await?;
+        self.outlets.perform(durable, &self.core);
         let now = self.clock.now();
-        self.outlets.perform(durable, &self.core, now);
         for look in looks.drain(..) {
             look(&self.core, now);
         }
@@ -278,3 +278,8 @@ impl Engine {
         ReplyId(self.next_reply)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

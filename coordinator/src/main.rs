@@ -37,6 +37,7 @@ fn run(args: Run) -> Result<(), Failure> {
     let failed =
         |error: &dyn std::error::Error| Failure { text: ErrorChain(error).to_string(), status: 1 };
     telemetry::init(Program::Coordinator, args.log_format).map_err(|error| failed(&error))?;
+    end_on_panic();
     let mut settings = Settings::read(&args.data.data).map_err(|error| failed(&error))?;
     settings.listen_agents = args.listen_agents.unwrap_or(settings.listen_agents);
     settings.listen_operators = args.listen_operators.unwrap_or(settings.listen_operators);
@@ -52,4 +53,18 @@ fn run(args: Run) -> Result<(), Failure> {
             status: error.exit_status(),
         })
     })
+}
+
+/// A panic anywhere is a broken invariant, and ends the whole process (promises.md §3 row 113):
+/// the supervisor starts it again from its log, where half a coordinator would go on without
+/// what that task did.
+fn end_on_panic() {
+    let print_it = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print_it(panic);
+        // Threads of our own only: what sled's do wrong, the store notices and tells.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            std::process::exit(70);
+        }
+    }));
 }

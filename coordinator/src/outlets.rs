@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use cutover_common::{
-    AgentName, Sha256, Timestamp,
+    AgentName, Sha256,
     protocol::{HEARTBEAT_EVERY, PROTOCOL},
     wire::{Farewell, Welcome},
 };
@@ -16,7 +16,10 @@ use cutover_coordinator_core::{
     Action, Answer, Coordinator, EndReason, Refusal, SessionId, enrolment::Operator, input::ReplyId,
 };
 use cutover_proto::v1::{self as pb, coordinator_message::Kind};
-use cutover_runtime::tls::{Enrolments, ca::IssuedCertificate};
+use cutover_runtime::{
+    clock::wall,
+    tls::{Enrolments, ca::IssuedCertificate},
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -115,13 +118,13 @@ impl Outlets {
     }
 
     /// Performs `durable`.
-    pub(crate) fn perform(&mut self, durable: Durable, core: &Coordinator, now: Timestamp) {
+    pub(crate) fn perform(&mut self, durable: Durable, core: &Coordinator) {
         let mut has_changed = false;
         for action in durable.release() {
             match action {
                 Action::Answer { reply, answer } => self.answer(reply, answer),
                 Action::SignCertificate { reply, agent, enrolment } => {
-                    self.sign(reply, &agent, enrolment, now);
+                    self.sign(reply, &agent, enrolment);
                 }
                 Action::Welcome { session, term, boot_nonce } => {
                     let welcome = Welcome {
@@ -164,11 +167,13 @@ impl Outlets {
         }
     }
 
-    fn sign(&mut self, reply: ReplyId, agent: &AgentName, enrolment: Uuid, now: Timestamp) {
+    fn sign(&mut self, reply: ReplyId, agent: &AgentName, enrolment: Uuid) {
         let Some(Waiter::Certificate { csr_pem, answer }) = self.waiters.remove(&reply) else {
             return;
         };
-        let signed = self.identity.ca.sign_agent(&csr_pem, agent, enrolment, now);
+        // By the wall, as others judge it by theirs: the log's time may be ahead of it for ever
+        // after a moment with a wrong clock, and behind it after a start with one.
+        let signed = self.identity.ca.sign_agent(&csr_pem, agent, enrolment, wall());
         if let Ok(issued) = &signed {
             tracing::info!(%agent, serial = issued.serial, "signed a certificate");
             // A session that was opened with the earlier certificate goes on with this one's end.

@@ -45,7 +45,6 @@ pub fn init(args: Init) -> Result<(), Failure> {
         names.push(hostname());
     }
     let advertise = names.first().cloned().unwrap_or_else(|| "localhost".to_owned());
-    let store = make(data, &names, now)?;
     let listen = args.listen;
     let settings = Settings {
         listen_agents: listen.listen_agents,
@@ -53,9 +52,22 @@ pub fn init(args: Init) -> Result<(), Failure> {
         listen_web: listen.listen_web,
         advertise,
     };
-    settings.write(data).map_err(|error| Failure::of(&error))?;
-    report(data, &names, &settings, &store);
+    let made = make(data, &names, now).and_then(|made| {
+        settings.write(data).map_err(|error| Failure::of(&error))?;
+        Ok(made)
+    });
+    let made = made.inspect_err(|_| remove_half(data))?;
+    report(data, &names, &settings, &made);
     Ok(())
+}
+
+/// Removes what an init that failed has made, none of which was there before: the next one is
+/// to find the directory as this one did.
+fn remove_half(data: &Path) {
+    for made in ["store", "identity"] {
+        // What cannot be removed is what the next init speaks of.
+        drop(std::fs::remove_dir_all(data.join(made)));
+    }
 }
 
 struct Made {
@@ -101,4 +113,33 @@ fn report(data: &Path, names: &[String], settings: &Settings, made: &Made) {
 fn hostname() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{DataDir, Listen};
+
+    fn args(data: &Path, name: &str) -> Init {
+        let any = "127.0.0.1:0".parse().unwrap();
+        Init {
+            data: DataDir { data: data.to_owned() },
+            listen: Listen { listen_agents: any, listen_operators: any, listen_web: any },
+            names: vec![name.to_owned()],
+        }
+    }
+
+    #[test]
+    fn an_init_that_failed_is_not_in_the_way_of_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+
+        let mistyped = init(args(&data, "no host name")).unwrap_err();
+        assert!(mistyped.text.contains("no host name"), "{}", mistyped.text);
+        init(args(&data, "coordinator.example")).unwrap();
+        let second = init(args(&data, "coordinator.example")).unwrap_err();
+
+        assert_eq!(second.status, 3);
+        assert!(Settings::read(&data).is_ok(), "a refused init removes nothing");
+    }
 }

@@ -80,7 +80,7 @@ impl AgentLink for Link {
         &self,
         request: Request<pb::FetchReleaseRequest>,
     ) -> Result<Response<Self::FetchReleaseStream>, Status> {
-        let (agent, _) = caller(&request)?;
+        let (agent, enrolment) = caller(&request)?;
         let pb::FetchReleaseRequest { application, version, archive_digest, offset } =
             request.into_inner();
         let name = ReleaseRef {
@@ -92,7 +92,9 @@ impl AgentLink for Link {
         let is_allowed = self
             .engine
             .look(move |core, _| {
-                core.may_fetch(&agent, &name)
+                // A removed agent's connection ends a moment later; its name may be another's now.
+                core.is_enrolled(&agent, enrolment)
+                    && core.may_fetch(&agent, &name)
                     && core
                         .release(&name)
                         .is_some_and(|stored| stored.release.archive_digest == digest)

@@ -7,16 +7,19 @@ use std::{
 };
 
 use cutover_common::{
-    ErrorChain, Release, ReleaseRef, Sha256, Version, manifest::Manifest, name::InvalidVersion,
+    ErrorChain, Release, ReleaseRef, Sha256, Timestamp, Version, manifest::Manifest,
+    name::InvalidVersion,
 };
-use cutover_coordinator_core::{Refusal, RefusalKind, Request as Ask};
+use cutover_coordinator_core::{Event, EventKind, Refusal, RefusalKind, Request as Ask};
 use cutover_proto::v1::{self as pb, push_request};
 use tonic::{Status, Streaming};
 
 use super::status::{invalid, refused};
 use crate::{
     artifacts::{ArchiveStore, Declared},
+    codec,
     engine::EngineHandle,
+    store::EVENT_BYTES_MAX,
 };
 
 /// How many pushes may be begun and not finished.
@@ -25,11 +28,29 @@ const PENDING_MAX: usize = 64;
 /// How long the sender of a push may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// What is kept free in a release's event for who pushed it and when, in bytes: names of operators
+/// are far shorter.
+const EVENT_REST_BYTES: usize = 4 * 1024;
+
 /// What a push that was begun is to become.
 #[derive(Clone)]
 struct Pending {
     release: Release,
     manifest: String,
+}
+
+impl Pending {
+    /// Returns the name of the push: of everything that was announced, as the same archive may be
+    /// pushed as two versions at one time, and the same announcement may be repeated.
+    fn id(&self) -> Sha256 {
+        let Release { name, digest, size_bytes, archive_digest, archive_size_bytes, .. } =
+            &self.release;
+        let announced = format!(
+            "{name}\n{digest} {size_bytes}\n{archive_digest} {archive_size_bytes}\n{}",
+            self.manifest
+        );
+        Sha256::of(announced.as_bytes())
+    }
 }
 
 /// All pushes that were begun.
@@ -67,7 +88,7 @@ impl Pushes {
         }
         let declared = declared(&pending.release);
         let offset = self.archives.begin(&declared).await.map_err(|error| bad_upload(&error))?;
-        let upload = pending.release.archive_digest;
+        let upload = pending.id();
         let mut all = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= PENDING_MAX && !all.contains_key(&upload) {
             // Its parts stay on disk; only whoever comes back with it begins again.
@@ -75,6 +96,11 @@ impl Pushes {
         }
         all.insert(upload, pending);
         Ok(pb::BeginPushResponse { complete: false, offset, upload: upload.to_string() })
+    }
+
+    fn begun(&self, upload: &str) -> Option<Pending> {
+        let upload: Sha256 = upload.parse().ok()?;
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).get(&upload).cloned()
     }
 
     /// Receives the rest, verifies everything, and registers the release.
@@ -89,12 +115,10 @@ impl Pushes {
         else {
             return Err(invalid("a push begins with a start"));
         };
-        let pending = upload.parse().ok().and_then(|upload: Sha256| {
-            self.pending.lock().unwrap_or_else(PoisonError::into_inner).get(&upload).cloned()
-        });
-        let pending = pending.ok_or_else(|| {
+        let pending = self.begun(&upload).ok_or_else(|| {
             Status::failed_precondition("this push was not begun here; begin it again")
         })?;
+        let upload = pending.id();
         let declared = declared(&pending.release);
         let mut offset = offset;
         while let Some(kind) = next(&mut incoming).await? {
@@ -117,10 +141,7 @@ impl Pushes {
         let request =
             Ask::RegisterRelease { release: Box::new(pending.release), manifest: pending.manifest };
         engine.ask(by, request).await?.map_err(|refusal| refused(&refusal))?;
-        self.pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&declared.archive_digest);
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&upload);
         Ok(pb::PushResponse {
             application: name.application.into(),
             version: name.version.into(),
@@ -179,7 +200,23 @@ fn parse(request: pb::BeginPushRequest) -> Result<Pending, Status> {
         hooks,
         service_port: service.map(|service| service.port),
     };
-    Ok(Pending { release, manifest: text })
+    storable(Pending { release, manifest: text })
+}
+
+/// Refuses what the log could not take: the engine would find out when it is too late to refuse.
+fn storable(pending: Pending) -> Result<Pending, Status> {
+    let Pending { release, manifest } = pending.clone();
+    let (release, by) = (Box::new(release), String::new());
+    let kind = EventKind::ReleaseRegistered { release, manifest, by };
+    let size_bytes = codec::encode(&Event { at: Timestamp::default(), kind }).len();
+    if size_bytes > EVENT_BYTES_MAX - EVENT_REST_BYTES {
+        return Err(invalid(format!(
+            "this cutover.toml takes {size_bytes} bytes where it is stored, with what follows from \
+             it, and at most {EVENT_BYTES_MAX} are stored; quotes and backslashes count twice: \
+             shorten it"
+        )));
+    }
+    Ok(pending)
 }
 
 fn other_content(release: &Release, there: Sha256) -> Refusal {
@@ -203,5 +240,55 @@ fn bad_upload(error: &crate::artifacts::UploadError) -> Status {
             tracing::error!(text, "could not take an upload");
             Status::unavailable(text)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::House;
+
+    fn offer(version: &str) -> pb::BeginPushRequest {
+        pb::BeginPushRequest {
+            version: version.to_owned(),
+            manifest: "[application]\nname = \"web\"\n[run]\ncommand = [\"./server\"]\n".to_owned(),
+            digest: Sha256::of(b"content").to_string(),
+            size_bytes: 1024,
+            archive_digest: Sha256::of(b"archive").to_string(),
+            archive_size_bytes: 100,
+        }
+    }
+
+    #[tokio::test]
+    async fn one_archive_pushed_as_two_versions_at_one_time_becomes_both() {
+        let house = House::new();
+        let archives = ArchiveStore::in_folder(&house.data().join("artifacts")).await.unwrap();
+        let pushes = Pushes::new(Arc::new(archives));
+
+        let first = pushes.begin(&house.engine, offer("1.0.0")).await.unwrap().upload;
+        let second = pushes.begin(&house.engine, offer("1.0.1")).await.unwrap().upload;
+        let again = pushes.begin(&house.engine, offer("1.0.0")).await.unwrap().upload;
+
+        let version = |upload| pushes.begun(upload).unwrap().release.name.version.to_string();
+        assert_eq!((version(&first), version(&second)), ("1.0.0".into(), "1.0.1".into()));
+        assert_eq!(first, again);
+    }
+
+    #[test]
+    fn a_manifest_that_the_log_could_not_take_is_refused_before_anything_is_sent() {
+        let mut text = offer("1").manifest;
+        text.push_str("env = { A = ''");
+        // Doubled where they are stored, once as text and once as values.
+        for number in 0..8 {
+            text.push_str(&format!(", E{number} = '{}'", "\\".repeat(32_700)));
+        }
+        text.push_str(" }\n");
+        assert!(text.len() <= Manifest::BYTES_MAX && Manifest::parse(&text).is_ok());
+
+        let refused = parse(pb::BeginPushRequest { manifest: text, ..offer("1") });
+
+        let status = refused.err().expect("it is refused");
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert!(status.message().contains("shorten it"), "{}", status.message());
     }
 }

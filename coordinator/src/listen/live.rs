@@ -8,7 +8,7 @@ use std::{
 };
 
 use cutover_common::Timestamp;
-use cutover_runtime::{clock::Clock, shutdown::Shutdown, tls::PeerIdentity};
+use cutover_runtime::{clock::wall, shutdown::Shutdown, tls::PeerIdentity};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -70,12 +70,12 @@ impl LiveConnections {
         self.entries().live.len()
     }
 
-    /// Looks for ended certificates until the program ends.
-    pub async fn watch_ends(self, clock: Arc<dyn Clock>, shutdown: Shutdown) {
+    /// Looks for ended certificates until the program ends. By the wall, as they were signed.
+    pub async fn watch_ends(self, shutdown: Shutdown) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         let ended = shutdown.token();
         while ended.run_until_cancelled(look.tick()).await.is_some() {
-            let killed = self.kill_expired(clock.now());
+            let killed = self.kill_expired(wall());
             if killed > 0 {
                 tracing::info!(killed, "ended connections whose certificate has ended");
             }
