@@ -19,7 +19,7 @@ use rustls_pki_types::{ServerName, UnixTime};
 use tokio::{
     io::AsyncBufReadExt,
     net::{TcpSocket, TcpStream, lookup_host},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -198,11 +198,11 @@ impl Dialer {
     async fn open(&self) -> Result<TlsStream<TcpStream>, DialError> {
         let deadline = Instant::now() + CONNECT_MAX;
         let too_slow = |_| DialError::TooSlow { address: self.address() };
-        timeout_at(deadline, self.connect()).await.map_err(too_slow)?
+        timeout_at(deadline, self.connect(deadline)).await.map_err(too_slow)?
     }
 
-    async fn connect(&self) -> Result<TlsStream<TcpStream>, DialError> {
-        let tcp = self.tcp().await?;
+    async fn connect(&self, deadline: Instant) -> Result<TlsStream<TcpStream>, DialError> {
+        let tcp = self.tcp(deadline).await?;
         let connector = TlsConnector::from(self.config.clone());
         let mut stream =
             connector.connect(self.name.clone(), tcp).await.map_err(|error| self.judge(error))?;
@@ -214,21 +214,31 @@ impl Dialer {
         }
     }
 
-    async fn tcp(&self) -> Result<TcpStream, DialError> {
+    async fn tcp(&self, deadline: Instant) -> Result<TcpStream, DialError> {
         let mut last = io::Error::new(
             io::ErrorKind::AddrNotAvailable,
             "the name has no address of the family of the local address",
         );
-        for address in self.addresses().await? {
-            match self.tcp_to(address).await {
-                Ok(stream) => {
-                    remember(&self.address(), address);
+        let addresses = self.addresses().await?;
+        for (number, address) in addresses.iter().enumerate() {
+            // A share of the time for each: an address that swallows packets must not keep us
+            // from the next.
+            let shares = u32::try_from(addresses.len() - number).unwrap_or(u32::MAX);
+            let share = deadline.saturating_duration_since(Instant::now()) / shares;
+            match timeout(share, self.tcp_to(*address)).await {
+                Ok(Ok(stream)) => {
+                    remember(&self.address(), *address);
                     return Ok(stream);
                 }
-                Err(error) => last = error,
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::ErrorKind::TimedOut.into(),
             }
         }
-        Err(DialError::Unreachable { address: self.address(), source: last })
+        let address = self.address();
+        if last.kind() == io::ErrorKind::TimedOut {
+            return Err(DialError::TooSlow { address });
+        }
+        Err(DialError::Unreachable { address, source: last })
     }
 
     /// Looks the host up; the address that worked last is tried after what the look-up says, or

@@ -228,6 +228,28 @@ async fn a_server_that_is_silent_is_given_up_after_five_seconds() {
 }
 
 #[tokio::test]
+async fn an_address_that_swallows_packets_does_not_keep_from_the_next() {
+    // promises.md §3 row 45: the name now leads nowhere, and the address that worked is known.
+    let fleet = Fleet::new();
+    let good = coordinator(fleet.agents_port()).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(1).unwrap();
+    let swallowing = full.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    // Connections that nobody accepts, until the kernel drops the next one's packets.
+    while let Ok(connected) =
+        timeout(Duration::from_millis(300), TcpStream::connect(swallowing)).await
+    {
+        waiting.push(connected.unwrap());
+    }
+    remember(&swallowing.to_string(), SocketAddr::new(swallowing.ip(), good));
+
+    let config = pinned(fleet.ca.ca_hash()).unwrap();
+    channel(&url(swallowing.port()), config, ALPN_JOIN).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_name_that_cannot_be_looked_up_is_named() {
     // RFC 6761 §6.4: "invalid." never resolves.
     let config = pinned(Sha256::of(b"")).unwrap();
