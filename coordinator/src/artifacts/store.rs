@@ -202,7 +202,8 @@ impl ArchiveStore {
         Ok(download::size_of(&*self.objects, archive_digest).await?.is_some())
     }
 
-    async fn is_stored(&self, declared: &Declared) -> Result<bool, UploadError> {
+    /// Tells whether an archive is in the store, as long as it was declared.
+    pub(crate) async fn is_stored(&self, declared: &Declared) -> Result<bool, UploadError> {
         match self.objects.head(&object_path(declared.archive_digest)).await {
             Ok(found) => Ok(found.size == declared.archive_size_bytes),
             Err(object_store::Error::NotFound { .. }) => Ok(false),

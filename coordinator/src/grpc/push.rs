@@ -72,19 +72,25 @@ impl Pushes {
         request: pb::BeginPushRequest,
     ) -> Result<pb::BeginPushResponse, Status> {
         let pending = parse(request)?;
-        let (name, digest) = (pending.release.name.clone(), pending.release.digest);
+        let name = pending.release.name.clone();
         let there =
-            engine.look(move |core, _| core.release(&name).map(|it| it.release.digest)).await?;
-        match there {
-            Some(there) if there == digest => {
+            engine.look(move |core, _| core.release(&name).map(|it| it.release.clone())).await?;
+        if let Some(there) = there {
+            if there.digest != pending.release.digest {
+                return Err(refused(&other_content(&pending.release, there.digest)));
+            }
+            let stored = self.archives.is_stored(&declared(&there)).await;
+            if stored.map_err(|error| bad_upload(&error))? {
                 return Ok(pb::BeginPushResponse {
                     complete: true,
                     offset: 0,
                     upload: String::new(),
                 });
             }
-            Some(there) => return Err(refused(&other_content(&pending.release, there))),
-            None => {}
+            // As after a restore without the archives: it is sent once more.
+            if there.archive_digest != pending.release.archive_digest {
+                return Err(refused(&packed_otherwise(&pending.release)));
+            }
         }
         let declared = declared(&pending.release);
         let offset = self.archives.begin(&declared).await.map_err(|error| bad_upload(&error))?;
@@ -232,6 +238,18 @@ fn other_content(release: &Release, there: Sha256) -> Refusal {
     )
 }
 
+fn packed_otherwise(release: &Release) -> Refusal {
+    Refusal::new(
+        RefusalKind::Exists,
+        format!(
+            "the archive of {} is missing here, and yours has the same content in other bytes: \
+             another version of cutover packed it",
+            release.name
+        ),
+        "push it with the version of cutover that packed it first, or as another version",
+    )
+}
+
 fn bad_upload(error: &crate::artifacts::UploadError) -> Status {
     let text = ErrorChain(error).to_string();
     match error.blame() {
@@ -290,5 +308,26 @@ mod tests {
         let status = refused.err().expect("it is refused");
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
         assert!(status.message().contains("shorten it"), "{}", status.message());
+    }
+
+    #[tokio::test]
+    async fn a_release_whose_archive_is_gone_can_be_pushed_again() {
+        let house = House::new();
+        let archives = ArchiveStore::in_folder(&house.data().join("artifacts")).await.unwrap();
+        let pushes = Pushes::new(Arc::new(archives));
+        let Ok(Pending { release, manifest }) = parse(offer("1.0.0")) else { panic!("it is good") };
+        let request = Ask::RegisterRelease { release: Box::new(release), manifest };
+        house.engine.ask("ann", request).await.unwrap().unwrap();
+
+        let again = pushes.begin(&house.engine, offer("1.0.0")).await.unwrap();
+        let packed_otherwise = pb::BeginPushRequest {
+            archive_digest: Sha256::of(b"other bytes").to_string(),
+            ..offer("1.0.0")
+        };
+        let refused = pushes.begin(&house.engine, packed_otherwise).await.unwrap_err();
+
+        assert!(!again.complete);
+        assert!(pushes.begun(&again.upload).is_some());
+        assert_eq!(refused.code(), tonic::Code::AlreadyExists);
     }
 }
