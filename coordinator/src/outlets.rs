@@ -28,7 +28,7 @@ use crate::{identity::Identity, ledger::Durable, listen::LiveConnections};
 
 /// How many messages may wait for a slow agent. Beyond that its session ends, and the next one
 /// shows it the newest goals: nobody is sent a history to catch up on.
-pub const SESSION_QUEUE_MAX: usize = 256;
+pub const SESSION_QUEUE_MAX: usize = 2_048;
 
 /// How long a removed agent's connection stays, so that the farewell reaches it.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);

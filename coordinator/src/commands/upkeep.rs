@@ -1,8 +1,10 @@
 //! `backup`, `restore`, `check`: the event store without a running coordinator.
 
+use std::{fs, io, path::Path};
+
 use cutover_common::Term;
 use cutover_coordinator_core::{Event, EventKind};
-use cutover_runtime::clock::wall;
+use cutover_runtime::{clock::wall, dice};
 
 use super::{Failure, say};
 use crate::{
@@ -43,14 +45,20 @@ pub fn backup(args: &Backup) -> Result<(), Failure> {
 /// When the backup is no good or there is a store already; nothing is changed then.
 pub fn restore(args: &Restore) -> Result<(), Failure> {
     let dir = args.data.data.join("store");
-    let restored = store::restore(&args.from, &dir).map_err(|error| Failure::of(&error))?;
-    let mut store = SledStore::open(&dir).map_err(|error| Failure::of(&error))?;
+    // Aside until it is whole, with the event that jumps the term: one that runs without it would
+    // take up where the backup ended.
+    let aside = args.data.data.join(format!(".store.restoring-{}", dice::uuid()));
+    let target = if dir.exists() { &dir } else { &aside };
+    let restored = store::restore(&args.from, target).map_err(|error| Failure::of(&error))?;
+    let mut store = SledStore::open(target).map_err(|error| Failure::of(&error))?;
     let core = replay(&store).map_err(|error| Failure::of(&error))?;
     let term = Term(core.term().0.saturating_add(TERM_JUMP));
     let event = Event { at: core.last_event().max(wall()), kind: EventKind::Restored { term } };
     let last = store.last();
     store.append(last, &[codec::encode(&event)]).map_err(|error| Failure::of(&error))?;
     store.settle().map_err(|error| Failure::of(&error))?;
+    drop(store);
+    put_in_place(target, &dir).map_err(|error| Failure::of(&error))?;
     say(&format!(
         "Restored {} events as incarnation {}; the next term is {}.",
         restored.backup.events,
@@ -60,6 +68,17 @@ pub fn restore(args: &Restore) -> Result<(), Failure> {
     say("Agents keep what they run. Where one knows of a later goal than this store, nothing is \
          sent to it until you deploy to it: see `cutover status`.");
     Ok(())
+}
+
+/// Renames a store to where it is looked for, durably.
+fn put_in_place(store: &Path, dir: &Path) -> io::Result<()> {
+    if store != dir {
+        fs::rename(store, dir)?;
+    }
+    match dir.parent() {
+        Some(parent) => fs::File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// Reads everything and says whether it is sound.

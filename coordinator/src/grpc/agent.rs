@@ -156,6 +156,30 @@ fn mismatch(agent: &AgentName, theirs: u32) -> Outgoing<pb::CoordinatorMessage> 
     Box::pin(futures::stream::iter([Ok(message)]))
 }
 
+/// How many messages an agent may send at once, and how many more each second: a host with a
+/// hundred applications that all change fits. Beyond that the session is read more slowly, which
+/// costs nobody else anything (promises.md §4 row 68).
+const BURST: u32 = 200;
+const EVERY: Duration = Duration::from_millis(20);
+
+/// Slows down whoever sends too much.
+struct Pace {
+    /// When a session that never waited would have used up what it may send.
+    used_up: tokio::time::Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { used_up: tokio::time::Instant::now() }
+    }
+
+    /// Takes the place of one message, and returns when it may be dealt with.
+    fn next(&mut self, now: tokio::time::Instant) -> tokio::time::Instant {
+        self.used_up = self.used_up.max(now) + EVERY;
+        self.used_up.checked_sub(EVERY * BURST).map_or(now, |at| at.max(now))
+    }
+}
+
 /// Reads one session until it ends, whoever ends it.
 async fn read(
     engine: EngineHandle,
@@ -164,6 +188,7 @@ async fn read(
     mut incoming: Streaming<pb::AgentMessage>,
     ended: CancellationToken,
 ) {
+    let mut pace = Pace::new();
     let why = loop {
         let message = tokio::select! {
             () = ended.cancelled() => break "ended here".to_owned(),
@@ -175,6 +200,7 @@ async fn read(
             Ok(Ok(None)) => break "ended by the agent".to_owned(),
             Ok(Ok(Some(message))) => message,
         };
+        tokio::time::sleep_until(pace.next(tokio::time::Instant::now())).await;
         match parse(session, message) {
             Ok(input) => {
                 if engine.tell(input).await.is_err() {
@@ -206,5 +232,24 @@ fn parse(session: SessionId, message: pb::AgentMessage) -> Result<Input, String>
             }),
         Some(agent_message::Kind::Hello(_)) => Err("a second hello".to_owned()),
         None => Err("an empty message, or one of a newer protocol".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_a_flood_is_slowed_to_its_rate() {
+        let now = tokio::time::Instant::now();
+        let mut pace = Pace { used_up: now };
+
+        let burst = (0..BURST).map(|_| pace.next(now)).max();
+        let flood = (0..100).map(|_| pace.next(now)).max();
+        let later = pace.next(now + EVERY * (BURST + 100));
+
+        assert_eq!(burst, Some(now));
+        assert_eq!(flood, Some(now + EVERY * 100));
+        assert_eq!(later, now + EVERY * (BURST + 100));
     }
 }

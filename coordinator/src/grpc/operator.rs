@@ -316,6 +316,10 @@ impl Operator for Operating {
     }
 }
 
+/// How long a watcher waits between two looks: quick for an eye, and a thousand heartbeats in
+/// between cost one look.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// Sends a rollout on every change until it is over or held, or nobody watches.
 async fn watch_one(
     engine: EngineHandle,
@@ -342,6 +346,9 @@ async fn watch_one(
             () = sender.closed() => return,
             changed = changes.changed() => if changed.is_err() { return },
         }
+        tokio::time::sleep(LOOK_EVERY).await;
+        // What changed meanwhile is seen by this look, and needs none of its own.
+        changes.mark_unchanged();
         let wanted = id.clone();
         let looked = engine.look(move |core, now| {
             let found = core.find_rollout(&wanted).ok()?;

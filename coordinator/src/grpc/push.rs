@@ -131,6 +131,10 @@ impl Pushes {
             let push_request::Kind::Data(data) = kind else {
                 return Err(invalid("a push has one start"));
             };
+            if data.is_empty() {
+                // It would put the limit on silence off for ever.
+                return Err(invalid("a piece without bytes"));
+            }
             let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
             self.archives
                 .append(&declared, offset, data.into())

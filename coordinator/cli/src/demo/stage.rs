@@ -175,9 +175,10 @@ impl Stage {
 
         let data = self.path(&name);
         let mut join = Command::new(&self.programs.agent);
-        join.args(["join", field("join_url"), "--token", field("token")])
-            .args(["--ca-hash", field("ca_hash"), "--name", &name, "--data"])
-            .arg(&data);
+        join.args(["join", field("join_url"), "--ca-hash", field("ca_hash")])
+            .args(["--name", &name, "--data"])
+            .arg(&data)
+            .env("CUTOVER_JOIN_TOKEN", field("token"));
         output(&mut join, "cutover-agent join")?;
         let mut run = Command::new(&self.programs.agent);
         run.args(["run", "--address", &host(number).to_string(), "--data"]).arg(&data);

@@ -1,11 +1,13 @@
 //! Control: what an operator does to a rollout.
 
+use std::collections::BTreeMap;
+
 use cutover_common::{Timestamp, Version};
 use uuid::Uuid;
 
 use super::deploy::refuse;
 use crate::{
-    action::{Answer, Refusal},
+    action::{Answer, Refusal, RefusalKind},
     coordinator::{Coordinator, Step},
     event::{Change, EventKind},
     fleet::{with_prepared, with_running, without},
@@ -28,13 +30,14 @@ impl Coordinator {
         &mut self,
         now: Timestamp,
         by: &str,
-        rollout: &str,
+        named: &str,
         order: ControlOrder,
         step: &mut Step,
     ) -> Result<Answer, Refusal> {
-        let rollout = self.find_rollout(rollout)?;
+        let rollout = self.find_rollout(named)?;
         let id = rollout.id;
         if rollout.is_over() {
+            self.in_one_environment(named)?;
             return self.control_ended(now, by, id, &order, step);
         }
         let text = match order.verb {
@@ -45,6 +48,29 @@ impl Coordinator {
             Verb::Rollback => self.roll_back(now, by, id, order.reason, step)?,
         };
         Ok(Answer::Controlled { rollout: id, text })
+    }
+
+    /// Refuses an application's name where it could mean several environments: whoever types
+    /// `rollback web` may not have the one in mind that was deployed to last.
+    fn in_one_environment(&self, named: &str) -> Result<(), Refusal> {
+        let mut newest = BTreeMap::new();
+        let of_name = self.rollouts.values().filter(|it| it.application.as_str() == named);
+        for rollout in of_name {
+            let place = newest.entry(&rollout.environment).or_insert(rollout);
+            if (place.started, place.id) < (rollout.started, rollout.id) {
+                *place = rollout;
+            }
+        }
+        if newest.len() < 2 {
+            return Ok(());
+        }
+        let list: Vec<String> =
+            newest.values().map(|it| format!("{} in {}", it.id, it.environment)).collect();
+        Err(Refusal::new(
+            RefusalKind::Invalid,
+            format!("{named} was deployed to {} environments", newest.len()),
+            format!("name the rollout: {}", list.join(", ")),
+        ))
     }
 
     fn pause(

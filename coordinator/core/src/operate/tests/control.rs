@@ -5,7 +5,7 @@ use cutover_common::{Health, Phase};
 use crate::{
     RefusalKind, Request, Verb,
     rollout::HostState,
-    testing::{Story, seconds},
+    testing::{Story, labels, order, seconds},
 };
 
 const VERBS: [Verb; 5] = [Verb::Pause, Verb::Resume, Verb::Abort, Verb::Retry, Verb::Rollback];
@@ -306,4 +306,34 @@ fn a_new_rollout_never_takes_the_place_of_another() {
 
     assert_eq!(refusal.kind, RefusalKind::Invalid);
     assert_eq!(*story.newest(), before);
+}
+
+#[test]
+fn the_name_of_an_application_in_two_environments_is_no_order_to_roll_back() {
+    let mut story = Story::running(2);
+    let first = story.deploy("2.0", &[]);
+    story.settle();
+    let name = "same-hosts".parse().unwrap();
+    let select = labels(&[("env", "prod")]);
+    story.ask(Request::CreateEnvironment { name, select }).unwrap();
+    let mut elsewhere = order("3.0", &[]);
+    elsewhere.environment = "same-hosts".parse().unwrap();
+    let (request_id, rollout) = (story.draw(), story.draw());
+    story.ask(Request::Deploy { request_id, rollout, order: elsewhere }).unwrap();
+    story.settle();
+
+    let new_rollout = story.draw();
+    let verb = Verb::Rollback;
+    let by_name = |rollout: &str| Request::Control {
+        rollout: rollout.to_owned(),
+        verb,
+        reason: String::new(),
+        new_rollout,
+    };
+    let refusal = story.ask(by_name("web")).unwrap_err();
+
+    assert_eq!(refusal.kind, RefusalKind::Invalid);
+    assert_eq!(refusal.text, "web was deployed to 2 environments");
+    assert!(refusal.hint.contains("same-hosts"), "{}", refusal.hint);
+    assert!(story.ask(by_name(&first.to_string())).is_ok());
 }
