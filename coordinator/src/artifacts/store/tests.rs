@@ -194,35 +194,23 @@ async fn a_wrong_offset_is_refused_with_the_right_one() {
 async fn two_that_push_the_same_archive_share_one_upload() {
     let (folder, store) = store().await;
     let sample = Sample::of_noise(100_000, &mut Luck::new());
-    let one = async {
+    let push_in_pieces = async |piece_bytes: usize| {
         let mut offset = store.begin(&sample.declared).await.unwrap();
         while offset < sample.archive.len() as u64 {
-            let to = sample.archive.len().min(usize::try_from(offset).unwrap() + 999);
+            let to = sample.archive.len().min(usize::try_from(offset).unwrap() + piece_bytes);
             match store.append(&sample.declared, offset, sample.piece(offset, to)).await {
                 Ok(()) => offset = to as u64,
                 Err(UploadError::BadOffset { expected, .. }) => offset = expected,
+                // The other was the first to finish, whichever that is.
+                Err(UploadError::Unknown) => break,
                 Err(other) => panic!("{other:?}"),
             }
             tokio::task::yield_now().await;
         }
         store.finish(&sample.declared).await
     };
-    let other = async {
-        let mut offset = store.begin(&sample.declared).await.unwrap();
-        while offset < sample.archive.len() as u64 {
-            let to = sample.archive.len().min(usize::try_from(offset).unwrap() + 700);
-            match store.append(&sample.declared, offset, sample.piece(offset, to)).await {
-                Ok(()) => offset = to as u64,
-                Err(UploadError::BadOffset { expected, .. }) => offset = expected,
-                // The other was the first to finish.
-                Err(UploadError::Unknown) => break,
-                Err(other) => panic!("{other:?}"),
-            }
-        }
-        store.finish(&sample.declared).await
-    };
 
-    let (one, other) = tokio::join!(one, other);
+    let (one, other) = tokio::join!(push_in_pieces(999), push_in_pieces(700));
 
     // Whoever comes second finds the archive in the store.
     assert_eq!(one.unwrap(), other.unwrap());
