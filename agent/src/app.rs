@@ -17,7 +17,7 @@ use crate::{
     engine::Engine,
     host::{InventoryError, LoadSampler, SampleError, boot_id, take_inventory},
     join::{AgentIdentity, LoadIdentity},
-    journal::{DataLock, FileJournal, LockError, OpenJournal, WriteJournal},
+    journal::{DataLock, FileJournal, LockError, OpenJournal, RealDisk, WriteJournal},
     perform::{Host, Performer},
     process::ProcessRuntime,
     session::{self, Outlet, SessionSettings},
@@ -91,7 +91,7 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> Result<(), RunErr
     let data = std::path::absolute(data).map_err(RunError::Program)?;
     let identity = Arc::new(AgentIdentity::load(&data)?);
     let _lock = DataLock::take(&data)?;
-    let (journal, events) = FileJournal::open(&data)?;
+    let (journal, events) = FileJournal::open(RealDisk::new(&data))?;
     let agent = Agent::replay(&events)?;
     let address = address.or(identity.address).unwrap_or(ADDRESS);
     tracing::info!(

@@ -14,7 +14,7 @@ use crate::{
     app::{self, RunSettings},
     args::{Data, Join, Output, Run, Status as StatusArgs},
     join::{self, AgentIdentity, JoinError, JoinRequest, LoadIdentity},
-    journal::{DataLock, FileJournal, Journal as _, LockError},
+    journal::{DataLock, FileJournal, Journal as _, LockError, RealDisk},
     status::{ApplicationStatus, SlotStatus, Status},
 };
 
@@ -188,7 +188,7 @@ pub fn leave(args: &Data) -> Result<(), Failure> {
         error @ LockError::Io { .. } => Failure::of(BROKEN, &error),
     })?;
     let (mut journal, events) =
-        FileJournal::open(data).map_err(|error| Failure::of(REFUSED, &error))?;
+        FileJournal::open(RealDisk::new(data)).map_err(|error| Failure::of(REFUSED, &error))?;
     let agent = Agent::replay(&events).map_err(|error| Failure::of(REFUSED, &error))?;
     // Another coordinator counts terms and generations of its own.
     journal.append(&[Event::CoordinatorForgotten]).map_err(|error| Failure::of(BROKEN, &error))?;

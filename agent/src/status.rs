@@ -11,7 +11,7 @@ use cutover_common::{Health, Phase, Report, Slot};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::journal::{FileJournal, OpenJournal, is_locked};
+use crate::journal::{FileJournal, OpenJournal, RealDisk, is_locked};
 
 const STATUS_FILE: &str = "status.json";
 
@@ -95,7 +95,7 @@ impl Status {
             return serde_json::from_slice(&json)
                 .map_err(|source| ReadStatus::Parse { path, source });
         }
-        let agent = Agent::replay(&FileJournal::peek(data)?)?;
+        let agent = Agent::replay(&FileJournal::peek(&mut RealDisk::new(data))?)?;
         let applications = agent.remembered().applications.values();
         let remembered = applications.map(|application| ApplicationStatus {
             application: application.assignment.application.to_string(),

@@ -3,7 +3,7 @@
 use cutover_agent_core::Event;
 use cutover_common::Term;
 
-use super::{FileJournal, Journal, MemoryJournal, commit};
+use super::{DiskJournal, Journal, MemoryJournal, RealDisk, commit};
 
 pub(super) fn event(term: u64) -> Event {
     Event::SplitBrainSeen { term: Term(term) }
@@ -23,12 +23,12 @@ fn what_was_appended_is_read_again_in_order() {
     assert_eq!(memory.events(), expected);
 
     let dir = tempfile::tempdir().unwrap();
-    let (mut file, found) = FileJournal::open(dir.path()).unwrap();
+    let (mut file, found) = DiskJournal::open(RealDisk::new(dir.path())).unwrap();
     assert!(found.is_empty());
     appends_are_kept_in_order(&mut file);
-    assert_eq!(FileJournal::peek(dir.path()).unwrap(), expected);
+    assert_eq!(DiskJournal::peek(&mut RealDisk::new(dir.path())).unwrap(), expected);
     drop(file);
-    assert_eq!(FileJournal::open(dir.path()).unwrap().1, expected);
+    assert_eq!(DiskJournal::open(RealDisk::new(dir.path())).unwrap().1, expected);
 }
 
 fn is_replaced_and_goes_on(journal: &mut dyn Journal) {
@@ -44,15 +44,15 @@ fn a_summary_takes_the_place_of_everything_before_it() {
     assert_eq!(memory.events(), [event(9), event(10)]);
 
     let dir = tempfile::tempdir().unwrap();
-    let (mut file, _) = FileJournal::open(dir.path()).unwrap();
+    let (mut file, _) = DiskJournal::open(RealDisk::new(dir.path())).unwrap();
     is_replaced_and_goes_on(&mut file);
-    assert_eq!(FileJournal::open(dir.path()).unwrap().1, [event(9), event(10)]);
+    assert_eq!(DiskJournal::open(RealDisk::new(dir.path())).unwrap().1, [event(9), event(10)]);
 }
 
 #[test]
 fn a_journal_that_grew_long_asks_for_a_summary_and_then_no_more() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut file, _) = FileJournal::open(dir.path()).unwrap();
+    let (mut file, _) = DiskJournal::open(RealDisk::new(dir.path())).unwrap();
     let many: Vec<Event> = (0..50_000).map(event).collect();
     for journal in [&mut file as &mut dyn Journal, &mut MemoryJournal::default()] {
         assert!(!journal.is_long());

@@ -2,7 +2,7 @@
 
 use cutover_agent_core::Event;
 
-use super::{Journal, WriteJournal};
+use crate::{Journal, WriteJournal};
 
 /// Keeps events in memory.
 #[derive(Debug, Default)]

@@ -1,10 +1,12 @@
 //! Torn, damaged, newer and foreign files.
 
+use std::fs;
+
 use cutover_common::{Sha256, Term};
 use proptest::prelude::*;
 
 use super::*;
-use crate::journal::contract::event;
+use crate::{RealDisk, contract::event};
 
 /// Returns a journal of three commits, as bytes, with where each begins.
 fn three() -> (Vec<u8>, [usize; 3]) {
@@ -14,10 +16,12 @@ fn three() -> (Vec<u8>, [usize; 3]) {
     (frames.concat(), starts)
 }
 
-fn open(bytes: &[u8]) -> (tempfile::TempDir, Result<(FileJournal, Vec<Event>), OpenJournal>) {
+type Opened = Result<(DiskJournal<RealDisk>, Vec<Event>), OpenJournal>;
+
+fn open(bytes: &[u8]) -> (tempfile::TempDir, Opened) {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(JOURNAL_FILE), bytes).unwrap();
-    let opened = FileJournal::open(dir.path());
+    let opened = DiskJournal::open(RealDisk::new(dir.path()));
     (dir, opened)
 }
 
@@ -30,7 +34,7 @@ fn a_tail_torn_at_any_byte_is_cut_off_and_appending_goes_on() {
         assert_eq!(events, [event(1), event(2)], "cut at {length}");
         journal.append(&[event(4)]).unwrap();
         assert_eq!(
-            FileJournal::peek(dir.path()).unwrap(),
+            DiskJournal::peek(&mut RealDisk::new(dir.path())).unwrap(),
             [event(1), event(2), event(4)],
             "cut at {length}"
         );
@@ -78,15 +82,21 @@ fn a_newer_format_is_refused_and_the_file_left_alone() {
 #[test]
 fn nothing_is_written_after_a_write_failed() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut journal, _) = FileJournal::open(dir.path()).unwrap();
-    // Writing to a file that is open for reading fails like a disk that is gone.
-    journal.file = Some(File::open(dir.path().join(JOURNAL_FILE)).unwrap());
+    let (mut journal, _) = DiskJournal::open(RealDisk::new(dir.path())).unwrap();
+    let file = dir.path().join(JOURNAL_FILE);
+    // A device that is full takes the journal's place.
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &file).unwrap();
+    *journal.disk_mut() = RealDisk::new(dir.path());
 
-    assert!(matches!(journal.append(&[event(1)]), Err(WriteJournal::Write { .. })));
-    journal.length = u64::MAX;
+    let failed = journal.append(&[event(1)]).unwrap_err();
+    assert!(failed.to_string().contains(file.to_str().unwrap()), "{failed}");
+    fs::remove_file(&file).unwrap();
+    *journal.disk_mut() = RealDisk::new(dir.path());
+
     assert!(matches!(journal.append(&[event(2)]), Err(WriteJournal::Poisoned)));
     assert!(matches!(journal.replace(&[event(2)]), Err(WriteJournal::Poisoned)));
-    assert!(FileJournal::peek(dir.path()).unwrap().is_empty());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 proptest! {

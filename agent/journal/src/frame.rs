@@ -11,7 +11,7 @@ use cutover_agent_core::Event;
 use cutover_common::Sha256;
 
 /// The format that this agent writes.
-pub(super) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 const HEADER_BYTES: usize = 4 + 8 + CHECKSUM_BYTES;
 
@@ -20,19 +20,26 @@ const CHECKSUM_BYTES: usize = 8;
 
 /// The largest payload. A commit holds a few assignments, each under 4 MiB on the wire; a summary
 /// holds one for each of at most 256 applications, and those are far smaller in practice.
-pub(super) const PAYLOAD_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// One commit, as it was read.
 #[derive(Debug)]
-pub(super) struct Frame<'a> {
-    pub(super) sequence: u64,
+pub(crate) struct Frame<'a> {
+    pub(crate) sequence: u64,
     /// With its version byte.
-    pub(super) payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
+}
+
+impl Frame<'_> {
+    /// Returns how many bytes it takes in a file.
+    pub(crate) const fn length(&self) -> usize {
+        HEADER_BYTES + self.payload.len()
+    }
 }
 
 /// What a file holds.
 #[derive(Debug)]
-pub(super) enum Content<'a> {
+pub(crate) enum Content<'a> {
     /// Whole frames, and how many bytes they take. What is behind them was torn by a crash.
     Frames(Vec<Frame<'a>>, usize),
     /// A frame at this byte is broken, and there are whole ones behind it.
@@ -40,7 +47,7 @@ pub(super) enum Content<'a> {
 }
 
 /// Encodes one commit. None: it is larger than any that could be read again.
-pub(super) fn encode(sequence: u64, events: &[Event]) -> Option<Vec<u8>> {
+pub(crate) fn encode(sequence: u64, events: &[Event]) -> Option<Vec<u8>> {
     let mut payload = vec![VERSION];
     serde_json::to_writer(&mut payload, events).expect("events are plain JSON, into memory");
     let length =
@@ -66,7 +73,7 @@ fn checksum(length: u32, sequence: u64, payload: &[u8]) -> [u8; CHECKSUM_BYTES] 
 }
 
 /// Reads a whole file.
-pub(super) fn decode(bytes: &[u8]) -> Content<'_> {
+pub(crate) fn decode(bytes: &[u8]) -> Content<'_> {
     let mut frames: Vec<Frame<'_>> = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
@@ -75,7 +82,7 @@ pub(super) fn decode(bytes: &[u8]) -> Content<'_> {
         };
         match frame_at(bytes, at).filter(follows) {
             Some(frame) => {
-                at += HEADER_BYTES + frame.payload.len();
+                at += frame.length();
                 frames.push(frame);
             }
             None if has_frame_from(bytes, at) => return Content::Damaged(at),
