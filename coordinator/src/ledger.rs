@@ -1,11 +1,10 @@
 //! On disk first, as a type: actions can be performed only when their reasons are durable.
 
-use cutover_coordinator_core::{Action, Step};
+use cutover_coordinator_core::{Action, Step, codec};
 
 use crate::{
-    codec,
     narrate::narrate,
-    store::{AppendError, BATCH_BYTES_MAX, StoreHandle, batch_bytes},
+    store::{AppendError, BATCH_BYTES_MAX, StoreHandle},
 };
 
 /// Actions whose reasons are on disk. Only [`Ledger::commit`] makes one.
@@ -39,7 +38,7 @@ impl Ledger {
     ///
     /// On an error no action is released.
     pub async fn commit(&self, steps: Vec<Step>) -> Result<Durable, AppendError> {
-        for batch in batches(&steps) {
+        for batch in codec::appends(&steps, BATCH_BYTES_MAX) {
             self.store.append(batch).await?;
         }
         let mut actions = Vec::new();
@@ -49,33 +48,6 @@ impl Ledger {
         }
         Ok(Durable(actions))
     }
-}
-
-/// Divides the events of `steps` into what one append takes each. A step stays whole where it
-/// fits: after a crash between two appends the log then ends as if the later inputs never came.
-fn batches(steps: &[Step]) -> Vec<Vec<Vec<u8>>> {
-    let mut batches = Vec::new();
-    let mut batch = Vec::new();
-    let mut size_bytes = 0;
-    for step in steps {
-        let events: Vec<Vec<u8>> = step.events.iter().map(codec::encode).collect();
-        if size_bytes + batch_bytes(&events) > BATCH_BYTES_MAX {
-            batches.push(std::mem::take(&mut batch));
-            size_bytes = 0;
-        }
-        for event in events {
-            let event_bytes = batch_bytes(std::slice::from_ref(&event));
-            if size_bytes + event_bytes > BATCH_BYTES_MAX {
-                batches.push(std::mem::take(&mut batch));
-                size_bytes = 0;
-            }
-            size_bytes += event_bytes;
-            batch.push(event);
-        }
-    }
-    batches.push(batch);
-    batches.retain(|batch| !batch.is_empty());
-    batches
 }
 
 #[cfg(test)]
@@ -116,17 +88,22 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_fits_is_never_divided() {
-        let small = Step { events: vec![large(); 1], ..Step::default() };
-        let mut pair = small.clone();
-        pair.events.push(Event {
-            at: Timestamp::from_unix_ms(1),
-            kind: EventKind::Restored { term: cutover_common::Term(1) },
-        });
+    fn the_plan_of_the_largest_rollout_fits_into_one_event() {
+        use cutover_coordinator_core::{
+            ROLLOUT_HOSTS_MAX,
+            rollout::{Plan, PlanStep, Wave},
+        };
+        let hold = PlanStep::Hold(std::time::Duration::new(123_456, 999_000_000));
+        let wave = Wave {
+            agents: vec!["a".repeat(63).parse().unwrap()],
+            steps: vec![PlanStep::Prepare, PlanStep::Start, hold],
+        };
+        let plan = Plan { waves: vec![wave; ROLLOUT_HOSTS_MAX] };
 
-        let sizes: Vec<usize> =
-            batches(&[small, pair, Step::default()]).iter().map(Vec::len).collect();
+        let size_bytes = serde_json::to_vec(&plan).unwrap().len();
 
-        assert_eq!(sizes, [1, 2]);
+        // The rest of the event is names, ids and settings.
+        let rest = 16 * 1024;
+        assert!(size_bytes + rest < crate::store::EVENT_BYTES_MAX, "{size_bytes} bytes");
     }
 }

@@ -3,7 +3,6 @@
 pub mod app;
 pub mod args;
 pub mod artifacts;
-pub mod codec;
 pub mod commands;
 pub mod engine;
 pub mod grpc;

@@ -1,11 +1,11 @@
 //! The log → a core, at the start.
 
-use cutover_coordinator_core::Coordinator;
-
-use crate::{
+use cutover_coordinator_core::{
+    Coordinator,
     codec::{self, DecodeEvent},
-    store::{EventStore, ReadError, Sequence},
 };
+
+use crate::store::{EventStore, ReadError, Sequence};
 
 /// Why the log could not be replayed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]

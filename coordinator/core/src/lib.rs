@@ -11,6 +11,7 @@
 
 pub mod action;
 mod apply;
+pub mod codec;
 pub mod coordinator;
 pub mod enrolment;
 pub mod event;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cutover_common::Timestamp;
-use cutover_coordinator_core::{Event, EventKind, enrolment::Role};
+use cutover_coordinator_core::{Event, EventKind, codec, enrolment::Role};
 use cutover_runtime::{
     clock::wall,
     tls::{files::create_private_dir, render_ca_hash},
@@ -12,7 +12,6 @@ use cutover_runtime::{
 use super::{Failure, say};
 use crate::{
     args::Init,
-    codec,
     identity::{
         Identity,
         token::{NewToken, TokenKind},

@@ -3,13 +3,12 @@
 use std::{fs, io, path::Path};
 
 use cutover_common::Term;
-use cutover_coordinator_core::{Event, EventKind};
+use cutover_coordinator_core::{Event, EventKind, codec};
 use cutover_runtime::{clock::wall, dice};
 
 use super::{Failure, say};
 use crate::{
     args::{Backup, Check, Restore},
-    codec,
     replay::replay,
     store::{self, EventStore, SledStore},
 };

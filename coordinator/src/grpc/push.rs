@@ -10,14 +10,13 @@ use cutover_common::{
     ErrorChain, Release, ReleaseRef, Sha256, Timestamp, Version, manifest::Manifest,
     name::InvalidVersion,
 };
-use cutover_coordinator_core::{Event, EventKind, Refusal, RefusalKind, Request as Ask};
+use cutover_coordinator_core::{Event, EventKind, Refusal, RefusalKind, Request as Ask, codec};
 use cutover_proto::v1::{self as pb, push_request};
 use tonic::{Status, Streaming};
 
 use super::status::{invalid, refused};
 use crate::{
     artifacts::{ArchiveStore, Declared},
-    codec,
     engine::EngineHandle,
     store::EVENT_BYTES_MAX,
 };

@@ -4,6 +4,7 @@
 
 use std::{error::Error, fmt, io, sync::Arc};
 
+pub use cutover_coordinator_core::codec::batch_bytes;
 use uuid::Uuid;
 
 /// The largest event, in bytes.
@@ -17,9 +18,6 @@ pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 ///
 /// One event of the largest size and its framing, so that each event that is allowed can be stored.
 pub const BATCH_BYTES_MAX: usize = EVENT_BYTES_MAX + 32 * 1024;
-
-/// What each event of a batch costs beyond its own bytes: its length as a `u32`.
-const EVENT_OVERHEAD_BYTES: usize = 4;
 
 /// The place of an event in the log. The first event is 1; 0 stands for "before the first".
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -186,13 +184,6 @@ impl ReadError {
     pub fn sequence(&self) -> Sequence {
         self.sequence
     }
-}
-
-/// What `events` cost of [`BATCH_BYTES_MAX`], in bytes.
-pub fn batch_bytes(events: &[Vec<u8>]) -> usize {
-    events.iter().fold(0, |sum: usize, event| {
-        sum.saturating_add(event.len()).saturating_add(EVENT_OVERHEAD_BYTES)
-    })
 }
 
 /// Refuses events that are larger than an append takes.
