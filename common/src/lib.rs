@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod name;
 pub mod nearest;
 pub mod pace;
+pub mod planted;
 pub mod protocol;
 pub mod release;
 pub mod report;

@@ -1,0 +1,251 @@
+//! The list of planted bugs: each a mistake that a careful engineer could make, with the promise
+//! that it breaks and how that shows.
+
+/// Declares the bugs, so that each stands in one place with all that is said of it.
+macro_rules! bugs {
+    ($(
+        #[doc = $wrong:literal]
+        $bug:ident $name:literal breaks $promise:literal: $expected:literal,
+    )+) => {
+        /// A wrong version of one decision. Its name is the kebab-case of the variant's.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub enum Bug {
+            $(#[doc = $wrong] $bug,)+
+        }
+
+        impl Bug {
+            /// All of them, in the order of the list.
+            pub const ALL: &[Self] = &[$(Self::$bug,)+];
+
+            /// Returns the name that is typed and shown.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$bug => $name,)+
+                }
+            }
+
+            /// Returns what is wrong, as a sentence.
+            pub const fn wrong(self) -> &'static str {
+                match self {
+                    $(Self::$bug => $wrong.trim_ascii(),)+
+                }
+            }
+
+            /// Returns the id of the promise that is broken first.
+            pub const fn promise(self) -> &'static str {
+                match self {
+                    $(Self::$bug => $promise,)+
+                }
+            }
+
+            /// Returns when and how it shows.
+            pub const fn expected(self) -> &'static str {
+                match self {
+                    $(Self::$bug => $expected,)+
+                }
+            }
+        }
+    };
+}
+
+bugs! {
+    // the agent: whom it obeys
+    /// The agent binds itself to a coordinator of an earlier term than the one that it obeyed.
+    LowerTermAccepted "lower-term-accepted" breaks "F2":
+        "two coordinators of one store: the term that an agent is bound to goes down",
+    /// A fence compares the terms only, so that an older goal of the same term is adopted.
+    LowerGenerationAccepted "lower-generation-accepted" breaks "F2":
+        "a repeated or reordered assignment: the agent stops itself, or its generation goes down",
+    /// An equal generation is the same goal, whatever it says.
+    ConflictKept "conflict-kept" breaks "F5":
+        "two coordinators of one store: another content under a held generation is not refused",
+    /// Two coordinator processes of one term are the same one.
+    BootNonceIgnored "boot-nonce-ignored" breaks "F3":
+        "a cloned coordinator: agents follow goals of two boot nonces in one term",
+    /// A second process of the term is turned away, and the first is obeyed as before.
+    SplitBrainForgotten "split-brain-forgotten" breaks "F3":
+        "a cloned coordinator: an agent that saw both stops an instance in that term",
+    /// A term that two claimed forbids disruption in every later term too.
+    SplitBrainForEver "split-brain-for-ever" breaks "A6":
+        "after the clone is gone and the other has a later term, nothing is ever stopped again",
+
+    // the agent: permission
+    /// Without a session everything is permitted.
+    ActWithoutLease "act-without-lease" breaks "A5":
+        "a pause, an abort or a partition: a stop begins more than the lease after the last echo",
+    /// One echo permits everything for as long as the session lasts.
+    LeaseNeverExpires "lease-never-expires" breaks "A5":
+        "a link that goes silent in one way: a stop begins more than the lease after the last echo",
+    /// Any echo is an echo of the oldest beat that waits for one.
+    AnyNonceCounts "any-nonce-counts" breaks "A5":
+        "an echo that is late by more than the lease: a stop begins on the strength of it",
+    /// An agent without a lease stops what it should be running.
+    StopsOnDisconnect "stops-on-disconnect" breaks "A2":
+        "a partition or a dead coordinator: a wanted instance is stopped",
+    /// An instance that ended is started again with a lease only.
+    RestartNeedsLease "restart-needs-lease" breaks "A2":
+        "no coordinator, and a crash or a reboot: what should run does not come back",
+    /// A stop that was begun goes on with a lease only.
+    BegunStopWaitsForLease "begun-stop-waits-for-lease" breaks "A6":
+        "no coordinator after a stop began: the host is left between two releases",
+
+    // the agent: what it remembers, starts and stops
+    /// An instance that is gone without a trace still counts as running.
+    RebootForgotten "reboot-forgotten" breaks "A2":
+        "a reboot: what should run is not started again",
+    /// The moment of the next restart is not among those that the agent wakes up for.
+    RestartWakeLost "restart-wake-lost" breaks "A6":
+        "a crash with no coordinator and no probe: what should run is not started in time",
+    /// The next instance after a crash has the id of the one that crashed.
+    InstanceIdReused "instance-id-reused" breaks "E1":
+        "a crash: one id is started twice, with its end in between",
+    /// An instance that was being started when the agent died is taken for one that failed.
+    StartInDoubtRepeated "start-in-doubt-repeated" breaks "E1":
+        "an agent killed during a start: two processes of one application on a host",
+    /// A stop of which nobody knows how it went is taken for one that went well.
+    FailedStopCounts "failed-stop-counts" breaks "E6":
+        "a stop that fails: the next instance starts while the last one lives",
+    /// A release that could not be fetched or verified counts as prepared.
+    FailedPreparationCounts "failed-preparation-counts" breaks "E2":
+        "a full disk or a damaged archive: a start of what is not on disk",
+    /// Nobody waits for the new release to be on disk before the old one is stopped.
+    StopsBeforePrepared "stops-before-prepared" breaks "E2":
+        "a slow fetch: an instance is stopped while its replacement is not prepared",
+    /// A hook that was running when the agent died is run again.
+    HookRunAgain "hook-run-again" breaks "E3":
+        "an agent killed during a hook: the hook runs twice for one instance",
+    /// Only the release that was used last stays on disk.
+    PreviousReleaseRemoved "previous-release-removed" breaks "E7":
+        "a way back finds its release gone, and fetches it",
+    /// Every wait before another try is as long as the first.
+    BackoffDoesNotGrow "backoff-does-not-grow" breaks "A9":
+        "a crash loop: more starts in an hour than a growing wait allows",
+
+    // the agent: health, and what it tells of it
+    /// The first pass is settled health.
+    SettledAtFirstPass "settled-at-first-pass" breaks "E4":
+        "a slow death: settled before probes passed for healthy_for",
+    /// A failure between two passes does not begin the window anew.
+    FlapForgiven "flap-forgiven" breaks "E4":
+        "a flapping application: settled although a probe failed within healthy_for",
+    /// A restarted instance has the health of the one before it.
+    HealthInherited "health-inherited" breaks "E4":
+        "a crash after settled health: health is told of a process that passed no probe",
+    /// A heartbeat carries no reports, as they were sent when they changed.
+    HeartbeatSaysNothing "heartbeat-says-nothing" breaks "A1":
+        "the coordinator takes hosts that serve for hosts that do not, and takes them out together",
+
+    // the coordinator: what it believes of the fleet
+    /// What a lost agent said last still counts.
+    LostAgentsCountAsHealthy "lost-agents-count-as-healthy" breaks "A1":
+        "hosts lost in a batch: the floor counts them, and the next is taken out",
+    /// What an agent said in its last session counts until it speaks again.
+    EarlierSessionCounts "earlier-session-counts" breaks "E4":
+        "a host that turned bad while it was away: judged by what it said before",
+    /// A report of an older goal counts for the newest.
+    OlderReportCounts "older-report-counts" breaks "E4":
+        "a way back right after a release: hosts are done before their agents heard of it",
+    /// Any release that is healthy on the host proves the wanted one.
+    HealthByPortAlone "health-by-port-alone" breaks "E4":
+        "the old release answers: a host counts as updated that still runs it",
+    /// At the end of a watch only a host that says it fails is not healthy.
+    NoDataIsHealth "no-data-is-health" breaks "A4":
+        "hosts lost in a soak or bake: the rollout goes on without a word of them",
+    /// A host that is not heard of in time has failed, which gives its token back.
+    SilenceIsFailure "silence-is-failure" breaks "E6":
+        "a partition during a batch: the rollout goes back because of it",
+
+    // the coordinator: floor and budgets
+    /// A host in the middle of its update counts as up as soon as it passes a probe.
+    TokensCountAsUp "tokens-count-as-up" breaks "A1":
+        "a batch larger than the floor bears: the next host is taken while one holds its token",
+    /// Taking out a host of which nothing is known costs nothing.
+    UnknownCountsAsDown "unknown-counts-as-down" breaks "A1":
+        "agents that have just come back: more hosts are taken out than the floor bears",
+    /// The floor is compared by `<` where it should be `<=`.
+    FloorOffByOne "floor-off-by-one" breaks "A1":
+        "the coordinator stops itself, or one host too many is out",
+    /// One more host may fail than the budget bears.
+    FailureBudgetOffByOne "failure-budget-off-by-one" breaks "A4":
+        "the coordinator stops itself, or goes on with one failure too many",
+    /// One more host may be left out than the budget bears.
+    UnreachableBudgetOffByOne "unreachable-budget-off-by-one" breaks "A4":
+        "a rollout with more unreachable hosts than its budget",
+
+    // the coordinator: the course of a rollout
+    /// A wave is over when all of its hosts were told to switch.
+    WaveNotAwaited "wave-not-awaited" breaks "A4":
+        "the next wave begins while one of the last is not in settled health",
+    /// A host that was updated is not looked at any more.
+    UpdatedNotWatched "updated-not-watched" breaks "A4":
+        "a release that turns bad later: the next wave begins, or failures are not counted",
+    /// A watch goes on where it was when the coordinator starts again.
+    SoakShortened "soak-shortened" breaks "A4":
+        "a coordinator killed in a soak or bake: the time that nobody watched counts",
+    /// A bake is counted from when the rollout began.
+    BakeFromTheStart "bake-from-the-start" breaks "A4":
+        "a rollout ends before its bake was watched",
+    /// A pause leaves the goals of hosts that have not begun.
+    PauseDoesNotWithdraw "pause-does-not-withdraw" breaks "A5":
+        "a host that was away when the rollout was paused: it switches when it comes back",
+    /// An abort leaves the goals of hosts that have not begun.
+    AbortDoesNotWithdraw "abort-does-not-withdraw" breaks "A5":
+        "a host that was away when the rollout was aborted: it switches when it comes back",
+    /// A way back is over although hosts did not come back.
+    StuckCountsAsReverted "stuck-counts-as-reverted" breaks "E8":
+        "a rollback that fails on a host: the rollout ends rolled back, and the host is not",
+    /// Only a rollout that is going forward keeps another from beginning.
+    HeldDoesNotLock "held-does-not-lock" breaks "F1":
+        "a deploy while another is paused, held or going back: two at a time",
+    /// A deploy that is asked for again is another deploy.
+    RequestIdForgotten "request-id-forgotten" breaks "E1":
+        "an operator whose answer was lost: a refusal, or a second rollout",
+
+    // the coordinator: restores
+    /// A rollout goes on after the store was made from a backup.
+    RestoreGoesOn "restore-goes-on" breaks "F7":
+        "a restore during a rollout: it moves before a person looked",
+    /// An agent that holds a later generation is treated like any other.
+    AheadIgnored "ahead-ignored" breaks "F7":
+        "a restore, then a deploy: hosts are taken back to what the backup knows",
+    /// After a restore a rollout that was over is held.
+    EndedReopened "ended-reopened" breaks "E5":
+        "a restore: an end state changes",
+
+    // the coordinator: who may speak
+    /// A second session of an agent takes the place of one that is alive.
+    CloneTakesSession "clone-takes-session" breaks "S5":
+        "an agent that dials again or a clone of it: two sessions of one agent at a time",
+    /// The enrolment in a certificate is not looked up.
+    RemovedAgentAdmitted "removed-agent-admitted" breaks "S6":
+        "an agent that was removed opens a session",
+    /// A join token that was used works for another agent too.
+    TokenWorksTwice "token-works-twice" breaks "S4":
+        "a token shown again: two agents of one token",
+    /// A join token never expires.
+    ExpiredTokenAccepted "expired-token-accepted" breaks "S4":
+        "a token shown too late lets an agent in",
+
+    // the agent's journal
+    /// A commit is written and not synced.
+    AppendNotSynced "append-not-synced" breaks "F2":
+        "a power cut: what was acted on is not remembered",
+    /// The journal's name is never made durable.
+    DirectoryNotSynced "directory-not-synced" breaks "F2":
+        "a power cut after a summary: the journal is the one before it",
+    /// A summary takes the journal's place before its bytes are durable.
+    SummaryNotSynced "summary-not-synced" breaks "F2":
+        "a power cut after a summary: the journal is empty or torn",
+    /// A sync that failed is tried once more.
+    FailedSyncRetried "failed-sync-retried" breaks "D4":
+        "one EIO, then a power cut: what was acted on is not remembered, or the journal is damaged",
+    /// The last commit is not written again when the journal is opened.
+    UnsyncedTailBelieved "unsynced-tail-believed" breaks "D4":
+        "one EIO, a new process, then a power cut: the journal is damaged or a commit is gone",
+    /// A torn commit stays in front of the next one.
+    TailNotCut "tail-not-cut" breaks "D3":
+        "a crash during an append: at the next start but one the journal counts as damaged",
+    /// A commit is believed without its checksum.
+    ChecksumIgnored "checksum-ignored" breaks "D3":
+        "a torn or flipped commit: it is acted on, or the agent observes only",
+}
