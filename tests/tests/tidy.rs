@@ -65,6 +65,24 @@ fn no_core_can_see_a_clock_a_disk_a_network_or_luck() {
 }
 
 #[test]
+fn the_journal_touches_files_in_one_place_and_needs_no_runtime() {
+    let crate_path = "agent/journal";
+    let manifest = dependencies(&read(&format!("{crate_path}/Cargo.toml")));
+    // It may warn of a tail that it cuts off.
+    let banned = manifest.into_iter().filter(|name| name != "tracing");
+    let mut wrong: Vec<String> =
+        banned.filter(|name| NOT_IN_A_CORE.contains(&name.as_str())).collect();
+    let sources = sources().into_iter().filter(|path| path.starts_with(crate_path));
+    wrong.extend(
+        sources
+            .filter(|path| !path.ends_with("/real_disk.rs") && !is_test(path))
+            .filter(|path| code_of(&read(path)).contains("fs::")),
+    );
+
+    assert_none(&wrong, "use the Disk trait, so that a simulator sees every call");
+}
+
+#[test]
 fn messages_of_the_wire_stop_at_the_border() {
     let border = |path: &str| {
         path.starts_with("common/src/wire/")

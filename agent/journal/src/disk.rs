@@ -84,3 +84,42 @@ pub trait Disk: Send {
     /// Returns how an operator finds a file: for messages.
     fn path(&self, name: &str) -> PathBuf;
 }
+
+/// A disk that is lent: it outlives the journal on it, as a real one does a crash.
+impl<D: Disk> Disk for &mut D {
+    fn read(&mut self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        (**self).read(name)
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        (**self).append(name, bytes)
+    }
+
+    fn write_new(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        (**self).write_new(name, bytes)
+    }
+
+    fn overwrite(&mut self, name: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
+        (**self).overwrite(name, at, bytes)
+    }
+
+    fn set_length(&mut self, name: &str, length: u64) -> io::Result<()> {
+        (**self).set_length(name, length)
+    }
+
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        (**self).sync(name)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        (**self).rename(from, to)
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        (**self).sync_directory()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        (**self).path(name)
+    }
+}

@@ -201,4 +201,6 @@ fn read(path: &Path, bytes: &[u8]) -> Result<Found, OpenJournal> {
 }
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;

@@ -13,6 +13,8 @@ mod real_disk;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod fake;
 
 use std::{io, path::PathBuf};
 
