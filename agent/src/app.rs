@@ -9,7 +9,12 @@ use std::{
 
 use cutover_agent_core::{Agent, IllegalEvent};
 use cutover_common::Timestamp;
-use cutover_runtime::{clock::SystemClock, shutdown::Shutdown};
+use cutover_runtime::{
+    clock::SystemClock,
+    dial::Tcp,
+    dice::{Dice, KernelDice},
+    shutdown::Shutdown,
+};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -106,11 +111,13 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> Result<(), RunErr
     let performer =
         Performer::new(host, LoadSampler::new(data.clone())?, inbox.clone(), outlet.clone());
     let clock = SystemClock::start(Timestamp::default());
-    let engine = Engine::new(identity.name.clone(), agent, Box::new(journal), clock, received);
+    let dice: Arc<dyn Dice> = Arc::new(KernelDice);
+    let (name, journal) = (identity.name.clone(), Box::new(journal));
+    let engine = Engine::new(name, agent, journal, clock, dice.clone(), received);
     tokio::spawn(status::keep(data, engine.snapshots()));
     tokio::spawn(session::renew_in_time(identity.clone(), channel));
     let local = (address.is_loopback() && is_loopback(&identity.url)).then_some(address);
-    let session = SessionSettings { identity: identity.clone(), local };
+    let session = SessionSettings { identity: identity.clone(), network: Tcp { local }, dice };
     tokio::spawn(session::keep(session, outlet, inbox, channels));
     engine.run(performer, shutdown).await?;
     tracing::info!(agent = %identity.name, "the agent ends; what runs keeps running");

@@ -3,12 +3,13 @@
 //! It takes the inputs that are waiting, stores what they led to with one flush, and only then
 //! performs (the group commit). Heartbeats and unchanged health never touch the disk.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use cutover_agent_core::{Action, Agent, Input, Step};
 use cutover_common::AgentName;
-use cutover_runtime::{clock::Clock, dice, shutdown::Shutdown};
+use cutover_runtime::{clock::Clock, dice::Dice, shutdown::Shutdown};
 use tokio::{
+    runtime::{Handle, RuntimeFlavor},
     sync::{mpsc, watch},
     task::block_in_place,
 };
@@ -29,6 +30,7 @@ pub struct Engine<C> {
     agent: Agent,
     journal: Box<dyn Journal>,
     clock: C,
+    dice: Arc<dyn Dice>,
     inbox: mpsc::Receiver<Input>,
     snapshots: watch::Sender<Snapshot>,
 }
@@ -46,10 +48,11 @@ impl<C: Clock> Engine<C> {
         agent: Agent,
         journal: Box<dyn Journal>,
         clock: C,
+        dice: Arc<dyn Dice>,
         inbox: mpsc::Receiver<Input>,
     ) -> Self {
         let snapshots = watch::Sender::new(Snapshot::default());
-        Self { name, agent, journal, clock, inbox, snapshots }
+        Self { name, agent, journal, clock, dice, inbox, snapshots }
     }
 
     /// Returns what follows how the agent is.
@@ -67,7 +70,7 @@ impl<C: Clock> Engine<C> {
         mut performer: impl Perform,
         shutdown: Shutdown,
     ) -> Result<(), WriteJournal> {
-        let step = self.agent.start(self.clock.now(), dice::uuid());
+        let step = self.agent.start(self.clock.now(), self.dice.uuid());
         self.finish(step, &mut performer)?;
         loop {
             let wait = self.wait();
@@ -95,7 +98,7 @@ impl<C: Clock> Engine<C> {
         let mut taken = 0;
         let mut next = Some(first);
         while let Some(input) = next {
-            let step = self.agent.handle(self.clock.now(), dice::uuid(), input);
+            let step = self.agent.handle(self.clock.now(), self.dice.uuid(), input);
             all.events.extend(step.events);
             all.actions.extend(step.actions);
             taken += 1;
@@ -106,8 +109,7 @@ impl<C: Clock> Engine<C> {
 
     fn finish(&mut self, step: Step, performer: &mut impl Perform) -> Result<(), WriteJournal> {
         let Step { events, actions } = step;
-        // An fsync takes milliseconds, which the other tasks of this thread need not wait for.
-        let durable = block_in_place(|| -> Result<_, WriteJournal> {
+        let durable = blocking(|| -> Result<_, WriteJournal> {
             let durable = commit(&mut *self.journal, &events, actions)?;
             if self.journal.is_long() {
                 self.journal.replace(&self.agent.summary())?;
@@ -128,6 +130,16 @@ impl<C: Clock> Engine<C> {
             is_other
         });
         Ok(())
+    }
+}
+
+/// An fsync takes milliseconds, which the other tasks of this thread need not wait for, as long as
+/// there is another thread to run them.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+        block_in_place(work)
+    } else {
+        work()
     }
 }
 

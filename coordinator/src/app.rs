@@ -11,10 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use cutover_common::ErrorChain;
-use cutover_proto::v1::{
-    agent_link_server::AgentLinkServer, enrollment_server::EnrollmentServer,
-    operator_server::OperatorServer,
-};
+use cutover_proto::v1::operator_server::OperatorServer;
 use cutover_runtime::{
     clock::{Clock, SystemClock, wall},
     shutdown::Shutdown,
@@ -44,9 +41,6 @@ use crate::{
     store::{AppendError, EventStore, OpenError, SledStore, StoreThread},
     web::{self, Watched},
 };
-
-/// The largest message of an agent: its whole state, some kilobytes an application.
-const AGENT_MESSAGE_MAX: usize = 1024 * 1024;
 
 /// The largest message of an operator: a piece of a release, or a manifest.
 const OPERATOR_MESSAGE_MAX: usize = 4 * 1024 * 1024;
@@ -291,7 +285,7 @@ fn spawn_agents(
     shutdown: &Shutdown,
 ) {
     let enrolling = Enrolling { engine: parts.engine.clone(), identity: parts.identity.clone() };
-    let join = EnrollmentServer::new(enrolling).max_decoding_message_size(AGENT_MESSAGE_MAX);
+    let join = enrolling.into_server();
     let ending = shutdown.requested();
     servers.spawn(async move {
         bounded_server()
@@ -301,7 +295,7 @@ fn spawn_agents(
             .map_err(|error| RunError::Server(Box::new(error)))
     });
     let link = Link { engine: parts.engine.clone(), archives: parts.archives.clone() };
-    let link = AgentLinkServer::new(link).max_decoding_message_size(AGENT_MESSAGE_MAX);
+    let link = link.into_server();
     let ending = shutdown.requested();
     servers.spawn(async move {
         bounded_server()

@@ -6,6 +6,7 @@
 //! every handshake has its own task and 5 s, and when all places are taken the peer that has been
 //! silent longest gives up its place.
 
+mod accepting;
 mod connection;
 mod live;
 mod pending;
@@ -22,7 +23,6 @@ use std::{
 
 use cutover_common::protocol::HEARTBEAT_EVERY;
 use cutover_runtime::{
-    dial::watch_over,
     shutdown::Shutdown,
     tls::{
         Enrolments, PeerIdentity, ServerConfig,
@@ -32,6 +32,7 @@ use cutover_runtime::{
     },
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
@@ -42,11 +43,12 @@ use tonic::transport::Server;
 use connection::Held;
 use pending::Pending;
 
+pub use accepting::Accept;
 pub use connection::{Connection, Peer};
 pub use live::LiveConnections;
 
 /// Connections as tonic's `serve_with_incoming` takes them.
-pub type Incoming = ReceiverStream<io::Result<Connection>>;
+pub type Incoming<S = TcpStream> = ReceiverStream<io::Result<Connection<S>>>;
 
 /// How many connections may wait for the server to take them.
 const WAITING_MAX: usize = 64;
@@ -107,8 +109,8 @@ pub enum BindListener {
 
 /// A port that is open and not yet served.
 #[derive(Debug)]
-pub struct Listener {
-    tcp: TcpListener,
+pub struct Listener<L = TcpListener> {
+    accepting: L,
     addr: SocketAddr,
 }
 
@@ -127,17 +129,17 @@ pub struct Counts {
 }
 
 /// The agents' port, being served.
-pub struct AgentConnections {
+pub struct AgentConnections<S = TcpStream> {
     /// May be served the enrolment service, and nothing else.
-    pub joins: Incoming,
+    pub joins: Incoming<S>,
     /// Of enrolled agents.
-    pub agents: Incoming,
+    pub agents: Incoming<S>,
     pub counts: Arc<Counts>,
 }
 
 /// The operators' port, being served.
-pub struct OperatorConnections {
-    pub operators: Incoming,
+pub struct OperatorConnections<S = TcpStream> {
+    pub operators: Incoming<S>,
     pub counts: Arc<Counts>,
 }
 
@@ -171,7 +173,14 @@ impl Listener {
         };
         let tcp = TcpListener::bind(addr).await.map_err(failed)?;
         let addr = tcp.local_addr().map_err(|source| BindListener::Other { addr, source })?;
-        Ok(Self { tcp, addr })
+        Ok(Self::new(tcp, addr))
+    }
+}
+
+impl<L: Accept> Listener<L> {
+    /// Takes a port at `addr` that is open already.
+    pub const fn new(accepting: L, addr: SocketAddr) -> Self {
+        Self { accepting, addr }
     }
 
     /// Returns the address with the port that was given for port 0.
@@ -185,7 +194,7 @@ impl Listener {
         config: AgentsPortConfig,
         admission: Admission,
         shutdown: &Shutdown,
-    ) -> AgentConnections {
+    ) -> AgentConnections<L::Stream> {
         let (joins, joins_incoming) = mpsc::channel(WAITING_MAX);
         let (agents, agents_incoming) = mpsc::channel(WAITING_MAX);
         let kind = Kind::Agents(Box::new(AgentsKind {
@@ -207,47 +216,47 @@ impl Listener {
         self,
         config: Arc<ServerConfig>,
         shutdown: &Shutdown,
-    ) -> OperatorConnections {
+    ) -> OperatorConnections<L::Stream> {
         let (operators, incoming) = mpsc::channel(WAITING_MAX);
         let kind = Kind::Operators { config, operators: Outlet::new(operators, OPERATORS_MAX) };
         let counts = self.spawn(kind, shutdown);
         OperatorConnections { operators: ReceiverStream::new(incoming), counts }
     }
 
-    fn spawn(self, kind: Kind, shutdown: &Shutdown) -> Arc<Counts> {
+    fn spawn(self, kind: Kind<L::Stream>, shutdown: &Shutdown) -> Arc<Counts> {
         let counts = Arc::new(Counts::default());
         let port = Arc::new(Port { kind, counts: counts.clone(), pending: Pending::default() });
         let ended = shutdown.token();
         tokio::spawn(async move {
             // The port closes here; connections that are served go on until their server ends.
-            let _: Option<()> = ended.run_until_cancelled(port.accept_all(self.tcp)).await;
+            let _: Option<()> = ended.run_until_cancelled(port.accept_all(self.accepting)).await;
         });
         counts
     }
 }
 
 /// One port being served.
-struct Port {
-    kind: Kind,
+struct Port<S> {
+    kind: Kind<S>,
     counts: Arc<Counts>,
     pending: Pending,
 }
 
-enum Kind {
-    Agents(Box<AgentsKind>),
-    Operators { config: Arc<ServerConfig>, operators: Outlet },
+enum Kind<S> {
+    Agents(Box<AgentsKind<S>>),
+    Operators { config: Arc<ServerConfig>, operators: Outlet<S> },
 }
 
-struct AgentsKind {
+struct AgentsKind<S> {
     config: AgentsPortConfig,
     admission: Admission,
-    joins: Outlet,
-    agents: Outlet,
+    joins: Outlet<S>,
+    agents: Outlet<S>,
 }
 
 /// Where connections of one kind go, and how many there may be.
-struct Outlet {
-    connections: mpsc::Sender<io::Result<Connection>>,
+struct Outlet<S> {
+    connections: mpsc::Sender<io::Result<Connection<S>>>,
     places: Arc<Semaphore>,
 }
 
@@ -266,10 +275,10 @@ enum Refused {
     Ending,
 }
 
-impl Port {
-    async fn accept_all(self: Arc<Self>, tcp: TcpListener) {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Port<S> {
+    async fn accept_all<L: Accept<Stream = S>>(self: Arc<Self>, accepting: L) {
         loop {
-            let (stream, addr) = match tcp.accept().await {
+            let (stream, addr) = match accepting.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // A peer that hung up, or no file descriptor left (promises.md §3 row 66).
@@ -281,7 +290,7 @@ impl Port {
             let place = self.pending.place().await;
             let port = self.clone();
             tokio::spawn(async move {
-                match port.take_in(stream, addr, place).await {
+                match port.take_in::<L>(stream, addr, place).await {
                     Ok(()) => port.counts.accepted.fetch_add(1, Ordering::Relaxed),
                     Err(refused) => {
                         let why = cutover_common::ErrorChain(&refused).to_string();
@@ -293,13 +302,13 @@ impl Port {
         }
     }
 
-    async fn take_in(
+    async fn take_in<L: Accept<Stream = S>>(
         &self,
-        stream: TcpStream,
+        stream: S,
         addr: SocketAddr,
         place: pending::Place,
     ) -> Result<(), Refused> {
-        if let Err(error) = watch_over(&stream) {
+        if let Err(error) = L::watch_over(&stream) {
             return Err(Handshake::Failed(error).into());
         }
         let greeting =
@@ -317,10 +326,10 @@ impl Port {
     }
 }
 
-impl AgentsKind {
+impl<S: AsyncRead + AsyncWrite + Unpin> AgentsKind<S> {
     async fn take_in(
         &self,
-        greeting: Greeting,
+        greeting: Greeting<S>,
         addr: SocketAddr,
         place: pending::Place,
     ) -> Result<(), Refused> {
@@ -337,7 +346,11 @@ impl AgentsKind {
         }
     }
 
-    async fn take_in_agent(&self, agent: VerifiedAgent, addr: SocketAddr) -> Result<(), Refused> {
+    async fn take_in_agent(
+        &self,
+        agent: VerifiedAgent<S>,
+        addr: SocketAddr,
+    ) -> Result<(), Refused> {
         let VerifiedAgent { stream, identity, not_after } = agent;
         let _place = self.agents.place()?;
         let kill = CancellationToken::new();
@@ -353,8 +366,8 @@ impl AgentsKind {
     }
 }
 
-impl Outlet {
-    fn new(connections: mpsc::Sender<io::Result<Connection>>, places: usize) -> Self {
+impl<S> Outlet<S> {
+    fn new(connections: mpsc::Sender<io::Result<Connection<S>>>, places: usize) -> Self {
         Self { connections, places: Arc::new(Semaphore::new(places)) }
     }
 
@@ -364,7 +377,7 @@ impl Outlet {
 
     async fn hand_over_anonymous(
         &self,
-        stream: ServerStream,
+        stream: ServerStream<S>,
         addr: SocketAddr,
         kill: CancellationToken,
         place: OwnedSemaphorePermit,
@@ -374,7 +387,7 @@ impl Outlet {
         self.hand_over(Connection::new(stream, peer, Held::Anonymous { _place: place })).await
     }
 
-    async fn hand_over(&self, connection: Connection) -> Result<(), Refused> {
+    async fn hand_over(&self, connection: Connection<S>) -> Result<(), Refused> {
         self.connections.send(Ok(connection)).await.map_err(|_| Refused::Ending)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use cutover_agent_core::{Event, Retained, SessionId, Welcome};
 use cutover_common::Term;
-use cutover_runtime::clock::SystemClock;
+use cutover_runtime::{clock::SystemClock, dice::KernelDice};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -73,7 +73,8 @@ fn run(journal: MemoryJournal) -> Running {
     let journal = Box::new(TracedJournal(trace.clone(), journal));
     let clock = SystemClock::start(cutover_common::Timestamp::default());
     let name = "web-1".parse().unwrap();
-    let engine = Engine::new(name, Agent::default(), journal, clock, received);
+    let engine =
+        Engine::new(name, Agent::default(), journal, clock, Arc::new(KernelDice), received);
     let (sender, performed) = mpsc::unbounded_channel();
     let shutdown = Shutdown::new();
     let performer = TracedPerformer(trace.clone(), sender);

@@ -17,7 +17,7 @@ use cutover_common::{AgentName, Labels, Sha256};
 use cutover_proto::v1::{self as pb, enrollment_client::EnrollmentClient};
 use cutover_runtime::{
     clock::wall,
-    dial::{self, DialError},
+    dial::{self, DialError, Network, Tcp},
     tls::{
         ALPN_JOIN, TlsSetup, client,
         csr::{KeyRequest, MakeRequest},
@@ -95,6 +95,15 @@ pub enum JoinError {
 /// If the directory has an identity, the coordinator is not reachable or not the pinned one, it
 /// refuses, or the identity cannot be stored. Nothing but a key is left behind then.
 pub async fn join(request: JoinRequest) -> Result<(), JoinError> {
+    join_over(Tcp::default(), request).await
+}
+
+/// Joins like [`join`], over `network`.
+///
+/// # Errors
+///
+/// As for [`join`].
+pub async fn join_over<N: Network>(network: N, request: JoinRequest) -> Result<(), JoinError> {
     let place = Place::of(&request.data_dir);
     if place.has_identity() {
         return Err(JoinError::AlreadyJoined { data_dir: request.data_dir });
@@ -104,7 +113,7 @@ pub async fn join(request: JoinRequest) -> Result<(), JoinError> {
     files::create_private_dir(place.dir())?;
     let key = pending_key(&place.pending_key())?;
     let config = client::pinned(request.ca_hash)?;
-    let channel = dial::channel(&request.url, config, ALPN_JOIN).await?;
+    let channel = dial::channel_over(network, &request.url, config, ALPN_JOIN).await?;
     let call = pb::JoinRequest {
         token: request.token,
         name: request.name.to_string(),

@@ -7,13 +7,13 @@ mod outlet;
 mod renewal;
 mod stream;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use cutover_agent_core::{Input, SessionId};
 use cutover_common::{Backoff, ErrorChain, wire::FarewellReason};
 use cutover_runtime::{
-    dial::{self, DialError},
-    dice,
+    dial::{self, DialError, Network},
+    dice::Dice,
     tls::{ALPN_H2, TlsSetup},
 };
 use tokio::sync::{mpsc, watch};
@@ -38,10 +38,12 @@ const REDIAL_REFUSED: Backoff =
 
 /// What a session needs.
 #[derive(Clone)]
-pub struct SessionSettings {
+pub struct SessionSettings<N> {
     pub identity: Arc<AgentIdentity>,
-    /// The address to dial from.
-    pub local: Option<IpAddr>,
+    /// What to dial over.
+    pub network: N,
+    /// Where the jitter between dials comes from.
+    pub dice: Arc<dyn Dice>,
 }
 
 /// How a session ended.
@@ -104,8 +106,8 @@ impl SessionEnd {
 
 /// Keeps a session open until the engine is gone. `channels` is told of the connection that is
 /// open, for fetching and renewing.
-pub async fn keep(
-    settings: SessionSettings,
+pub async fn keep<N: Network>(
+    settings: SessionSettings<N>,
     outlet: Outlet,
     inbox: mpsc::Sender<Input>,
     channels: watch::Sender<Option<Channel>>,
@@ -122,7 +124,7 @@ pub async fn keep(
             return;
         }
         failures = if was_welcomed { 1 } else { failures + 1 };
-        let wait = end.backoff().after(failures, dice::jitter());
+        let wait = end.backoff().after(failures, settings.dice.jitter());
         tracing::warn!(
             agent = %settings.identity.name, coordinator = %settings.identity.url,
             "{}; dialing again in {:.1} s, and what runs keeps running",
@@ -133,8 +135,8 @@ pub async fn keep(
 }
 
 /// Dials and serves one session. Ok: the engine is gone.
-async fn attempt(
-    settings: &SessionSettings,
+async fn attempt<N: Network>(
+    settings: &SessionSettings<N>,
     outlet: &Outlet,
     inbox: &mpsc::Sender<Input>,
     channels: &watch::Sender<Option<Channel>>,
@@ -143,10 +145,8 @@ async fn attempt(
 ) -> Result<(), SessionEnd> {
     let identity = &settings.identity;
     let config = identity.client_config()?;
-    let channel = match settings.local {
-        Some(local) => dial::channel_from(local, &identity.url, config, ALPN_H2).await?,
-        None => dial::channel(&identity.url, config, ALPN_H2).await?,
-    };
+    let network = settings.network.clone();
+    let channel = dial::channel_over(network, &identity.url, config, ALPN_H2).await?;
     channels.send_replace(Some(channel.clone()));
     let inlet = outlet.open(session);
     if inbox.send(Input::SessionOpened { session }).await.is_err() {

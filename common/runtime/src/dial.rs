@@ -4,10 +4,12 @@
 //! is over only when the server has sent its first HTTP/2 bytes: a removed agent learns here that
 //! it was removed, and not from the first call that fails.
 
+mod network;
+
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
@@ -18,12 +20,12 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, Error as TlsError
 use rustls_pki_types::{ServerName, UnixTime};
 use tokio::{
     io::AsyncBufReadExt,
-    net::{TcpSocket, TcpStream, lookup_host},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 
+pub use self::network::{Network, Tcp, watch_over};
 use crate::tls::{
     client::{CaMismatch, NotCoordinator},
     utc,
@@ -109,22 +111,22 @@ pub async fn channel(
     config: Arc<ClientConfig>,
     alpn: &[u8],
 ) -> Result<Channel, DialError> {
-    Dialer::new(url, None, config, alpn)?.channel().await
+    channel_over(Tcp::default(), url, config, alpn).await
 }
 
-/// Connects like [`channel`], from one of this machine's addresses: several agents on one machine
-/// can then be told apart by where they come from.
+/// Connects like [`channel`], over `network`: several agents on one machine, for one, can be told
+/// apart by where they connect from.
 ///
 /// # Errors
 ///
-/// As for [`channel`], or if `local` is no address of this machine.
-pub async fn channel_from(
-    local: IpAddr,
+/// As for [`channel`], or if `network` cannot connect from where it should.
+pub async fn channel_over<N: Network>(
+    network: N,
     url: &str,
     config: Arc<ClientConfig>,
     alpn: &[u8],
 ) -> Result<Channel, DialError> {
-    Dialer::new(url, Some(local), config, alpn)?.channel().await
+    Dialer::new(url, network, config, alpn)?.channel().await
 }
 
 /// Returns whether `url` is one that [`channel`] takes.
@@ -138,18 +140,18 @@ pub fn parse_url(url: &str) -> Result<(), DialError> {
 
 /// Knows all that is needed to connect, again and again.
 #[derive(Clone)]
-struct Dialer {
+struct Dialer<N> {
     host: String,
     port: u16,
     name: ServerName<'static>,
-    local: Option<IpAddr>,
+    network: N,
     config: Arc<ClientConfig>,
 }
 
-impl Dialer {
+impl<N: Network> Dialer<N> {
     fn new(
         url: &str,
-        local: Option<IpAddr>,
+        network: N,
         config: Arc<ClientConfig>,
         alpn: &[u8],
     ) -> Result<Self, DialError> {
@@ -158,7 +160,7 @@ impl Dialer {
             .map_err(|_| DialError::NotHttps { url: url.to_owned() })?;
         let mut config = Arc::unwrap_or_clone(config);
         config.alpn_protocols = vec![alpn.to_vec()];
-        Ok(Self { host, port, name, local, config: Arc::new(config) })
+        Ok(Self { host, port, name, network, config: Arc::new(config) })
     }
 
     fn address(&self) -> String {
@@ -195,13 +197,13 @@ impl Dialer {
         endpoint.connect_with_connector(connector).await.map_err(setup)
     }
 
-    async fn open(&self) -> Result<TlsStream<TcpStream>, DialError> {
+    async fn open(&self) -> Result<TlsStream<N::Stream>, DialError> {
         let deadline = Instant::now() + CONNECT_MAX;
         let too_slow = |_| DialError::TooSlow { address: self.address() };
         timeout_at(deadline, self.connect(deadline)).await.map_err(too_slow)?
     }
 
-    async fn connect(&self, deadline: Instant) -> Result<TlsStream<TcpStream>, DialError> {
+    async fn connect(&self, deadline: Instant) -> Result<TlsStream<N::Stream>, DialError> {
         let tcp = self.tcp(deadline).await?;
         let connector = TlsConnector::from(self.config.clone());
         let mut stream =
@@ -214,7 +216,7 @@ impl Dialer {
         }
     }
 
-    async fn tcp(&self, deadline: Instant) -> Result<TcpStream, DialError> {
+    async fn tcp(&self, deadline: Instant) -> Result<N::Stream, DialError> {
         let mut last = io::Error::new(
             io::ErrorKind::AddrNotAvailable,
             "the name has no address of the family of the local address",
@@ -225,7 +227,7 @@ impl Dialer {
             // from the next.
             let shares = u32::try_from(addresses.len() - number).unwrap_or(u32::MAX);
             let share = deadline.saturating_duration_since(Instant::now()) / shares;
-            match timeout(share, self.tcp_to(*address)).await {
+            match timeout(share, self.network.connect(*address)).await {
                 Ok(Ok(stream)) => {
                     remember(&self.address(), *address);
                     return Ok(stream);
@@ -245,29 +247,16 @@ impl Dialer {
     /// instead of it (promises.md §3 row 45: a wrong host fails the certificate's name check).
     async fn addresses(&self) -> Result<Vec<SocketAddr>, DialError> {
         let known = remembered(&self.address());
-        let mut addresses: Vec<SocketAddr> =
-            match lookup_host((self.host.as_str(), self.port)).await {
-                Ok(found) => found.collect(),
-                Err(source) if known.is_none() => {
-                    return Err(DialError::Resolve { host: self.host.clone(), source });
-                }
-                Err(_) => Vec::new(),
-            };
-        addresses.extend(known.filter(|known| !addresses.contains(known)));
-        let fits = |address: &SocketAddr| {
-            self.local.is_none_or(|local| local.is_ipv4() == address.is_ipv4())
+        let mut addresses = match self.network.lookup(&self.host, self.port).await {
+            Ok(found) => found,
+            Err(source) if known.is_none() => {
+                return Err(DialError::Resolve { host: self.host.clone(), source });
+            }
+            Err(_) => Vec::new(),
         };
-        Ok(addresses.into_iter().filter(fits).collect())
-    }
-
-    async fn tcp_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        if let Some(local) = self.local {
-            socket.bind(SocketAddr::new(local, 0))?;
-        }
-        let stream = socket.connect(address).await?;
-        watch_over(&stream)?;
-        Ok(stream)
+        addresses.extend(known.filter(|known| !addresses.contains(known)));
+        addresses.retain(|address| self.network.reaches(*address));
+        Ok(addresses)
     }
 
     /// Says what a failed handshake means.
@@ -285,30 +274,6 @@ impl Dialer {
             None => DialError::Unreachable { address, source: error },
         }
     }
-}
-
-/// Sets on a socket what tonic would only set on its own: no delay, and both the kernel's ways to
-/// notice a peer that vanished.
-///
-/// # Errors
-///
-/// If the kernel refuses an option.
-pub fn watch_over(stream: &TcpStream) -> io::Result<()> {
-    use rustix::net::sockopt;
-
-    /// Unacknowledged bytes end the connection after this, in milliseconds: the three heartbeats
-    /// of `SILENCE_MAX`.
-    const UNACKNOWLEDGED_MAX_MS: u32 = 15_000;
-    /// Probes that may stay unanswered on an idle connection, 5 s apart.
-    const PROBES: u32 = 3;
-
-    stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, HEARTBEAT_EVERY)?;
-    sockopt::set_tcp_keepintvl(stream, HEARTBEAT_EVERY)?;
-    sockopt::set_tcp_keepcnt(stream, PROBES)?;
-    sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED_MAX_MS)?;
-    Ok(())
 }
 
 fn host_and_port(url: &str) -> Result<(String, u16), DialError> {

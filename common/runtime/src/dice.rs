@@ -15,14 +15,42 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// Draws what a core is handed with its inputs: ids, nonces and jitter. A simulation brings its
+/// own; keys and tokens are never drawn from it.
+pub trait Dice: Send + Sync + 'static {
+    /// Returns 16 random bytes.
+    fn draw(&self) -> [u8; 16];
+
+    /// Returns a random (version 4) UUID.
+    fn uuid(&self) -> Uuid {
+        uuid::Builder::from_random_bytes(self.draw()).into_uuid()
+    }
+
+    /// Returns the luck for one wait.
+    fn jitter(&self) -> Jitter {
+        let [a, b, c, d, ..] = self.draw();
+        Jitter::from_bits(u32::from_le_bytes([a, b, c, d]))
+    }
+}
+
+/// The kernel's randomness.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KernelDice;
+
+impl Dice for KernelDice {
+    fn draw(&self) -> [u8; 16] {
+        bytes()
+    }
+}
+
 /// Returns a random (version 4) UUID.
 pub fn uuid() -> Uuid {
-    uuid::Builder::from_random_bytes(bytes()).into_uuid()
+    KernelDice.uuid()
 }
 
 /// Returns the luck for one wait.
 pub fn jitter() -> Jitter {
-    Jitter::from_bits(u32::from_le_bytes(bytes()))
+    KernelDice.jitter()
 }
 
 #[cfg(test)]

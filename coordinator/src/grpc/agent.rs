@@ -10,7 +10,9 @@ use cutover_common::{
 };
 use cutover_coordinator_core::{Input, Request as Ask, SessionId};
 use cutover_proto::v1::{
-    self as pb, agent_link_server::AgentLink, agent_message, coordinator_message,
+    self as pb,
+    agent_link_server::{AgentLink, AgentLinkServer},
+    agent_message, coordinator_message,
 };
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
@@ -19,7 +21,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::status::{invalid, refused};
+use super::{
+    AGENT_MESSAGE_MAX,
+    status::{invalid, refused},
+};
 use crate::{
     artifacts::ArchiveStore,
     engine::EngineHandle,
@@ -34,6 +39,13 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 pub struct Link {
     pub engine: EngineHandle,
     pub archives: Arc<ArchiveStore>,
+}
+
+impl Link {
+    /// Makes the service as it is served, with its limits.
+    pub fn into_server(self) -> AgentLinkServer<Self> {
+        AgentLinkServer::new(self).max_decoding_message_size(AGENT_MESSAGE_MAX)
+    }
 }
 
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;

@@ -4,11 +4,17 @@ use std::sync::Arc;
 
 use cutover_common::Timestamp;
 use cutover_coordinator_core::{Refusal, RefusalKind, Request, enrolment::JOIN_TOKEN_TTL};
-use cutover_proto::v1::{JoinRequest, JoinResponse, enrollment_server::Enrollment};
+use cutover_proto::v1::{
+    JoinRequest, JoinResponse,
+    enrollment_server::{Enrollment, EnrollmentServer},
+};
 use cutover_runtime::{clock, dice, tls::csr::ProvenKey};
 use tonic::{Code, Response, Status};
 
-use super::status::{invalid, refused, with_hint};
+use super::{
+    AGENT_MESSAGE_MAX,
+    status::{invalid, refused, with_hint},
+};
 use crate::{
     engine::EngineHandle,
     identity::{
@@ -22,6 +28,13 @@ use crate::{
 pub struct Enrolling {
     pub engine: EngineHandle,
     pub identity: Arc<Identity>,
+}
+
+impl Enrolling {
+    /// Makes the service as it is served, with its limits.
+    pub fn into_server(self) -> EnrollmentServer<Self> {
+        EnrollmentServer::new(self).max_decoding_message_size(AGENT_MESSAGE_MAX)
+    }
 }
 
 #[tonic::async_trait]

@@ -8,3 +8,6 @@ mod push;
 pub use push::Pushes;
 mod show;
 mod status;
+
+/// The largest message of an agent: its whole state, some kilobytes an application.
+const AGENT_MESSAGE_MAX: usize = 1024 * 1024;

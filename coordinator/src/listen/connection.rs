@@ -11,6 +11,7 @@ use std::{
 use cutover_runtime::tls::{PeerIdentity, accept::ServerStream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     sync::OwnedSemaphorePermit,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -35,15 +36,15 @@ pub(super) enum Held {
 }
 
 /// A connection that ends when its kill switch is thrown.
-pub struct Connection {
-    io: ServerStream,
+pub struct Connection<S = TcpStream> {
+    io: ServerStream<S>,
     peer: Peer,
     dead: Pin<Box<WaitForCancellationFutureOwned>>,
     _held: Held,
 }
 
-impl Connection {
-    pub(super) fn new(io: ServerStream, peer: Peer, held: Held) -> Self {
+impl<S> Connection<S> {
+    pub(super) fn new(io: ServerStream<S>, peer: Peer, held: Held) -> Self {
         let dead = Box::pin(peer.kill.clone().cancelled_owned());
         Self { io, peer, dead, _held: held }
     }
@@ -61,13 +62,13 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         self.peer.kill.cancel();
     }
 }
 
-impl Connected for Connection {
+impl<S> Connected for Connection<S> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
@@ -75,7 +76,7 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -86,7 +87,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -92,5 +92,5 @@ pub use self::{
         batch_bytes,
     },
     memory::MemoryStore,
-    thread::{Appended, StoreHandle, StoreThread},
+    thread::{Appended, StoreHandle, StoreThread, serve},
 };

@@ -79,20 +79,16 @@ impl StoreThread {
     ///
     /// When the system gives no thread, or none of what its runtime needs.
     pub fn start(store: Box<dyn EventStore>) -> io::Result<(Self, StoreHandle)> {
-        let (calls, inbox) = mpsc::channel(WAITING_MAX);
-        let (publish, state) = watch::channel(State { last: store.last(), failure: None });
         let (stop, stopping) = oneshot::channel();
         let (closing, closed) = oneshot::channel();
-        let incarnation = store.incarnation();
+        let (handle, serving) = serve(store, stopping);
         // A runtime of its own, only to wait for a call or the time; the store blocks it as it likes.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            let owner = Owner { store, publish, held_over: None };
-            runtime.block_on(owner.run(inbox, stopping));
+            runtime.block_on(serving);
             let _nobody_waits = closing.send(());
         })?;
-        let room = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
-        Ok((Self { stop, closed, thread }, StoreHandle { calls, room, state, incarnation }))
+        Ok((Self { stop, closed, thread }, handle))
     }
 
     /// Takes no more calls, answers those that wait, and returns when the store is settled and closed.
@@ -103,6 +99,21 @@ impl StoreThread {
         drop(closed.await);
         drop(thread.join());
     }
+}
+
+/// Owns `store` for as long as the returned future is polled, until `stop` or the last handle's
+/// end. [`StoreThread`] polls it on a thread of its own, as a store blocks; a simulation, whose
+/// store is memory, beside everything else.
+pub fn serve(
+    store: Box<dyn EventStore>,
+    stop: oneshot::Receiver<()>,
+) -> (StoreHandle, impl Future<Output = ()> + Send) {
+    let (calls, inbox) = mpsc::channel(WAITING_MAX);
+    let (publish, state) = watch::channel(State { last: store.last(), failure: None });
+    let room = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
+    let handle = StoreHandle { calls, room, state, incarnation: store.incarnation() };
+    let owner = Owner { store, publish, held_over: None };
+    (handle, owner.run(inbox, stop))
 }
 
 impl StoreHandle {

@@ -1,11 +1,11 @@
 //! What dialing makes of every kind of server.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, net::IpAddr, time::Duration};
 
 use cutover_common::{ErrorChain, Sha256};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
 use super::*;
@@ -277,7 +277,7 @@ async fn an_agent_can_dial_from_an_address_of_its_own() {
 
     let local: IpAddr = "127.0.0.11".parse().unwrap();
     let config = pinned(Sha256::of(b"")).unwrap();
-    assert!(channel_from(local, &url(port), config, ALPN_JOIN).await.is_err());
+    assert!(channel_over(Tcp { local: Some(local) }, &url(port), config, ALPN_JOIN).await.is_err());
 
     assert_eq!(told.await.unwrap(), local);
 }

@@ -5,6 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use cutover_common::Timestamp;
 use rustls::{ServerConfig, server::Acceptor};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::{Instant, timeout_at},
 };
@@ -13,29 +14,29 @@ use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use super::{ALPN_H2, ALPN_JOIN, PeerIdentity, peer};
 
 /// A connection whose handshake is complete.
-pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
+pub type ServerStream<S = TcpStream> = tokio_rustls::server::TlsStream<S>;
 
 /// How long a peer may take from connecting to the end of its handshake (promises.md T1.4).
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
 /// A peer that has begun to speak TLS.
-pub struct Greeting {
-    start: StartHandshake<TcpStream>,
+pub struct Greeting<S = TcpStream> {
+    start: StartHandshake<S>,
     deadline: Instant,
 }
 
 /// An agent whose certificate was verified.
-pub struct VerifiedAgent {
-    pub stream: ServerStream,
+pub struct VerifiedAgent<S = TcpStream> {
+    pub stream: ServerStream<S>,
     pub identity: PeerIdentity,
     /// When its certificate ends, and with it this connection.
     pub not_after: Timestamp,
 }
 
 /// What a connection to the agents' port turned out to be.
-pub enum AgentsPort {
-    Join(ServerStream),
-    Agent(VerifiedAgent),
+pub enum AgentsPort<S = TcpStream> {
+    Join(ServerStream<S>),
+    Agent(VerifiedAgent<S>),
 }
 
 /// The two configurations of the agents' port.
@@ -67,16 +68,19 @@ pub enum Handshake {
 /// # Errors
 ///
 /// If it is not TLS, or takes too long.
-pub async fn greet(tcp: TcpStream) -> Result<Greeting, Handshake> {
+pub async fn greet<S>(stream: S) -> Result<Greeting<S>, Handshake>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let deadline = Instant::now() + HANDSHAKE_MAX;
-    let start = timeout_at(deadline, LazyConfigAcceptor::new(Acceptor::default(), tcp))
+    let start = timeout_at(deadline, LazyConfigAcceptor::new(Acceptor::default(), stream))
         .await
         .map_err(|_| Handshake::TooSlow)?
         .map_err(Handshake::Hello)?;
     Ok(Greeting { start, deadline })
 }
 
-impl Greeting {
+impl<S: AsyncRead + AsyncWrite + Unpin> Greeting<S> {
     /// Completes the handshake of the agents' port.
     ///
     /// Who asks for the join protocol and nothing else gets a connection for joining; everybody
@@ -85,7 +89,10 @@ impl Greeting {
     /// # Errors
     ///
     /// If the peer is neither, or takes too long.
-    pub async fn into_agents_port(self, config: AgentsPortConfig) -> Result<AgentsPort, Handshake> {
+    pub async fn into_agents_port(
+        self,
+        config: AgentsPortConfig,
+    ) -> Result<AgentsPort<S>, Handshake> {
         if self.wants_to_join() {
             return self.finish(config.join, ALPN_JOIN).await.map(AgentsPort::Join);
         }
@@ -105,7 +112,7 @@ impl Greeting {
     pub async fn into_operators_port(
         self,
         config: Arc<ServerConfig>,
-    ) -> Result<ServerStream, Handshake> {
+    ) -> Result<ServerStream<S>, Handshake> {
         self.finish(config, ALPN_H2).await
     }
 
@@ -119,7 +126,7 @@ impl Greeting {
         self,
         config: Arc<ServerConfig>,
         alpn: &[u8],
-    ) -> Result<ServerStream, Handshake> {
+    ) -> Result<ServerStream<S>, Handshake> {
         let stream = timeout_at(self.deadline, self.start.into_stream(config))
             .await
             .map_err(|_| Handshake::TooSlow)?
