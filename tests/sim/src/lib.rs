@@ -1,0 +1,15 @@
+//! The simulator: the real cores, on a simulated world, from a seed.
+//!
+//! A [`script::Script`] decides a run; [`swarm`] draws one from a seed; [`world::World`] runs it;
+//! [`oracle`] says which promise it broke. The same script makes the same run, to the last bit.
+
+pub mod coverage;
+pub mod dice;
+pub mod disk;
+pub mod moment;
+pub mod oracle;
+mod queue;
+pub mod script;
+pub mod swarm;
+pub mod trace;
+pub mod world;

@@ -1,0 +1,170 @@
+//! Oracles: they watch a run and say which promise it broke. They trust neither core: what they
+//! compare with is the truth of the simulated machines, and models of their own.
+
+mod end;
+mod fleet;
+mod hosts;
+mod model;
+
+use cutover_agent_core::{Place, Retained, Step as AgentStep};
+use cutover_common::{ApplicationName, Assignment, InstanceId, Release, Sha256};
+use cutover_coordinator_core::{Event, SessionId, Step as CoordinatorStep};
+
+pub use self::end::bound_ms;
+use crate::{
+    script::{Fault, Script},
+    world::{CallId, OperatorCall, World},
+};
+
+/// A promise that was broken.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{promise}: {what}")]
+pub struct Violation {
+    /// Its id in the list of promises.
+    pub promise: &'static str,
+    pub what: String,
+}
+
+impl Violation {
+    /// Says what was broken.
+    pub fn new(promise: &'static str, what: impl Into<String>) -> Self {
+        Self { promise, what: what.into() }
+    }
+}
+
+/// Something that an agent does to its host. Its reasons are durable.
+#[derive(Clone, Copy, Debug)]
+pub enum Effect<'a> {
+    Start { place: &'a Place, instance: InstanceId, release: &'a Release },
+    Hook { place: &'a Place, instance: InstanceId, release: &'a Release },
+    Stop { place: &'a Place, instance: InstanceId, release: &'a Release },
+}
+
+/// Something that the oracles are shown, right before it takes effect in the world, or right
+/// after it did.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// A coordinator's process has replayed its log; nothing was decided yet.
+    SiteStarted {
+        number: u16,
+    },
+    /// Its core took one input; nothing of it is stored yet.
+    SiteStepped {
+        number: u16,
+        step: &'a CoordinatorStep,
+        is_timed: bool,
+    },
+    /// Events are durable.
+    SiteStored {
+        number: u16,
+        events: &'a [Event],
+    },
+    SiteEnded {
+        number: u16,
+    },
+    /// A goal leaves for an agent.
+    Assigned {
+        number: u16,
+        session: SessionId,
+        assignment: &'a Assignment,
+    },
+    /// The store was made anew from a backup; the process has not started.
+    Restored,
+    /// A call reaches a coordinator.
+    Asked {
+        id: CallId,
+    },
+    /// An answer reaches an operator.
+    Answered {
+        id: CallId,
+        call: &'a OperatorCall,
+    },
+    /// An agent's process has replayed its journal; nothing was decided yet.
+    AgentStarted {
+        number: u16,
+    },
+    /// Its core took one input; nothing of it is stored yet.
+    AgentStepped {
+        number: u16,
+        step: &'a AgentStep,
+    },
+    /// Events are written, and durable once their flush has ended.
+    AgentStoring {
+        number: u16,
+        events: &'a [cutover_agent_core::Event],
+    },
+    /// An agent's process is about to be gone.
+    AgentEnds {
+        number: u16,
+    },
+    /// An agent refuses its journal.
+    ObservesOnly {
+        number: u16,
+    },
+    Effect {
+        number: u16,
+        effect: Effect<'a>,
+    },
+    /// An agent begins to fetch what is not on its disk.
+    Fetching {
+        number: u16,
+        application: &'a ApplicationName,
+        digest: Sha256,
+    },
+    /// An agent is about to remove what is not named.
+    Retains {
+        number: u16,
+        retained: &'a Retained,
+    },
+    /// A process has begun.
+    Began {
+        number: u16,
+        instance: InstanceId,
+    },
+    /// A process has ended, however.
+    Died {
+        number: u16,
+        instance: InstanceId,
+    },
+    /// A fault is about to happen.
+    Fault {
+        fault: &'a Fault,
+    },
+    /// The faults of the core of a liveness run are over.
+    Healed,
+    /// The run is over.
+    End,
+}
+
+/// All oracles of a run, in the order in which they look.
+#[derive(Debug, Default)]
+pub struct Oracles {
+    hosts: hosts::HostOracle,
+    fleet: fleet::FleetOracle,
+    model: model::Model,
+    end: end::EndOracle,
+}
+
+impl Oracles {
+    /// Makes the oracles of a run.
+    pub fn new(script: &Script) -> Self {
+        Self {
+            hosts: hosts::HostOracle::new(script),
+            fleet: fleet::FleetOracle::new(script),
+            model: model::Model::new(script),
+            end: end::EndOracle::new(script),
+        }
+    }
+
+    /// Looks at something.
+    ///
+    /// # Errors
+    ///
+    /// When it breaks a promise.
+    pub fn see(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), Violation> {
+        self.hosts.see(world, seen)?;
+        self.fleet.see(world, seen)?;
+        self.model.see(world, seen)?;
+        self.end.see(world, seen)
+    }
+}

@@ -1,0 +1,73 @@
+//! Behaviour: what an application does once it is started.
+
+use serde::{Deserialize, Serialize};
+
+/// How the instances of a release behave.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Behaviour {
+    /// From its start until it answers.
+    pub boot_ms: u64,
+    pub life: Life,
+    pub on_stop: OnStop,
+    #[serde(default)]
+    pub hook: HookBehaviour,
+}
+
+/// What becomes of an instance.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Life {
+    /// Answers well for ever.
+    Well,
+    /// Cannot be executed.
+    CannotStart,
+    /// Lives, and never answers well.
+    NeverReady,
+    /// Exits this long after its start, every time.
+    Crashes { after_ms: u64 },
+    /// Exits this long after its start, the first `times` times on each host.
+    CrashesAtFirst { after_ms: u64, times: u32 },
+    /// Passes once, then never again.
+    PassesOnce,
+    /// Answers well and badly in turn.
+    Flaps { period_ms: u64 },
+    /// Answers well, and badly for ever from this long after its start.
+    TurnsBad { after_ms: u64 },
+}
+
+/// How an instance takes its stop signal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum OnStop {
+    Exits {
+        after_ms: u64,
+    },
+    /// Has to be killed when its grace is over.
+    Ignores,
+}
+
+/// How the stop hook behaves.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum HookBehaviour {
+    #[default]
+    Passes,
+    Fails,
+    /// Has to be killed when its time is over.
+    Hangs,
+}
+
+impl Behaviour {
+    /// A release that works.
+    pub const WELL: Self = Self {
+        boot_ms: 300,
+        life: Life::Well,
+        on_stop: OnStop::Exits { after_ms: 50 },
+        hook: HookBehaviour::Passes,
+    };
+
+    /// Returns whether it becomes healthy and stays so.
+    pub const fn is_good(&self) -> bool {
+        matches!(self.life, Life::Well | Life::CrashesAtFirst { .. })
+    }
+}

@@ -1,0 +1,149 @@
+//! Entry: one thing that happens at one moment of a run.
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that happens.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Entry {
+    pub at_ms: u64,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// A fault of the world, or an operator's call.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    Fault(Fault),
+    Call(Call),
+}
+
+/// Where exactly a process is killed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum KillPoint {
+    /// At this moment.
+    Now,
+    /// The next time that there is something to store: before any of it is.
+    BeforeStore,
+    /// The next time that there was something to store: when it is durable and nothing was done.
+    AfterStore,
+    /// The next time that there was something to store: after so many of the actions.
+    AfterActions { count: u32 },
+    /// At the n-th operation on the disk from now.
+    AtDisk { operation: u32 },
+}
+
+/// Which way of a link.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Agent to coordinator.
+    Up,
+    /// Coordinator to agent.
+    Down,
+    Both,
+}
+
+/// Something that goes wrong. Hosts are numbered from 0, coordinators too.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Fault {
+    /// kill -9 of the agent; its supervisor starts it again.
+    KillAgent { host: u16, point: KillPoint, down_ms: u64 },
+    /// The agent is stopped, and goes on later.
+    PauseAgent { host: u16, for_ms: u64 },
+    /// The power is cut: unsynced writes are lost or torn, and the host boots again.
+    CutPower { host: u16, down_ms: u64 },
+    /// The host is suspended with everything on it, and goes on later.
+    Suspend { host: u16, for_ms: u64 },
+    /// The wall clock is set; programs that start after this read it.
+    SetClock { host: u16, ahead_ms: i64 },
+    /// An application's instance is killed, as for want of memory.
+    KillInstance { host: u16, application: u16 },
+    /// Writes fail for want of room.
+    FillDisk { host: u16, for_ms: u64 },
+    /// The n-th write or fsync of the journal from now fails once.
+    FailDisk { host: u16, operation: u32 },
+    /// Every fsync takes this long.
+    SlowDisk { host: u16, sync_ms: u64, for_ms: u64 },
+    /// A bit of the journal changes.
+    FlipBit { host: u16, at_permille: u32 },
+    /// Nothing passes. Connections stay open until somebody notices.
+    CutLink { host: u16, direction: Direction, for_ms: u64 },
+    /// Messages take longer.
+    SlowLink { host: u16, delay_ms: u64, for_ms: u64 },
+    /// The connection is reset, as by a middlebox.
+    ResetLink { host: u16 },
+    /// kill -9 of a coordinator; its supervisor starts it again.
+    KillCoordinator { coordinator: u16, point: KillPoint, down_ms: u64 },
+    /// A coordinator is stopped, and goes on later.
+    PauseCoordinator { coordinator: u16, for_ms: u64 },
+    /// The coordinator's machine loses its power.
+    CutCoordinatorPower { coordinator: u16, down_ms: u64 },
+    /// Every fsync of the coordinator takes this long.
+    SlowCoordinatorDisk { coordinator: u16, sync_ms: u64, for_ms: u64 },
+    /// The coordinator's next append fails: it ends, and is started again.
+    FailCoordinatorDisk { coordinator: u16, down_ms: u64 },
+    /// The coordinator's wall clock is set; a process that starts after this reads it.
+    SetCoordinatorClock { coordinator: u16, ahead_ms: i64 },
+    /// A backup is taken.
+    Backup,
+    /// The coordinator is ended, and begun again from the last backup.
+    Restore { down_ms: u64 },
+    /// A second coordinator starts from a copy of the first one's disk, as of now.
+    Clone,
+    /// The clone is ended for ever.
+    EndClone,
+    /// A host reaches another coordinator from its next connection on, and loses the one it has.
+    Route { host: u16, coordinator: u16 },
+    /// The store is gone and so is the coordinator, for ever.
+    LoseCoordinator,
+}
+
+/// What an operator does.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Call {
+    Deploy {
+        application: u16,
+        release: u16,
+        /// Pairs of an option's name and value, as typed.
+        #[serde(default)]
+        options: Vec<(String, String)>,
+    },
+    Pause {
+        application: u16,
+    },
+    Resume {
+        application: u16,
+    },
+    Abort {
+        application: u16,
+    },
+    Retry {
+        application: u16,
+    },
+    Rollback {
+        application: u16,
+    },
+    /// Takes a host out of the environment of an application by its label.
+    Exclude {
+        host: u16,
+        application: u16,
+    },
+    /// Takes it in again.
+    Include {
+        host: u16,
+        application: u16,
+    },
+    /// Removes an agent for good.
+    Remove {
+        host: u16,
+    },
+    /// Joins a removed agent again, with a token of this age.
+    Join {
+        host: u16,
+        token_age_ms: u64,
+    },
+}

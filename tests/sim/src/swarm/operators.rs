@@ -1,0 +1,97 @@
+//! What operators do in a run: they deploy, and interfere.
+
+use crate::{
+    dice::Dice,
+    script::{Application, Call, Entry, What},
+};
+
+/// Draws the calls of a run, by time.
+pub(super) fn draw(dice: &mut Dice, applications: &[Application], hosts: u16) -> Vec<Entry> {
+    let interferes = dice.chance(500);
+    let fleet_changes = dice.chance(200);
+    let mut entries = Vec::new();
+    for index in 0..applications.len() {
+        let application = u16::try_from(index).unwrap_or(0);
+        let size = applications[index].hosts.len();
+        let mut at_ms = 2_000 + dice.between(0, 3_000);
+        let mut push =
+            |at_ms: u64, call: Call| entries.push(Entry { at_ms, what: What::Call(call) });
+        let first = vec![
+            ("strategy".to_owned(), "all_at_once".to_owned()),
+            ("healthy_for".to_owned(), "1s".to_owned()),
+            ("healthy_within".to_owned(), "40s".to_owned()),
+        ];
+        push(at_ms, Call::Deploy { application, release: 0, options: first });
+        at_ms += dice.between(10_000, 20_000);
+        for _ in 0..dice.between(1, 3) {
+            let release = u16::try_from(dice.between(0, 3)).unwrap_or(0);
+            push(at_ms, Call::Deploy { application, release, options: options(dice, size) });
+            let lasts = dice.between(10_000, 90_000);
+            if interferes {
+                for _ in 0..dice.between(1, 4) {
+                    push(at_ms + dice.between(100, lasts), control(dice, application));
+                }
+            }
+            at_ms += lasts;
+        }
+        if fleet_changes {
+            let host = u16::try_from(dice.between(0, u64::from(hosts) - 1)).unwrap_or(0);
+            let begin = dice.between(5_000, at_ms);
+            let later = begin + dice.between(1_000, 40_000);
+            if dice.chance(600) {
+                push(begin, Call::Exclude { host, application });
+                push(later, Call::Include { host, application });
+            } else {
+                push(begin, Call::Remove { host });
+                // Sometimes the token is too old by then.
+                let token_age_ms = *dice.pick(&[0, 0, 700_000]);
+                push(later, Call::Join { host, token_age_ms });
+            }
+        }
+    }
+    entries.sort_by_key(|entry| entry.at_ms);
+    entries
+}
+
+fn control(dice: &mut Dice, application: u16) -> Call {
+    match dice.below(8) {
+        0 | 1 => Call::Pause { application },
+        2 | 3 => Call::Resume { application },
+        4 => Call::Abort { application },
+        5 | 6 => Call::Retry { application },
+        _ => Call::Rollback { application },
+    }
+}
+
+fn options(dice: &mut Dice, hosts: usize) -> Vec<(String, String)> {
+    let mut options = Vec::new();
+    let mut push = |name: &str, value: String| options.push((name.to_owned(), value));
+    let within = *dice.pick(&["20s", "40s"]);
+    push("healthy_for", (*dice.pick(&["1s", "3s", "8s"])).to_owned());
+    push("healthy_within", within.to_owned());
+    push("progress_within", (*dice.pick(&["40s", "90s"])).to_owned());
+    if dice.chance(150) {
+        push("strategy", "all_at_once".to_owned());
+    } else {
+        push("batch", (*dice.pick(&["1", "25%", "50%", "1,2,50%"])).to_owned());
+    }
+    if dice.chance(400) {
+        push("min_healthy", dice.between(0, hosts as u64).to_string());
+    }
+    if dice.chance(400) {
+        push("max_failed", dice.between(0, 2).to_string());
+    }
+    if dice.chance(400) {
+        push("max_unreachable", dice.between(0, 2).to_string());
+    }
+    if dice.chance(400) {
+        push("soak", (*dice.pick(&["1s", "5s"])).to_owned());
+    }
+    if dice.chance(400) {
+        push("bake", (*dice.pick(&["2s", "10s"])).to_owned());
+    }
+    if dice.chance(200) {
+        push("auto_rollback", "off".to_owned());
+    }
+    options
+}

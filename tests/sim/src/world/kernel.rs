@@ -1,0 +1,141 @@
+//! The kernel of one host: which processes there really are, and how they really do. What agents
+//! and coordinators believe is held against this.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use cutover_common::{ApplicationName, InstanceEvidence, InstanceId, Sha256, Version};
+
+use crate::{
+    moment::Moment,
+    script::{Behaviour, Life, OnStop},
+};
+
+/// How many process ids a host has: few, so that they are used again soon.
+const PIDS: u32 = 64;
+
+/// One process of an application.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub instance: InstanceId,
+    pub application: ApplicationName,
+    pub version: Version,
+    pub digest: Sha256,
+    pub behaviour: Behaviour,
+    pub evidence: InstanceEvidence,
+    pub started: Moment,
+    pub ended: Option<Ended>,
+    /// Since when every answer that its agent got from it was good.
+    pub passing_since: Option<Moment>,
+    /// How often it has answered well.
+    pub passes: u32,
+    /// When it was first told to stop, by its agent.
+    pub told_to_stop: Option<Moment>,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    pub at: Moment,
+    pub detail: String,
+}
+
+impl Process {
+    /// Returns whether there is a process.
+    pub const fn is_alive(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// Returns whether it answers well at `now`.
+    pub fn is_well(&self, now: Moment) -> bool {
+        let age = now.since(self.started);
+        self.is_alive()
+            && age >= Duration::from_millis(self.behaviour.boot_ms)
+            && match self.behaviour.life {
+                Life::Well | Life::Crashes { .. } | Life::CrashesAtFirst { .. } => true,
+                Life::CannotStart | Life::NeverReady => false,
+                Life::PassesOnce => self.passes == 0,
+                Life::Flaps { period_ms } => {
+                    u64::try_from(age.as_millis()).unwrap_or(0) / period_ms.max(1) % 2 == 0
+                }
+                Life::TurnsBad { after_ms } => age < Duration::from_millis(after_ms),
+            }
+    }
+
+    /// Returns how long it takes to stop, and whether it has to be killed for it.
+    pub fn stopping(&self, grace: Duration) -> (Duration, bool) {
+        match self.behaviour.on_stop {
+            OnStop::Exits { after_ms } if Duration::from_millis(after_ms) < grace => {
+                (Duration::from_millis(after_ms), false)
+            }
+            OnStop::Exits { .. } | OnStop::Ignores => (grace, true),
+        }
+    }
+}
+
+/// What runs on one host.
+#[derive(Debug)]
+pub struct Kernel {
+    pub boot: u32,
+    /// The newest process of each instance that was ever begun, as the shims' records tell it.
+    pub processes: BTreeMap<InstanceId, Process>,
+    next_pid: u32,
+    /// How often each release was started here.
+    pub starts: BTreeMap<(ApplicationName, Version), u32>,
+}
+
+impl Kernel {
+    pub(crate) const fn new() -> Self {
+        Self { boot: 1, processes: BTreeMap::new(), next_pid: 0, starts: BTreeMap::new() }
+    }
+
+    /// Returns this boot's id.
+    pub fn boot_id(&self) -> String {
+        format!("boot-{}", self.boot)
+    }
+
+    /// Returns the evidence of a process that begins now.
+    pub(crate) fn evidence(&mut self, instance: InstanceId, now: Moment) -> InstanceEvidence {
+        self.next_pid = (self.next_pid + 1) % PIDS;
+        InstanceEvidence {
+            instance,
+            boot_id: self.boot_id(),
+            pid: 300 + self.next_pid,
+            // Clock ticks of 10 ms.
+            start_ticks: now.ms() / 10,
+        }
+    }
+
+    /// Returns the processes that are alive.
+    pub fn alive(&self) -> impl Iterator<Item = &Process> {
+        self.processes.values().filter(|process| process.is_alive())
+    }
+
+    /// Returns the processes of an application that are alive.
+    pub fn alive_of<'a>(
+        &'a self,
+        application: &'a ApplicationName,
+    ) -> impl Iterator<Item = &'a Process> {
+        self.alive().filter(move |process| process.application == *application)
+    }
+
+    /// Ends a process.
+    pub(crate) fn end(&mut self, instance: InstanceId, now: Moment, detail: &str) -> bool {
+        match self.processes.get_mut(&instance) {
+            Some(process) if process.is_alive() => {
+                process.ended = Some(Ended { at: now, detail: detail.to_owned() });
+                process.passing_since = None;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Boots again: no process is left.
+    pub(crate) fn reboot(&mut self, now: Moment) {
+        self.boot += 1;
+        let alive: Vec<InstanceId> = self.alive().map(|process| process.instance).collect();
+        for instance in alive {
+            self.end(instance, now, "the host rebooted");
+        }
+    }
+}

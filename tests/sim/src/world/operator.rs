@@ -1,0 +1,273 @@
+//! Operators: they ask, wait, and ask again when no answer comes, as the command line does.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use cutover_common::{AgentName, Labels, Sha256, Timestamp};
+use cutover_coordinator_core::{
+    Answer, DeployOrder, Input, Refusal, Request, Verb, input::ReplyId, rollout::Options,
+};
+use uuid::Uuid;
+
+use super::{Happening, World};
+use crate::{moment::Moment, oracle::Seen, script::Call, trace::Who};
+
+/// Names one call of an operator, with all its tries.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CallId(pub u32);
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct OperatorCall {
+    pub request: Request,
+    pub coordinator: u16,
+    pub asked: Moment,
+    pub tries: u32,
+    pub answer: Option<(Moment, Result<Answer, Refusal>)>,
+    /// The host that waits for a certificate, and the serial of the one it has.
+    pub certificate_for: Option<(u16, u32)>,
+}
+
+/// All calls of a run.
+#[derive(Debug, Default)]
+pub struct Operators {
+    pub calls: BTreeMap<CallId, OperatorCall>,
+    next: u32,
+}
+
+/// How long an answer is waited for, before the call is made again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often a call is made: long enough for a coordinator's restart.
+const TRIES_MAX: u32 = 12;
+
+/// From an operator's terminal to the coordinator.
+const WAY: Duration = Duration::from_millis(2);
+
+impl World {
+    /// An operator does something.
+    pub(super) fn call(&mut self, call: &Call) {
+        let now = self.now;
+        match call {
+            Call::Deploy { application, release, options } => {
+                let (request_id, rollout) = (self.luck.uuid(), self.luck.uuid());
+                let Some(order) = self.order(*application, *release, options) else { return };
+                self.ask(Request::Deploy { request_id, rollout, order }, None);
+            }
+            Call::Pause { application } => self.control(*application, Verb::Pause),
+            Call::Resume { application } => self.control(*application, Verb::Resume),
+            Call::Abort { application } => self.control(*application, Verb::Abort),
+            Call::Retry { application } => self.control(*application, Verb::Retry),
+            Call::Rollback { application } => self.control(*application, Verb::Rollback),
+            Call::Exclude { host, application } => {
+                let Some(label) = self.label_of(*application) else { return };
+                let agent = self.host(*host).name.clone();
+                let unset = vec![label];
+                self.ask(Request::LabelAgent { agent, set: Labels::new(), unset }, None);
+            }
+            Call::Include { host, application } => {
+                let Some(label) = self.label_of(*application) else { return };
+                let agent = self.host(*host).name.clone();
+                let set = Labels::from([(label, "yes".to_owned())]);
+                self.ask(Request::LabelAgent { agent, set, unset: Vec::new() }, None);
+            }
+            Call::Remove { host } => {
+                let agent = self.host(*host).name.clone();
+                self.ask(Request::RemoveAgent { agent }, None);
+            }
+            Call::Join { host, token_age_ms } => {
+                let token_hash = Sha256::of(self.luck.uuid().as_bytes());
+                let expires = self.site(0).wall.at(now) + Duration::from_secs(600);
+                self.ask(self.join_token(*host, token_hash, expires), None);
+                let at = now + Duration::from_millis(*token_age_ms + 100);
+                self.queue.push(at, Happening::Joins { host: *host, token_hash });
+            }
+        }
+    }
+
+    pub(super) fn join_token(&self, host: u16, token_hash: Sha256, expires: Timestamp) -> Request {
+        Request::CreateJoinToken {
+            token_hash,
+            name: Some(self.host(host).name.clone()),
+            labels: self.labels_of(host),
+            expires,
+        }
+    }
+
+    /// A host shows a token.
+    pub(super) fn joins(&mut self, host: u16, token_hash: Sha256) {
+        let enrolment = self.luck.uuid();
+        let serial = self.host(host).certificate.serial;
+        let request = self.join(host, token_hash, enrolment);
+        self.ask(request, Some((host, serial)));
+    }
+
+    pub(super) fn join(&self, host: u16, token_hash: Sha256, enrolment: Uuid) -> Request {
+        Request::Join {
+            token_hash,
+            name: self.host(host).name.clone(),
+            labels: Labels::new(),
+            enrolment,
+            key_hash: Sha256::of(enrolment.as_bytes()),
+        }
+    }
+
+    fn order(
+        &self,
+        application: u16,
+        release: u16,
+        options: &[(String, String)],
+    ) -> Option<DeployOrder> {
+        let spec = self.script.applications.get(usize::from(application))?;
+        let release = spec.releases.get(usize::from(release))?;
+        Some(DeployOrder {
+            application: spec.name.parse().ok()?,
+            version: release.version.parse().ok()?,
+            environment: spec.name.parse().ok()?,
+            options: options_of(options),
+        })
+    }
+
+    fn control(&mut self, application: u16, verb: Verb) {
+        let Some(spec) = self.script.applications.get(usize::from(application)) else { return };
+        let rollout = spec.name.clone();
+        let new_rollout = self.luck.uuid();
+        let reason = String::new();
+        self.ask(Request::Control { rollout, verb, reason, new_rollout }, None);
+    }
+
+    fn label_of(&self, application: u16) -> Option<String> {
+        self.script.applications.get(usize::from(application)).map(|it| it.name.clone())
+    }
+
+    /// Makes a call, to the coordinator that operators know.
+    pub(super) fn ask(&mut self, request: Request, certificate_for: Option<(u16, u32)>) -> CallId {
+        self.operators.next += 1;
+        let id = CallId(self.operators.next);
+        let coordinator = 0;
+        self.trace.tell(self.now, Who::Operator, || format!("asks: {}", told(&request)));
+        let call = OperatorCall {
+            request,
+            coordinator,
+            asked: self.now,
+            tries: 0,
+            answer: None,
+            certificate_for,
+        };
+        self.operators.calls.insert(id, call);
+        self.try_call(id);
+        id
+    }
+
+    /// Makes a call once more, unless it was answered.
+    pub(super) fn try_call(&mut self, id: CallId) {
+        let Some(call) = self.operators.calls.get_mut(&id) else { return };
+        if call.answer.is_some() || call.tries >= TRIES_MAX {
+            return;
+        }
+        call.tries += 1;
+        self.queue.push(self.now + WAY, Happening::CallArrives { id });
+        self.queue.push(self.now + ANSWER_WITHIN, Happening::CallIsLate { id });
+    }
+
+    /// A call is at the coordinator.
+    pub(super) fn call_arrives(&mut self, id: CallId) {
+        let Some(call) = self.operators.calls.get(&id) else { return };
+        let (number, request) = (call.coordinator, call.request.clone());
+        let Some(process) = &mut self.site_mut(number).process else { return };
+        let reply = process.reply();
+        process.replies.insert(reply, id);
+        let by = "olive".to_owned();
+        self.see(&Seen::Asked { id });
+        self.tell_site(number, Input::Asked { reply, by, request });
+    }
+
+    /// A coordinator answers.
+    pub(super) fn answer(&mut self, number: u16, reply: ReplyId, answer: Result<Answer, Refusal>) {
+        let Some(process) = &mut self.site_mut(number).process else { return };
+        let Some(id) = process.replies.remove(&reply) else { return };
+        self.queue.push(self.now + WAY, Happening::AnswerArrives { id, answer: Box::new(answer) });
+    }
+
+    /// An answer is at the operator.
+    pub(super) fn answer_arrives(&mut self, id: CallId, answer: Result<Answer, Refusal>) {
+        let now = self.now;
+        let Some(call) = self.operators.calls.get_mut(&id) else { return };
+        if call.answer.is_some() {
+            return;
+        }
+        call.answer = Some((now, answer));
+        let call = call.clone();
+        self.trace.tell(now, Who::Operator, || match &call.answer {
+            Some((_, Ok(answer))) => format!("hears: {answer:?}"),
+            Some((_, Err(refusal))) => format!("is refused: {refusal}"),
+            None => String::new(),
+        });
+        self.see(&Seen::Answered { id, call: &call });
+    }
+
+    /// A coordinator has signed a certificate.
+    pub(super) fn signed(
+        &mut self,
+        number: u16,
+        reply: ReplyId,
+        agent: &AgentName,
+        enrolment: Uuid,
+    ) {
+        let Some(process) = &mut self.site_mut(number).process else { return };
+        let Some(id) = process.replies.remove(&reply) else { return };
+        let way = self.now + WAY;
+        self.trace.tell(self.now, Who::Coordinator(number), || {
+            format!("signs a certificate for {agent}")
+        });
+        let answer = Box::new(Ok(Answer::Done));
+        self.queue.push(way, Happening::AnswerArrives { id, answer });
+        let Some((host, serial)) = self.operators.calls.get(&id).and_then(|it| it.certificate_for)
+        else {
+            return;
+        };
+        self.queue.push(way, Happening::CertificateArrives { host, after: serial, enrolment });
+    }
+}
+
+/// Returns options of pairs of a name and a value.
+pub(crate) fn options_of(pairs: &[(String, String)]) -> Options {
+    let mut options = Options::default();
+    for (name, value) in pairs {
+        let field = match name.as_str() {
+            "strategy" => &mut options.strategy,
+            "batch" => &mut options.batch,
+            "min_healthy" => &mut options.min_healthy,
+            "max_failed" => &mut options.max_failed,
+            "max_unreachable" => &mut options.max_unreachable,
+            "healthy_for" => &mut options.healthy_for,
+            "healthy_within" => &mut options.healthy_within,
+            "progress_within" => &mut options.progress_within,
+            "soak" => &mut options.soak,
+            "bake" => &mut options.bake,
+            "auto_rollback" => &mut options.auto_rollback,
+            // A script of a later version; the plan that the run prints shows what was used.
+            _ => continue,
+        };
+        value.clone_into(field);
+    }
+    options
+}
+
+fn told(request: &Request) -> String {
+    match request {
+        Request::Deploy { order, .. } => {
+            format!("deploy {}@{} with {:?}", order.application, order.version, order.options)
+        }
+        Request::Control { rollout, verb, .. } => format!("{} {rollout}", verb.word()),
+        Request::LabelAgent { agent, set, unset } => {
+            format!("label {agent}, set {set:?}, unset {unset:?}")
+        }
+        Request::RemoveAgent { agent } => format!("remove {agent}"),
+        Request::Join { name, .. } => format!("{name} joins"),
+        Request::Renew { agent, .. } => format!("{agent} renews its certificate"),
+        Request::CreateJoinToken { name, .. } => format!("a join token for {name:?}"),
+        Request::CreateOperator { name, .. } => format!("operator {name}"),
+        Request::CreateEnvironment { name, .. } => format!("environment {name}"),
+        Request::RegisterRelease { release, .. } => format!("release {}", release.name),
+    }
+}

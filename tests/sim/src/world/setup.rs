@@ -1,0 +1,143 @@
+//! How a run begins: a coordinator, agents that have joined, environments and releases, all by the
+//! calls that operators make.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use cutover_common::{
+    Hook, HookKind, Labels, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, Sha256,
+    StopSignal,
+};
+use cutover_coordinator_core::Request;
+
+use super::{
+    Happening, World,
+    clock::Wall,
+    host::{Certificate, DiskHandle, Host},
+    kernel::Kernel,
+    site::{Site, Store},
+};
+use crate::{
+    dice::Dice,
+    disk::SimDisk,
+    moment::Moment,
+    script::{Application, Mode},
+};
+
+/// How long a stop hook may take.
+const HOOK_WITHIN: Duration = Duration::from_secs(2);
+
+impl World {
+    pub(super) fn install(&mut self) {
+        let seed = self.script.seed;
+        let store = Store { incarnation: self.luck.uuid(), records: Vec::new() };
+        self.sites.push(Site::new(0, seed, store));
+        for number in 0..self.script.hosts {
+            let host = self.make_host(number);
+            self.hosts.push(host);
+        }
+        self.start_site(0);
+        for host in 0..self.script.hosts {
+            let token_hash = Sha256::of(self.luck.uuid().as_bytes());
+            let expires = self.site(0).wall.at(self.now) + Duration::from_secs(600);
+            self.ask(self.join_token(host, token_hash, expires), None);
+            let at = Moment::from_ms(200);
+            self.queue.push(at, Happening::Joins { host, token_hash });
+            let epoch = self.host(host).epoch;
+            let at = Moment::from_ms(400);
+            self.queue.push(at, Happening::AgentStarts { number: host, epoch });
+        }
+        for application in self.script.applications.clone() {
+            self.describe(&application);
+        }
+        for (index, entry) in self.script.entries.iter().enumerate() {
+            self.queue.push(Moment::from_ms(entry.at_ms), Happening::Scheduled { index });
+        }
+        if let Mode::Liveness { heals_ms, .. } = self.script.mode {
+            self.queue.push(Moment::from_ms(heals_ms), Happening::Heals);
+        }
+    }
+
+    fn make_host(&self, number: u16) -> Host {
+        let seed = self.script.seed;
+        Host {
+            name: format!("host-{number}").parse().expect("a name by the rules"),
+            number,
+            kernel: Kernel::new(),
+            disk: DiskHandle::new(SimDisk::new(Dice::new(seed, ("disk", number)))),
+            wall: Wall::default(),
+            releases: BTreeSet::new(),
+            certificate: Certificate {
+                enrolment: uuid::Uuid::nil(),
+                not_after: Moment::default(),
+                serial: 0,
+            },
+            epoch: 0,
+            agent: None,
+            suspended_until: None,
+            paused_until: None,
+            is_gone: false,
+            observes_only: false,
+            sync_slow_us: None,
+            kill_at: None,
+            hooks_run: BTreeMap::new(),
+            spawning: BTreeMap::new(),
+            luck: Dice::new(seed, ("host", number)),
+        }
+    }
+
+    /// Returns the labels that a host joins with: one for each application that it belongs to.
+    pub(super) fn labels_of(&self, host: u16) -> Labels {
+        let of_host = |application: &&Application| application.hosts.contains(&host);
+        let applications = self.script.applications.iter().filter(of_host);
+        applications.map(|application| (application.name.clone(), "yes".to_owned())).collect()
+    }
+
+    fn describe(&mut self, application: &Application) {
+        let select = Labels::from([(application.name.clone(), "yes".to_owned())]);
+        let name = application.name.parse().expect("a script's names are names");
+        self.ask(Request::CreateEnvironment { name, select }, None);
+        for release in &application.releases {
+            let release = Box::new(release_of(application, release));
+            let manifest = String::new();
+            self.ask(Request::RegisterRelease { release, manifest }, None);
+        }
+    }
+}
+
+fn release_of(application: &Application, release: &crate::script::Release) -> Release {
+    let content = format!("{} {}", application.name, release.version);
+    let hook = Hook {
+        kind: HookKind::BeforeStop,
+        command: vec!["./before_stop".to_owned()],
+        within: HOOK_WITHIN,
+    };
+    Release {
+        name: ReleaseRef {
+            application: application.name.parse().expect("a script's names are names"),
+            version: release.version.parse().expect("a script's versions are versions"),
+        },
+        digest: Sha256::of(content.as_bytes()),
+        size_bytes: release.archive_bytes,
+        archive_digest: Sha256::of(format!("archive of {content}").as_bytes()),
+        archive_size_bytes: release.archive_bytes,
+        run: RunSpec {
+            command: vec!["./server".to_owned()],
+            env: BTreeMap::new(),
+            stop_signal: StopSignal::Term,
+            stop_within: Duration::from_millis(application.stop_within_ms),
+        },
+        probe: application.probe.map(|probe| ProbeSpec {
+            target: ProbeTarget::Tcp { port: 8080 },
+            every: Duration::from_millis(probe.every_ms),
+            timeout: Duration::from_millis(probe.timeout_ms),
+            passes: probe.passes,
+            failures: probe.failures,
+            start_within: Duration::from_millis(probe.start_within_ms),
+        }),
+        hooks: if application.has_stop_hook { vec![hook] } else { Vec::new() },
+        service_port: None,
+    }
+}
