@@ -3,6 +3,7 @@
 use std::{io, path::Path};
 
 use cutover_agent_core::Event;
+use cutover_common::planted;
 
 use crate::{
     Disk, Journal, OpenJournal, WriteJournal,
@@ -58,13 +59,20 @@ impl<D: Disk> DiskJournal<D> {
                 path = %path.display(), kept = length, cut = bytes.len() - length,
                 "cutting off a commit that a crash interrupted"
             );
-            disk.set_length(JOURNAL_FILE, length as u64).map_err(failed("cut"))?;
+            let cut = planted!(TailNotCut: Ok(()); disk.set_length(JOURNAL_FILE, length as u64));
+            cut.map_err(failed("cut"))?;
         }
         // Whoever wrote the last commit may have died before its sync, or of its sync: then it is
         // here to be read, and a sync alone would not write it. All others were synced.
-        disk.overwrite(JOURNAL_FILE, last as u64, &bytes[last..length]).map_err(failed("write"))?;
+        let tail = &bytes[last..length];
+        let written = planted!(
+            UnsyncedTailBelieved: Ok(());
+            disk.overwrite(JOURNAL_FILE, last as u64, tail)
+        );
+        written.map_err(failed("write"))?;
         disk.sync(JOURNAL_FILE).map_err(failed("sync"))?;
-        disk.sync_directory().map_err(failed("sync the directory of"))?;
+        let synced = planted!(DirectoryNotSynced: Ok(()); disk.sync_directory());
+        synced.map_err(failed("sync the directory of"))?;
         let journal = Self {
             disk,
             is_poisoned: false,
@@ -140,7 +148,10 @@ impl<D: Disk> Journal for DiskJournal<D> {
     fn append(&mut self, events: &[Event]) -> Result<(), WriteJournal> {
         self.length += self.once(events, |disk, frame| {
             disk.append(JOURNAL_FILE, frame).map_err(|error| ("append to", error))?;
-            disk.sync(JOURNAL_FILE).map_err(|error| ("sync", error))
+            let synced = planted!(AppendNotSynced: Ok(()); disk.sync(JOURNAL_FILE));
+            let synced =
+                planted!(FailedSyncRetried: synced.or_else(|_| disk.sync(JOURNAL_FILE)); synced);
+            synced.map_err(|error| ("sync", error))
         })?;
         Ok(())
     }
@@ -162,9 +173,9 @@ impl<D: Disk> Journal for DiskJournal<D> {
 /// other.
 fn write_beside(disk: &mut impl Disk, frame: &[u8]) -> io::Result<()> {
     disk.write_new(BESIDE_FILE, frame)?;
-    disk.sync(BESIDE_FILE)?;
+    planted!(SummaryNotSynced: (); disk.sync(BESIDE_FILE)?);
     disk.rename(BESIDE_FILE, JOURNAL_FILE)?;
-    disk.sync_directory()
+    planted!(DirectoryNotSynced: Ok(()); disk.sync_directory())
 }
 
 /// What a file holds.

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, io, ops::Range, path::PathBuf};
 
 use crate::Disk;
 
-/// How a call fails.
+/// When in its work a call fails.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
-    NothingDone,
-    HalfDone,
+    Before,
+    Halfway,
     /// As where the process dies before it hears that the call returned.
-    AllDone,
+    After,
 }
 
 /// What a power cut leaves of what was not synced.
@@ -73,9 +73,9 @@ impl FakeDisk {
         let failed = || Err(io::Error::other("the disk failed"));
         match self.fault {
             Some((at, _)) if call > at => (0, failed()),
-            Some((at, Fault::NothingDone)) if call == at => (0, failed()),
-            Some((at, Fault::HalfDone)) if call == at => (all / 2, failed()),
-            Some((at, Fault::AllDone)) if call == at => (all, failed()),
+            Some((at, Fault::Before)) if call == at => (0, failed()),
+            Some((at, Fault::Halfway)) if call == at => (all / 2, failed()),
+            Some((at, Fault::After)) if call == at => (all, failed()),
             Some(_) | None => (all, Ok(())),
         }
     }
@@ -104,6 +104,10 @@ impl FakeFile {
     }
 }
 
+fn in_memory(at: u64) -> io::Result<usize> {
+    usize::try_from(at).map_err(io::Error::other)
+}
+
 impl Disk for FakeDisk {
     fn read(&mut self, name: &str) -> io::Result<Option<Vec<u8>>> {
         self.next(0).1?;
@@ -128,14 +132,14 @@ impl Disk for FakeDisk {
 
     fn overwrite(&mut self, name: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
         let (done, result) = self.next(bytes.len());
-        self.found(name)?.write(usize::try_from(at).expect("in memory"), &bytes[..done]);
+        self.found(name)?.write(in_memory(at)?, &bytes[..done]);
         result
     }
 
     fn set_length(&mut self, name: &str, length: u64) -> io::Result<()> {
         let (done, result) = self.next(2);
         if done == 2 {
-            let length = usize::try_from(length).expect("in memory");
+            let length = in_memory(length)?;
             let file = self.found(name)?;
             file.content.resize(length, 0);
             file.dirty.iter_mut().for_each(|range| {

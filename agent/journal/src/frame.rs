@@ -8,7 +8,7 @@
 //! payload is a version byte and a JSON list of events.
 
 use cutover_agent_core::Event;
-use cutover_common::Sha256;
+use cutover_common::{Sha256, planted};
 
 /// The format that this agent writes.
 pub(crate) const VERSION: u8 = 1;
@@ -106,6 +106,6 @@ fn frame_at(bytes: &[u8], at: usize) -> Option<Frame<'_>> {
     let payload = bytes.get(begin..begin.checked_add(usize::try_from(length).ok()?)?)?;
     // Every payload begins with its version, which also spares most checksums of a search.
     let is_whole = payload.first().is_some_and(|version| *version > 0)
-        && checksum(length, sequence, payload) == header[12..];
+        && planted!(ChecksumIgnored: true; checksum(length, sequence, payload) == header[12..]);
     is_whole.then_some(Frame { sequence, payload })
 }

@@ -9,7 +9,7 @@ use crate::{
     fake::{Cut, FakeDisk, Fault},
 };
 
-const FAULTS: [Fault; 3] = [Fault::NothingDone, Fault::HalfDone, Fault::AllDone];
+const FAULTS: [Fault; 3] = [Fault::Before, Fault::Halfway, Fault::After];
 const CUTS: [Cut; 4] = [Cut::Nothing, Cut::Content, Cut::Names, Cut::Everything];
 
 /// More calls than the story or an opening makes.
@@ -118,12 +118,12 @@ fn a_restart_that_fails_too_loses_nothing() {
 #[test]
 fn after_a_failed_call_the_disk_is_left_alone() {
     let mut journal = DiskJournal::open(FakeDisk::default()).unwrap().0;
-    journal.disk_mut().fail_at(1, Fault::NothingDone);
+    journal.disk_mut().fail_at(1, Fault::Before);
     let error = journal.append(&[event(1)]).unwrap_err();
     assert!(error.to_string().starts_with("could not sync agent.journal"), "{error}");
     assert!(journal.disk_mut().mend());
 
-    journal.disk_mut().fail_at(0, Fault::NothingDone);
+    journal.disk_mut().fail_at(0, Fault::Before);
     assert!(matches!(journal.append(&[event(2)]), Err(WriteJournal::Poisoned)));
     assert!(matches!(journal.replace(&[event(2)]), Err(WriteJournal::Poisoned)));
 
