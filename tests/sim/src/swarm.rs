@@ -4,7 +4,9 @@
 mod faults;
 mod fleet;
 mod operators;
+mod standard;
 
+pub use self::standard::standard;
 use crate::{
     dice::Dice,
     script::{Disks, Entry, Mode, Network, Script, Settings},

@@ -8,7 +8,7 @@ fn main() {
     let mut inputs = 0;
     let begin = std::time::Instant::now();
     for seed in from..from + count {
-        let script = cutover_sim::swarm::draw(seed);
+        let script = if std::env::var_os("STANDARD").is_some() { cutover_sim::swarm::standard(seed) } else { cutover_sim::swarm::draw(seed) };
         ms += script.ends_ms;
         let mut world = cutover_sim::world::World::new(script, told);
         world.run();

@@ -79,6 +79,17 @@ impl Menu {
         Self(on.into_iter().map(|kind| (kind, *dice.pick(&[1, 2, 4, 10]))).collect())
     }
 
+    /// Returns what an ordinary bad day has.
+    pub(super) fn few() -> Self {
+        Self(vec![
+            (Kind::KillAgent, 2),
+            (Kind::CutLink, 1),
+            (Kind::ResetLink, 1),
+            (Kind::KillInstance, 1),
+            (Kind::KillCoordinator, 1),
+        ])
+    }
+
     /// Draws when each of them happens, and to whom.
     pub(super) fn schedule(
         &self,

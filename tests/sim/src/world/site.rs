@@ -241,6 +241,9 @@ impl World {
                 site.kill_at = None;
                 let done = usize::try_from(operation).unwrap_or(0) % (count + 1);
                 self.store_appends(number, done);
+                if let Some(process) = &mut self.site_mut(number).process {
+                    process.storing = None;
+                }
                 self.kill_site(number, down_ms, "killed while it stored");
             }
             Some((KillPoint::Now | KillPoint::AfterStore | KillPoint::AfterActions { .. }, _))
