@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::planted;
+
 /// A growing wait: doubles with each failure, up to a longest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Backoff {
@@ -26,7 +28,7 @@ impl Jitter {
 impl Backoff {
     /// Returns the wait after `failures` failed tries in a row.
     pub fn after(self, failures: u32, jitter: Jitter) -> Duration {
-        let doublings = failures.saturating_sub(1).min(31);
+        let doublings = planted!(BackoffDoesNotGrow: 0; failures.saturating_sub(1).min(31));
         let base = self.first.saturating_mul(1 << doublings).min(self.longest);
         base.saturating_add(base.mul_f64(jitter.0)).min(self.longest)
     }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::planted;
+
 /// Counts the starts of coordinators on one store. A later one is higher.
 #[derive(
     Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize,
@@ -48,7 +50,9 @@ impl Fence {
     /// Both numbers must not decrease: a restored coordinator has a higher term and lower
     /// generations, and must not take the fleet back with it (F7).
     pub fn judge(self, offered: Self) -> Acceptance {
-        if offered.term < self.term || offered.generation < self.generation {
+        let is_older =
+            planted!(LowerGenerationAccepted: false; offered.generation < self.generation);
+        if offered.term < self.term || is_older {
             return Acceptance::Stale { held: self };
         }
         if offered.generation == self.generation {

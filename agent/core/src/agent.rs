@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{ApplicationName, Fence, Report, Slot, Timestamp};
+use cutover_common::{ApplicationName, Fence, Report, Slot, Timestamp, planted};
 use uuid::Uuid;
 
 use crate::{
@@ -109,7 +109,7 @@ impl Agent {
         for slot in Slot::ALL {
             let live = volatile.slots.of(slot);
             let view = self.view(application, volatile, slot);
-            wakes.extend(view.retry_at.filter(later));
+            planted!(RestartWakeLost: (); wakes.extend(view.retry_at.filter(later)));
             wakes.extend(prepare_retry_at(&view).filter(later));
             let Some(watch) = &live.watch else { continue };
             wakes.extend(watch.next_at());
@@ -196,7 +196,7 @@ impl Agent {
     fn permission(&self) -> Permission {
         let is_fresh = match &self.session {
             Session::Joined { lease, .. } => lease.is_fresh(self.now),
-            Session::Away | Session::Opened { .. } => false,
+            Session::Away | Session::Opened { .. } => planted!(ActWithoutLease: true; false),
         };
         match (self.remembered.split_term(), is_fresh) {
             (Some(_), _) => Permission::SplitBrain,
@@ -215,7 +215,10 @@ impl Agent {
         let mut retained = Retained::default();
         for (name, application) in &self.remembered.applications {
             let releases = retained.releases.entry(name.clone()).or_default();
-            releases.extend(application.retained());
+            planted!(
+                PreviousReleaseRemoved: releases.extend(application.recent.back());
+                releases.extend(application.retained())
+            );
             let ids = Slot::ALL.into_iter().filter_map(|slot| {
                 application.slots.of(slot).instance.as_ref().map(|instance| instance.id)
             });
@@ -243,7 +246,7 @@ impl Agent {
             Session::Joined { lease, .. } if now >= lease.beat_at() => {
                 let nonce = turn.draw_id();
                 lease.beat(now, nonce);
-                let reports = reports.clone();
+                let reports = planted!(HeartbeatSaysNothing: Vec::new(); reports.clone());
                 turn.act(Action::SendHeartbeat { session, nonce, reports });
                 true
             }

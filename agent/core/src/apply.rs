@@ -1,6 +1,6 @@
 //! Applies events to what is remembered: its only writer, live and on replay.
 
-use cutover_common::{Fence, InstanceEvidence, InstanceId, Release, Slot, Slots, Term};
+use cutover_common::{Fence, InstanceEvidence, InstanceId, Release, Slot, Slots, Term, planted};
 
 use crate::{
     Application, Ending, Event, HookProgress, Instance, Life, Remembered, remembered::SlotState,
@@ -34,7 +34,8 @@ impl Remembered {
                 *self = (**remembered).clone();
             }
             Event::CoordinatorBound(binding) => {
-                if self.binding.as_ref().is_some_and(|held| binding.term < held.term) {
+                let is_older = self.binding.as_ref().is_some_and(|held| binding.term < held.term);
+                if planted!(LowerTermAccepted: false; is_older) {
                     return Err("terms do not decrease (F2)");
                 }
                 self.binding = Some(*binding);
@@ -211,6 +212,6 @@ impl Remembered {
     /// Returns the term that neither of two coordinators may disrupt in, if it is the bound one.
     pub(crate) fn split_term(&self) -> Option<Term> {
         let bound = self.binding.as_ref()?.term;
-        self.split.filter(|split| *split >= bound)
+        self.split.filter(|split| planted!(SplitBrainForEver: true; *split >= bound))
     }
 }

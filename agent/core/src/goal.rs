@@ -1,6 +1,6 @@
 //! Goals: which assignment counts (promises F2, F5).
 
-use cutover_common::{Acceptance, Assignment, Fence, Slot, Term};
+use cutover_common::{Acceptance, Assignment, Fence, Slot, Term, planted};
 
 use crate::Application;
 
@@ -57,7 +57,7 @@ pub fn judge(
     match (held_fence.judge(offered.fence), held) {
         (Acceptance::Stale { held }, _) => Judgement::Refuse(AssignmentRefusal::Stale { held }),
         (Acceptance::AlreadyHeld, Some(held)) => {
-            if !held.assignment.asks_the_same_as(offered) {
+            if planted!(ConflictKept: false; !held.assignment.asks_the_same_as(offered)) {
                 return Judgement::Refuse(AssignmentRefusal::Conflict { held: held_fence });
             }
             let is_later = offered.fence.term > held_fence.term;

@@ -1,7 +1,7 @@
 //! Intake: what an input means: events to remember, and volatile facts.
 
 use cutover_common::{
-    ApplicationName, Assignment, InstanceEvidence, InstanceId, Sha256, Slot, Timestamp,
+    ApplicationName, Assignment, InstanceEvidence, InstanceId, Sha256, Slot, Timestamp, planted,
 };
 
 use crate::{
@@ -50,7 +50,10 @@ impl Agent {
                 self.hook_ended(turn, instance, outcome.err().unwrap_or_default());
             }
             Input::Stopped { instance, .. } => self.stopped(turn, instance),
-            Input::StopFailed { instance, detail } => self.stop_failed(turn, instance, detail),
+            Input::StopFailed { instance, detail } => planted!(
+                FailedStopCounts: self.stopped(turn, instance);
+                self.stop_failed(turn, instance, detail)
+            ),
             Input::Probed { instance, answer } => self.probed(turn.now, instance, answer),
         }
     }
@@ -77,7 +80,7 @@ impl Agent {
             }
         };
         if let SessionRefusal::SplitBrain { term } = refusal
-            && self.remembered.split < Some(term)
+            && planted!(SplitBrainForgotten: false; self.remembered.split < Some(term))
         {
             self.record(turn, Event::SplitBrainSeen { term });
         }
@@ -151,7 +154,7 @@ impl Agent {
                 && application.slots.of(*slot).prepared.as_ref() != wanted
         };
         let slots: Vec<Slot> = Slot::ALL.into_iter().filter(wants).collect();
-        if let Err(failure) = result {
+        if let Err(failure) = planted!(FailedPreparationCounts: Ok(()); result) {
             if !slots.is_empty() {
                 let generation = application.fence().generation;
                 let jitter = turn.draw_jitter();
@@ -212,7 +215,8 @@ impl Agent {
         let now = turn.now;
         let jitter = turn.draw_jitter();
         let live = self.live(&at);
-        let healthy_since = live.watch.take().and_then(|watch| watch.healthy_since());
+        let watch = planted!(HealthInherited: live.watch.clone(); live.watch.take());
+        let healthy_since = watch.and_then(|watch| watch.healthy_since());
         live.crashes.note(now, healthy_since, jitter);
         let (application, slot) = at;
         self.record(
@@ -231,9 +235,11 @@ impl Agent {
         }
         self.live(&at).in_flight = None;
         match (life, finding) {
-            (Life::Starting, Finding::Running { evidence }) => {
-                self.seen_running(turn, at, evidence);
-            }
+            (Life::Starting, Finding::Running { evidence }) => planted!(
+                StartInDoubtRepeated:
+                    self.ended(turn, at, instance, Ending::NotStarted, String::new());
+                self.seen_running(turn, at, evidence)
+            ),
             (Life::Running { evidence: known }, Finding::Running { evidence }) => {
                 if known == evidence {
                     self.watch(turn.now, &at);
@@ -252,7 +258,8 @@ impl Agent {
             | (Life::Running { .. }, Finding::Gone | Finding::Never) => {
                 let (application, slot) = at;
                 let detail = "gone without a trace; the host rebooted".to_owned();
-                self.record(turn, Event::Exited { application, slot, instance, detail });
+                let exited = Event::Exited { application, slot, instance, detail };
+                planted!(RebootForgotten: (); self.record(turn, exited));
             }
             (Life::Stopping { .. }, Finding::Exited { .. } | Finding::Never | Finding::Gone) => {
                 self.stop_done(turn, at, instance);

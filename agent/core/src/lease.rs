@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use cutover_common::{
-    Timestamp,
+    Timestamp, planted,
     protocol::{HEARTBEAT_EVERY, LEASE},
 };
 use uuid::Uuid;
@@ -50,7 +50,8 @@ impl Lease {
 
     /// Notes that the coordinator echoed this nonce. A foreign or old one permits nothing.
     pub(crate) fn echo(&mut self, nonce: Uuid) {
-        let Some(at) = self.sent.iter().position(|(sent, _)| *sent == nonce) else { return };
+        let is_it = |(sent, _): &(Uuid, Timestamp)| planted!(AnyNonceCounts: true; *sent == nonce);
+        let Some(at) = self.sent.iter().position(is_it) else { return };
         // The earlier ones are spent: they permit less than this one.
         let echoed = self.sent.drain(..=at).next_back().map(|(_, sent_at)| sent_at);
         self.echoed = echoed;
@@ -58,7 +59,8 @@ impl Lease {
 
     /// Returns whether disruption is permitted at `now`.
     pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
-        self.echoed.is_some_and(|sent_at| now.since(sent_at) <= LEASE)
+        self.echoed
+            .is_some_and(|sent_at| planted!(LeaseNeverExpires: true; now.since(sent_at) <= LEASE))
     }
 }
 

@@ -3,7 +3,7 @@
 //! A [`Watch`] is about one process. Another process, or the same after the agent was away,
 //! begins with an empty one: health is never inherited (promise E4).
 
-use cutover_common::{Health, InstanceId, ProbeSpec, Timers, Timestamp};
+use cutover_common::{Health, InstanceId, ProbeSpec, Timers, Timestamp, planted};
 
 use crate::ProbeAnswer;
 
@@ -128,7 +128,7 @@ impl Watch {
 }
 
 fn is_settled(since: Option<Timestamp>, timers: Timers, now: Timestamp) -> bool {
-    since.is_some_and(|since| now >= since + timers.healthy_for)
+    since.is_some_and(|since| planted!(SettledAtFirstPass: true; now >= since + timers.healthy_for))
 }
 
 impl Verdict {
@@ -176,7 +176,8 @@ impl Verdict {
                 }
                 // One failure breaks the run that is to become settled; what is settled stays
                 // so until it is failing.
-                let since = since.filter(|_| is_settled(since, timers, now));
+                let is_settled = is_settled(since, timers, now);
+                let since = since.filter(|_| planted!(FlapForgiven: true; is_settled));
                 Self::Passing { since, failures }
             }
             Self::Failing { .. } => failing,

@@ -1,6 +1,6 @@
 //! Pursuit: takes the steps that the slots decide, until every slot rests or waits.
 
-use cutover_common::{ApplicationName, Health, HookKind, Release, Slot};
+use cutover_common::{ApplicationName, Health, HookKind, Release, Slot, planted};
 
 use crate::{
     Action, Agent, Application, Event, HookProgress, Life, Place,
@@ -67,14 +67,22 @@ impl Agent {
         match step {
             SlotStep::Prepare => self.prepare(turn, name, slot),
             SlotStep::Start | SlotStep::Restart => {
-                let (application, instance) = (name.clone(), turn.draw_instance());
+                let application = name.clone();
+                let instance = planted!(
+                    InstanceIdReused:
+                        self.subject(name, slot).map_or_else(|| turn.draw_instance(), |it| it.1);
+                    turn.draw_instance()
+                );
                 self.record(turn, Event::StartStarted { application, slot, instance });
                 self.ask(turn, name, slot, Work::Starting);
             }
             SlotStep::ResumeStart => self.ask(turn, name, slot, Work::Starting),
             SlotStep::Stop => self.begin_stop(turn, name, slot),
             SlotStep::ResumeStop => self.ask(turn, name, slot, Work::Stopping),
-            SlotStep::GiveUpHook => self.give_up_hook(turn, name, slot),
+            SlotStep::GiveUpHook => planted!(
+                HookRunAgain: self.ask(turn, name, slot, Work::RunningHook);
+                self.give_up_hook(turn, name, slot)
+            ),
             SlotStep::Abandon => {
                 if let Some((place, instance, _)) = self.subject(name, slot) {
                     self.stop_done(turn, (place.application, slot), instance);

@@ -1,6 +1,6 @@
 //! Sessions: which coordinator process may be obeyed (promise F3).
 
-use cutover_common::Term;
+use cutover_common::{Term, planted};
 
 use crate::{Binding, SessionId, Welcome, lease::Lease};
 
@@ -40,7 +40,7 @@ pub fn judge(held: Option<&Binding>, welcome: &Welcome) -> Judgement {
     let Welcome { incarnation, term, boot_nonce } = *welcome;
     let offered = Binding { incarnation, term, boot_nonce };
     let Some(held) = held else { return Judgement::Bind(offered) };
-    if offered.term > held.term {
+    if planted!(LowerTermAccepted: offered.term != held.term; offered.term > held.term) {
         return Judgement::Bind(offered);
     }
     if offered.term < held.term {
@@ -51,7 +51,7 @@ pub fn judge(held: Option<&Binding>, welcome: &Welcome) -> Judgement {
         let refusal = SessionRefusal::OtherIncarnation { held: held.term, offered: offered.term };
         return Judgement::Refuse(refusal);
     }
-    if offered.boot_nonce != held.boot_nonce {
+    if planted!(BootNonceIgnored: false; offered.boot_nonce != held.boot_nonce) {
         return Judgement::Refuse(SessionRefusal::SplitBrain { term: held.term });
     }
     Judgement::Known

@@ -4,7 +4,7 @@
 //! one that runs is stopped, and known to be gone, before the other is started; and it is stopped
 //! only when the other is ready on disk, so that as little time as possible passes in between.
 
-use cutover_common::{Generation, Release, Slot, SlotGoal, Timestamp};
+use cutover_common::{Generation, Release, Slot, SlotGoal, Timestamp, planted};
 
 use crate::{
     HookProgress, Instance, Life,
@@ -165,9 +165,17 @@ fn decide_occupied(view: &SlotView<'_>, instance: &Instance) -> Decision {
         Life::Stopping { hook: HookProgress::Begun } => Decision::Do(SlotStep::GiveUpHook),
         Life::Stopping { hook: HookProgress::Over { .. } } => match due(view) {
             Err(at) => Decision::Wait(Waiting::ForStopRetry { at }),
-            Ok(()) => Decision::Do(SlotStep::ResumeStop),
+            Ok(()) => planted!(
+                BegunStopWaitsForLease: with_lease(view, SlotStep::ResumeStop);
+                Decision::Do(SlotStep::ResumeStop)
+            ),
         },
-        Life::Running { .. } if is_wanted(view, &instance.release) => Decision::Rest,
+        Life::Running { .. } if is_wanted(view, &instance.release) => planted!(
+            StopsOnDisconnect:
+                if view.permission == Permission::Fresh { Decision::Rest }
+                else { Decision::Do(SlotStep::Stop) };
+            Decision::Rest
+        ),
         Life::Running { .. } => decide_end(view, SlotStep::Stop),
         Life::Ended { .. } if is_wanted(view, &instance.release) => decide_restart(view, None),
         Life::Ended { .. } => match decide_end(view, SlotStep::Abandon) {
@@ -183,7 +191,10 @@ fn decide_occupied(view: &SlotView<'_>, instance: &Instance) -> Decision {
 fn decide_restart(view: &SlotView<'_>, reason: Option<Waiting>) -> Decision {
     match due(view) {
         Err(at) => Decision::Wait(reason.unwrap_or(Waiting::ForRestart { at })),
-        Ok(()) => Decision::Do(SlotStep::Restart),
+        Ok(()) => planted!(
+            RestartNeedsLease: with_lease(view, SlotStep::Restart);
+            Decision::Do(SlotStep::Restart)
+        ),
     }
 }
 
@@ -204,9 +215,13 @@ fn decide_end(view: &SlotView<'_>, step: SlotStep) -> Decision {
     if !is_ready(view.goal, view.state) {
         return Decision::Wait(Waiting::ForReplacement { slot: view.slot });
     }
-    if !is_ready(view.other_goal, view.other_state) {
+    if planted!(StopsBeforePrepared: false; !is_ready(view.other_goal, view.other_state)) {
         return Decision::Wait(Waiting::ForReplacement { slot: view.slot.other() });
     }
+    with_lease(view, step)
+}
+
+fn with_lease(view: &SlotView<'_>, step: SlotStep) -> Decision {
     match view.permission {
         Permission::Fresh => Decision::Do(step),
         Permission::NoLease | Permission::SplitBrain => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{Report, Sha256, Slots, Timestamp};
+use cutover_common::{Report, Sha256, Slots, Timestamp, planted};
 
 use crate::{Instance, prepare::Preparation, probe::Watch, slots::Work, supervise::Crashes};
 
@@ -33,7 +33,8 @@ impl LiveSlot {
     /// Begins to watch an instance that is alive.
     pub(crate) fn begin_watch(&mut self, instance: &Instance, now: Timestamp) {
         let probe = instance.release.probe.as_ref();
-        self.watch = Some(Watch::begin(instance.id, probe, now));
+        let begun = Watch::begin(instance.id, probe, now);
+        self.watch = Some(planted!(HealthInherited: self.watch.take().unwrap_or(begun); begun));
         self.trying_since = self.trying_since.or(Some(now));
     }
 

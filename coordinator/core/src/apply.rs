@@ -1,6 +1,6 @@
 //! Event → memory: the only writer of what is remembered, live and on replay.
 
-use cutover_common::{ApplicationName, EnvironmentName, ReleaseRef, Timestamp, Version};
+use cutover_common::{ApplicationName, EnvironmentName, ReleaseRef, Timestamp, Version, planted};
 
 use crate::{
     coordinator::{Coordinator, Environment, StoredRelease},
@@ -42,7 +42,7 @@ impl Coordinator {
                 for rollout in self.rollouts.values_mut() {
                     rollout.restart_clocks(*at);
                     if let EventKind::Restored { .. } = kind {
-                        rollout.hold_after_restore(*at);
+                        planted!(RestoreGoesOn: (); rollout.hold_after_restore(*at));
                     }
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cutover_common::{
     AgentName, ApplicationName, Assignment, EnvironmentName, Fence, Generation, Labels, Release,
-    ReleaseRef, SlotGoal, Slots, Term, Timestamp, Version,
+    ReleaseRef, SlotGoal, Slots, Term, Timestamp, Version, planted,
     wire::{FarewellReason, Hello},
 };
 use uuid::Uuid;
@@ -214,13 +214,14 @@ impl Coordinator {
             reason: EndReason { reason, text },
         };
         let enrolled = self.enrolments.agents.get(agent);
-        if enrolled.is_none_or(|enrolled| enrolled.enrolment != enrolment) {
+        let is_foreign = enrolled.is_none_or(|enrolled| enrolled.enrolment != enrolment);
+        if planted!(RemovedAgentAdmitted: false; is_foreign) {
             let text = format!("agent {agent} was removed; join again with a new token");
             step.actions.push(refuse(FarewellReason::Removed, text));
             return;
         }
         self.end_silent(now, step);
-        if self.fleet.session(agent).is_some() {
+        if planted!(CloneTakesSession: false; self.fleet.session(agent).is_some()) {
             // The older is alive: it was heard within the limit. A clone must not take its
             // place silently (promises.md §3 row 92).
             let text = format!("agent {agent} has a session that is alive; is it started twice?");

@@ -8,7 +8,7 @@ use std::{
 
 use cutover_common::{
     AgentName, ApplicationName, Fence, HostLoad, Inventory, Phase, Report, SlotReport, Timestamp,
-    Version,
+    Version, planted,
     protocol::SILENCE_MAX,
     wire::{Heartbeat, Hello, REPEATED_MAX},
 };
@@ -151,12 +151,11 @@ impl Fleet {
     /// before it was lost.
     pub fn fresh(&self, agent: &AgentName, application: &ApplicationName) -> Fresh<'_> {
         let Some(seen) = self.seen.get(agent) else { return Fresh::Unknown };
-        match seen.presence {
-            Presence::Live if seen.has_spoken_of(application) => {
-                seen.reports.get(application).map_or(Fresh::Nothing, Fresh::Report)
-            }
-            Presence::Live | Presence::Lost { .. } => Fresh::Unknown,
+        let is_here = planted!(LostAgentsCountAsHealthy: true; seen.presence == Presence::Live);
+        if !is_here || !seen.has_spoken_of(application) {
+            return Fresh::Unknown;
         }
+        seen.reports.get(application).map_or(Fresh::Nothing, Fresh::Report)
     }
 
     /// Returns the fresh report of `application` on `agent`, if there is one.
@@ -231,10 +230,13 @@ impl Fleet {
             // What was said in an earlier session is shown, and is no evidence.
             reports: reports
                 .into_iter()
-                .map(|(application, report)| (application, forget_health(report)))
+                .map(|(application, report)| {
+                    let kept = planted!(EarlierSessionCounts: report; forget_health(report));
+                    (application, kept)
+                })
                 .collect(),
             held: hello.held.into_iter().collect(),
-            has_beaten: false,
+            has_beaten: planted!(EarlierSessionCounts: true; false),
             spoken: BTreeSet::new(),
         };
         self.seen.insert(agent.clone(), seen);

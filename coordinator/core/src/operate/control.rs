@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{Timestamp, Version};
+use cutover_common::{Timestamp, Version, planted};
 use uuid::Uuid;
 
 use super::deploy::refuse;
@@ -98,7 +98,7 @@ impl Coordinator {
             )
             | None => {}
         }
-        self.withdraw(now, id, step);
+        planted!(PauseDoesNotWithdraw: (); self.withdraw(now, id, step));
         let by = by.to_owned();
         let change = Change::Paused { by, reason };
         self.record(now, step, EventKind::Rollout { id, change });
@@ -164,7 +164,7 @@ impl Coordinator {
         reason: &str,
         step: &mut Step,
     ) -> String {
-        self.withdraw(now, id, step);
+        planted!(AbortDoesNotWithdraw: (); self.withdraw(now, id, step));
         let Some(rollout) = self.rollouts.get(&id) else { return String::new() };
         let because = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
         let (total, to) = (rollout.hosts.len(), &rollout.to);

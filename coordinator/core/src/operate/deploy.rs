@@ -1,7 +1,8 @@
 //! Deploys: plan and start.
 
 use cutover_common::{
-    AgentName, ApplicationName, EnvironmentName, ReleaseRef, Timestamp, Version, manifest::Manifest,
+    AgentName, ApplicationName, EnvironmentName, ReleaseRef, Timestamp, Version,
+    manifest::Manifest, planted,
 };
 use uuid::Uuid;
 
@@ -153,11 +154,15 @@ impl Coordinator {
     /// One rollout for each (application, environment), and none that shares a host with another
     /// of the same application (F1).
     fn not_locked(&self, order: &DeployOrder, members: &[AgentName]) -> Result<(), Refusal> {
-        let holder = self.active().find(|rollout| {
+        let locks = |rollout: &&Rollout| {
             rollout.application == order.application
                 && (rollout.environment == order.environment
                     || members.iter().any(|agent| rollout.hosts.contains_key(agent)))
-        });
+        };
+        let holder = planted!(
+            HeldDoesNotLock: self.active().find(|rollout| rollout.step().is_some() && locks(rollout));
+            self.active().find(locks)
+        );
         let Some(holder) = holder else { return Ok(()) };
         Err(refuse(
             format!(
@@ -232,7 +237,7 @@ impl Coordinator {
         order: &DeployOrder,
         step: &mut Step,
     ) -> Result<Answer, Refusal> {
-        if let Some(id) = self.requests.get(&request_id) {
+        if let Some(id) = planted!(RequestIdForgotten: None; self.requests.get(&request_id)) {
             return self.repeated(*id, order);
         }
         if self.rollouts.contains_key(&rollout) {

@@ -1,6 +1,6 @@
 //! Agents: join, renew, label, remove.
 
-use cutover_common::{AgentName, Labels, Sha256, Timestamp, host::is_label_part};
+use cutover_common::{AgentName, Labels, Sha256, Timestamp, host::is_label_part, planted};
 use uuid::Uuid;
 
 use super::{COUNT_MAX, full};
@@ -92,10 +92,11 @@ impl Coordinator {
     ) -> Result<(AgentName, Uuid), Refusal> {
         let Joining { token_hash, name, labels, enrolment, key_hash } = joining;
         let token = self.enrolments.tokens.get(&token_hash).ok_or_else(token_refused)?;
-        if token.expires <= now || token.name.as_ref().is_some_and(|only| *only != name) {
+        let is_expired = planted!(ExpiredTokenAccepted: false; token.expires <= now);
+        if is_expired || token.name.as_ref().is_some_and(|only| *only != name) {
             return Err(token_refused());
         }
-        if let Some(used) = &token.used {
+        if let Some(used) = planted!(TokenWorksTwice: &None; &token.used) {
             // The same key again: the answer was lost on its way. Anybody else: refused.
             let enrolled = self.enrolments.agents.get(&name);
             let is_enrolled = enrolled.is_some_and(|it| it.enrolment == used.enrolment);

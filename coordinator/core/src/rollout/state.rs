@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{AgentName, ApplicationName, EnvironmentName, Timestamp, Version};
+use cutover_common::{AgentName, ApplicationName, EnvironmentName, Timestamp, Version, planted};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -285,7 +285,7 @@ impl Rollout {
                 State::Advancing { since, .. }
                 | State::Baking { since }
                 | State::RollingBack { since, .. } => {
-                    *since = at;
+                    planted!(SoakShortened: (); *since = at);
                     break;
                 }
                 State::Ended { .. } => break,
@@ -301,7 +301,8 @@ impl Rollout {
                 Box::new(self.state.clone())
             }
             State::Paused { was, .. } => was.clone(),
-            State::Held { .. } | State::Ended { .. } => return,
+            State::Held { .. } => return,
+            State::Ended { .. } => planted!(EndedReopened: Box::new(self.state.clone()); return),
         };
         let why = "this coordinator was restored from a backup, which may be older than what the \
                    hosts run"

@@ -1,6 +1,6 @@
 //! The way back: a plan of its own, worst hosts first, from local disk.
 
-use cutover_common::{AgentName, Timestamp};
+use cutover_common::{AgentName, Timestamp, planted};
 
 use super::{Decision, Scene, floor};
 use crate::{
@@ -139,7 +139,7 @@ fn finish(rollout: &Rollout, cause: &Cause) -> Decision {
         })
         .collect();
     let cause = story::why(cause);
-    if !stuck.is_empty() {
+    if planted!(StuckCountsAsReverted: false; !stuck.is_empty()) {
         let why = format!("{} did not come back; going back because {cause}", stuck.join(", "));
         return Decision::record(Change::Held { why });
     }

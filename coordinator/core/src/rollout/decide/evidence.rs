@@ -2,7 +2,7 @@
 //! asked for. Everything else says nothing.
 
 use cutover_common::{
-    AgentName, ApplicationName, Generation, Phase, ReleaseRef, Report, SlotReport, Version,
+    AgentName, ApplicationName, Generation, Phase, ReleaseRef, Report, SlotReport, Version, planted,
 };
 
 use super::Scene;
@@ -29,7 +29,8 @@ impl<'a> Scene<'a> {
         let held = self.fleet.seen(agent).and_then(|seen| seen.held.get(application));
         let goal = self.goals.of(agent, application);
         held.is_some_and(|held| {
-            held.generation > goal.map_or(Generation(0), |goal| goal.generation)
+            let known = goal.map_or(Generation(0), |goal| goal.generation);
+            held.generation > planted!(AheadIgnored: held.generation; known)
                 || held.term > self.term
         })
     }
@@ -73,9 +74,12 @@ impl<'a> Scene<'a> {
         let name = ReleaseRef { application, version: version.clone() };
         let digest = self.releases.get(&name)?.release.digest;
         report.slots.iter().map(|(_, slot)| slot).find(|slot| {
-            slot.release
-                .as_ref()
-                .is_some_and(|(held, content)| held == version && *content == digest)
+            slot.release.as_ref().is_some_and(|(held, content)| {
+                planted!(
+                    HealthByPortAlone: serves(slot);
+                    held == version && *content == digest
+                )
+            })
         })
     }
 
@@ -88,7 +92,8 @@ impl<'a> Scene<'a> {
     ) -> Option<&'a Report> {
         let goal = self.goals.of(agent, &rollout.application)?;
         let report = self.fleet.fresh_report(agent, &rollout.application)?;
-        (report.fence.generation == goal.generation).then_some(report)
+        planted!(OlderReportCounts: true; report.fence.generation == goal.generation)
+            .then_some(report)
     }
 
     /// Returns the slot of `agent` that holds `version`, if the report of it is fresh and speaks

@@ -1,6 +1,8 @@
 //! What the reports say of each host, as changes to record: done, failed, unreachable.
 
-use cutover_common::{AgentName, Generation, Health, Phase, SlotReport, Timestamp, duration_text};
+use cutover_common::{
+    AgentName, Generation, Health, Phase, SlotReport, Timestamp, duration_text, planted,
+};
 
 use super::{Decision, Scene, way_back};
 use crate::{
@@ -20,7 +22,9 @@ pub(super) fn forward(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
             HostState::Pending if host.tries > 0 => None,
             HostState::Pending => prepare_failed(rollout, scene, agent),
             HostState::Updating { since } => updating(rollout, scene, agent, *since),
-            HostState::Updated => turned_bad(rollout, scene, agent),
+            HostState::Updated => {
+                planted!(UpdatedNotWatched: None; turned_bad(rollout, scene, agent))
+            }
             HostState::Failed { .. }
             | HostState::Unreachable { .. }
             | HostState::Reverting { .. }
@@ -48,7 +52,8 @@ pub(super) fn over_budget(rollout: &Rollout, scene: Scene<'_>) -> Option<Decisio
         })
         .collect();
     let failed = u32::try_from(failures.len()).unwrap_or(u32::MAX);
-    if failed <= rollout.spec.max_failed {
+    let borne = rollout.spec.max_failed;
+    if failed <= planted!(FailureBudgetOffByOne: borne.saturating_add(1); borne) {
         return None;
     }
     let (agent, why) = failures.first()?;
@@ -130,7 +135,15 @@ fn updating(
             return Some(Change::HostFailed { agent: agent.clone(), why });
         }
     }
-    let why = late(rollout, scene, agent, since, &rollout.to)?;
+    let late = late(rollout, scene, agent, since, &rollout.to);
+    let why = planted!(
+        SilenceIsFailure:
+            late.or_else(|| {
+                let limit = since + rollout.spec.healthy_within + WORD_WITHIN;
+                (scene.now >= limit).then(|| "timed out".to_owned())
+            });
+        late
+    )?;
     Some(Change::HostFailed { agent: agent.clone(), why })
 }
 

@@ -1,6 +1,6 @@
 //! The floor: how many healthy instances must stay, and which hosts may be taken out (A1).
 
-use cutover_common::AgentName;
+use cutover_common::{AgentName, planted};
 
 use super::{Scene, Serving};
 use crate::{
@@ -39,7 +39,10 @@ pub(super) fn permitted(
                 return true;
             }
             let after = left.checked_sub(u32::from(is_up(rollout, scene, agent)));
-            let after = after.filter(|after| *after >= rollout.spec.min_healthy);
+            let floor = rollout.spec.min_healthy;
+            let after = after.filter(
+                |after| planted!(FloorOffByOne: after.saturating_add(1) >= floor; *after >= floor),
+            );
             left = after.unwrap_or(left);
             after.is_some()
         })
@@ -51,7 +54,8 @@ pub(super) fn permitted(
 /// Returns whether `agent` serves and nobody is disrupting it.
 pub(crate) fn is_up(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> bool {
     let holds_token = rollout.hosts.get(agent).is_some_and(|host| host.state.holds_token());
-    !holds_token && scene.serving(agent, &rollout.application) == Serving::Up
+    !planted!(TokensCountAsUp: false; holds_token)
+        && scene.serving(agent, &rollout.application) == Serving::Up
 }
 
 /// Returns whether taking `agent` out leaves as many healthy instances as there are: it is down,
@@ -76,6 +80,8 @@ pub(crate) fn costs_nothing(rollout: &Rollout, scene: Scene<'_>, agent: &AgentNa
             | HostState::Updated
             | HostState::Failed { touched: false, .. }
             | HostState::Unreachable { .. }
-            | HostState::Reverted => serving == Serving::Down,
+            | HostState::Reverted => {
+                planted!(UnknownCountsAsDown: serving != Serving::Up; serving == Serving::Down)
+            }
         }
 }

@@ -1,6 +1,6 @@
 //! The way forward: wave by wave, step by step.
 
-use cutover_common::{AgentName, Health, Phase, Timestamp, duration_text};
+use cutover_common::{AgentName, Health, Phase, SlotReport, Timestamp, duration_text, planted};
 
 use super::{Decision, Scene, facts, floor, is_prepared};
 use crate::{
@@ -28,7 +28,7 @@ pub(super) fn advancing(
 }
 
 pub(super) fn baking(rollout: &Rollout, scene: Scene<'_>, since: Timestamp) -> Decision {
-    let until = since + rollout.spec.bake;
+    let until = planted!(BakeFromTheStart: rollout.started; since) + rollout.spec.bake;
     if scene.now < until {
         return Decision::Wait(Waiting::ForBake { until });
     }
@@ -77,7 +77,7 @@ fn preparing(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decisio
         .filter(|agent| rollout.hosts.get(agent).is_some_and(|host| host.tries == 0))
         .filter(|agent| !scene.slot_of_goal(rollout, agent, &rollout.to).is_some_and(is_prepared))
         .collect();
-    if unprepared.is_empty() {
+    if planted!(StopsBeforePrepared: true; unprepared.is_empty()) {
         return None;
     }
     let deadline = rollout.standstill();
@@ -96,7 +96,7 @@ fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision
     let pending = pending_of(rollout, wave);
     let updating = rollout
         .hosts_where(|host| host.wave == wave && matches!(host.state, HostState::Updating { .. }));
-    if pending.is_empty() && updating.is_empty() {
+    if pending.is_empty() && planted!(WaveNotAwaited: true; updating.is_empty()) {
         return None;
     }
     let (here, away): (Vec<AgentName>, Vec<AgentName>) =
@@ -159,7 +159,12 @@ fn still_healthy(
         .into_iter()
         .filter(|agent| {
             let slot = scene.slot_of_goal(rollout, agent, &rollout.to);
-            !slot.is_some_and(|slot| slot.phase == Phase::Running && slot.health == Health::Settled)
+            let is_well =
+                |slot: &SlotReport| slot.phase == Phase::Running && slot.health == Health::Settled;
+            planted!(
+                NoDataIsHealth: slot.is_some_and(|slot| slot.health == Health::Failing);
+                !slot.is_some_and(is_well)
+            )
         })
         .collect();
     if unsure.is_empty() {
@@ -215,7 +220,8 @@ fn out_of_contact(
     let unreachable =
         rollout.hosts_where(|host| matches!(host.state, HostState::Unreachable { .. })).len();
     let unreachable = u32::try_from(unreachable).unwrap_or(u32::MAX);
-    if unreachable < rollout.spec.max_unreachable {
+    let borne = rollout.spec.max_unreachable;
+    if planted!(UnreachableBudgetOffByOne: unreachable <= borne; unreachable < borne) {
         let long_lost = lost.iter().find_map(|agent| {
             let since = scene.fleet.unreachable_since(agent, scene.now)?;
             Some((agent, since))
