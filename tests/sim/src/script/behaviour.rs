@@ -44,6 +44,10 @@ pub enum OnStop {
     },
     /// Has to be killed when its grace is over.
     Ignores,
+    /// Exits, and leaves a child that can only be found and ended later.
+    LeavesChild {
+        for_ms: u64,
+    },
 }
 
 /// How the stop hook behaves.

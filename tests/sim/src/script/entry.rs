@@ -67,6 +67,8 @@ pub enum Fault {
     FailDisk { host: u16, operation: u32 },
     /// Every fsync takes this long.
     SlowDisk { host: u16, sync_ms: u64, for_ms: u64 },
+    /// The host has no room for another process.
+    RefuseProcesses { host: u16, for_ms: u64 },
     /// A bit of the journal changes.
     FlipBit { host: u16, at_permille: u32 },
     /// Nothing passes. Connections stay open until somebody notices.

@@ -17,6 +17,7 @@ enum Kind {
     FillDisk,
     FailDisk,
     SlowDisk,
+    RefuseProcesses,
     FlipBit,
     CutLink,
     SlowLink,
@@ -35,7 +36,7 @@ enum Kind {
 }
 
 /// Each kind, and in how many runs in a thousand it is on.
-const KINDS: [(Kind, u32); 24] = [
+const KINDS: [(Kind, u32); 25] = [
     (Kind::KillAgent, 300),
     (Kind::PauseAgent, 100),
     (Kind::CutPower, 200),
@@ -45,6 +46,7 @@ const KINDS: [(Kind, u32); 24] = [
     (Kind::FillDisk, 80),
     (Kind::FailDisk, 80),
     (Kind::SlowDisk, 80),
+    (Kind::RefuseProcesses, 60),
     (Kind::FlipBit, 20),
     (Kind::CutLink, 300),
     (Kind::SlowLink, 150),
@@ -179,6 +181,7 @@ impl Drawn<'_> {
             | Kind::FillDisk
             | Kind::FailDisk
             | Kind::SlowDisk
+            | Kind::RefuseProcesses
             | Kind::FlipBit => self.draw_host(kind, at_ms),
         }
     }
@@ -216,6 +219,7 @@ impl Drawn<'_> {
                 let sync_ms = *self.dice.pick(&[500, 5_000, 20_000]);
                 Fault::SlowDisk { host, sync_ms, for_ms: self.span() }
             }
+            Kind::RefuseProcesses => Fault::RefuseProcesses { host, for_ms: self.span() },
             _ => Fault::FlipBit { host, at_permille: number(self.dice.between(0, 999)) },
         };
         self.push(at_ms, fault);

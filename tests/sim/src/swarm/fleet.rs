@@ -71,10 +71,10 @@ fn good(dice: &mut Dice) -> Behaviour {
     Behaviour {
         boot_ms: *dice.pick(&[10, 300, 3_000]),
         life: Life::Well,
-        on_stop: if dice.chance(900) {
-            OnStop::Exits { after_ms: *dice.pick(&[5, 50, 2_000]) }
-        } else {
-            OnStop::Ignores
+        on_stop: match dice.below(20) {
+            0 | 1 => OnStop::Ignores,
+            2 => OnStop::LeavesChild { for_ms: *dice.pick(&[100, 3_000]) },
+            _ => OnStop::Exits { after_ms: *dice.pick(&[5, 50, 2_000]) },
         },
         hook: *dice.pick(&[HookBehaviour::Passes, HookBehaviour::Fails, HookBehaviour::Hangs]),
     }

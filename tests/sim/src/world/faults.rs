@@ -39,6 +39,11 @@ impl World {
                 self.host_mut(host).sync_slow_us = Some(sync_ms * 1_000);
                 self.queue.push(self.later(for_ms), Happening::DiskIsQuick { number: host });
             }
+            Fault::RefuseProcesses { host, for_ms } => {
+                self.host_mut(host).refuses_processes += 1;
+                let number = host;
+                self.queue.push(self.later(for_ms), Happening::ProcessesFit { number });
+            }
             Fault::FlipBit { host, at_permille } => {
                 self.host(host).disk.get().flip_bit(JOURNAL, at_permille);
             }
@@ -295,6 +300,7 @@ impl World {
             let host = self.host_mut(number);
             host.kill_at = None;
             host.sync_slow_us = None;
+            host.refuses_processes = 0;
             host.disk.get().set_full(false);
             host.disk.get().end_faults();
             let link = self.network.link_mut(number);

@@ -97,6 +97,8 @@ pub struct Host {
     pub is_gone: bool,
     /// The agent has read a journal that it must not act on.
     pub observes_only: bool,
+    /// How many faults keep it from beginning processes.
+    pub refuses_processes: u32,
     pub sync_slow_us: Option<u64>,
     pub kill_at: Option<(KillPoint, u64)>,
     /// How often each hook really ran.

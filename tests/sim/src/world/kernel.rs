@@ -30,6 +30,8 @@ pub struct Process {
     pub passes: u32,
     /// When it was first told to stop, by its agent.
     pub told_to_stop: Option<Moment>,
+    /// Until when a child of it lives on, if it was told to stop.
+    pub child_until: Option<Moment>,
 }
 
 /// How a process ended.
@@ -67,6 +69,7 @@ impl Process {
             OnStop::Exits { after_ms } if Duration::from_millis(after_ms) < grace => {
                 (Duration::from_millis(after_ms), false)
             }
+            OnStop::LeavesChild { .. } => (Duration::from_millis(5).min(grace), false),
             OnStop::Exits { .. } | OnStop::Ignores => (grace, true),
         }
     }

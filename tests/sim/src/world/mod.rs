@@ -61,6 +61,7 @@ pub(crate) enum Happening {
     HostBoots { number: u16 },
     DiskHasRoom { number: u16 },
     DiskIsQuick { number: u16 },
+    ProcessesFit { number: u16 },
     Fetched { number: u16, epoch: u32, fetch: Box<Fetch> },
     Spawned { number: u16, epoch: u32, boot: u32, instance: InstanceId },
     Crashes { number: u16, boot: u32, instance: InstanceId },
@@ -264,6 +265,10 @@ impl World {
                 self.host(number).disk.get().set_full(false);
             }
             Happening::DiskIsQuick { number } => self.host_mut(number).sync_slow_us = None,
+            Happening::ProcessesFit { number } => {
+                let refuses = &mut self.host_mut(number).refuses_processes;
+                *refuses = refuses.saturating_sub(1);
+            }
             Happening::Fetched { number, epoch, fetch } => self.fetched(number, epoch, *fetch),
             Happening::Spawned { number, epoch, boot, instance } => {
                 self.spawned(number, epoch, boot, instance);

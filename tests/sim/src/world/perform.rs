@@ -15,7 +15,7 @@ use cutover_common::{
 use super::{Happening, World, kernel::Process, network::Up};
 use crate::{
     oracle::{Effect, Seen},
-    script::{Behaviour, HookBehaviour, Life},
+    script::{Behaviour, HookBehaviour, Life, OnStop},
     trace::Who,
 };
 
@@ -187,8 +187,10 @@ impl World {
             return;
         }
         let Some(spawn) = self.host_mut(number).spawning.remove(&instance) else { return };
-        if spawn.behaviour.life == Life::CannotStart {
-            let detail = "permission denied".to_owned();
+        let is_refused = self.host(number).refuses_processes > 0;
+        if is_refused || spawn.behaviour.life == Life::CannotStart {
+            let detail = if is_refused { "no more processes" } else { "permission denied" };
+            let detail = detail.to_owned();
             self.tell_agent(number, epoch, Input::StartFailed { instance, detail });
             return;
         }
@@ -230,6 +232,7 @@ impl World {
             passing_since: None,
             passes: 0,
             told_to_stop: None,
+            child_until: None,
         };
         kernel.processes.insert(instance, process);
         let boot = kernel.boot;
@@ -318,6 +321,9 @@ impl World {
         let (wait, killed) = match host.kernel.processes.get_mut(&instance) {
             Some(process) if process.is_alive() => {
                 process.told_to_stop = process.told_to_stop.or(Some(now));
+                if let OnStop::LeavesChild { for_ms } = process.behaviour.on_stop {
+                    process.child_until = Some(now + Duration::from_millis(for_ms));
+                }
                 process.stopping(release.run.stop_within)
             }
             Some(_) | None => (Duration::ZERO, false),
@@ -344,6 +350,14 @@ impl World {
         if host.kernel.end(instance, now, "stopped as it was told to") {
             self.trace.mark(now, Who::Host(number), ("stopped", instance.0.as_u128()));
             self.see(&Seen::Died { number, instance });
+        }
+        let child_until =
+            self.host(number).kernel.processes.get(&instance).and_then(|it| it.child_until);
+        if child_until.is_some_and(|until| until > now) {
+            // Nobody knows whether the child serves: the outcome is unknown.
+            let detail = "a process of its group is still there".to_owned();
+            self.tell_agent(number, epoch, Input::StopFailed { instance, detail });
+            return;
         }
         let detail = if killed { "killed" } else { "exited with status 0" };
         self.tell_agent(number, epoch, Input::Stopped { instance, detail: detail.to_owned() });

@@ -80,6 +80,7 @@ impl World {
             paused_until: None,
             is_gone: false,
             observes_only: false,
+            refuses_processes: 0,
             sync_slow_us: None,
             kill_at: None,
             hooks_run: BTreeMap::new(),
