@@ -149,9 +149,8 @@ impl<D: Disk> Journal for DiskJournal<D> {
         self.length += self.once(events, |disk, frame| {
             disk.append(JOURNAL_FILE, frame).map_err(|error| ("append to", error))?;
             let synced = planted!(AppendNotSynced: Ok(()); disk.sync(JOURNAL_FILE));
-            let synced =
-                planted!(FailedSyncRetried: synced.or_else(|_| disk.sync(JOURNAL_FILE)); synced);
-            synced.map_err(|error| ("sync", error))
+            planted!(FailedSyncRetried: synced.or_else(|_| disk.sync(JOURNAL_FILE)); synced)
+                .map_err(|error| ("sync", error))
         })?;
         Ok(())
     }
