@@ -6,18 +6,31 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use cutover_runtime::tls::{PeerIdentity, accept::ServerStream};
+use cutover_runtime::tls::{
+    PeerIdentity,
+    accept::{HANDSHAKE_MAX, ServerStream},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::OwnedSemaphorePermit,
+    time::{Sleep, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use super::live::Registration;
+
+/// How long a peer may take from the end of its handshake to the end of HTTP/2's preface. hyper
+/// waits for that without a limit and pings nobody before, so that a peer that vanished there, or
+/// says nothing, would keep its place for ever. As long as a handshake, as it is the last of it.
+const PREFACE_WITHIN: Duration = HANDSHAKE_MAX;
+
+/// The length of a client's preface (RFC 9113 §3.4).
+const PREFACE_BYTES: usize = 24;
 
 /// Who is at the other end. A call finds it in its extensions.
 #[derive(Clone, Debug)]
@@ -35,18 +48,27 @@ pub(super) enum Held {
     Anonymous { _place: OwnedSemaphorePermit },
 }
 
-/// A connection that ends when its kill switch is thrown.
+/// The rest of a preface that has not arrived.
+struct Preface {
+    left: usize,
+    too_late: Pin<Box<Sleep>>,
+}
+
+/// A connection that ends when its kill switch is thrown, or its peer does not begin to speak.
 pub struct Connection<S = TcpStream> {
     io: ServerStream<S>,
     peer: Peer,
     dead: Pin<Box<WaitForCancellationFutureOwned>>,
+    preface: Option<Preface>,
     _held: Held,
 }
 
 impl<S> Connection<S> {
     pub(super) fn new(io: ServerStream<S>, peer: Peer, held: Held) -> Self {
         let dead = Box::pin(peer.kill.clone().cancelled_owned());
-        Self { io, peer, dead, _held: held }
+        let too_late = Box::pin(sleep(PREFACE_WITHIN));
+        let preface = Some(Preface { left: PREFACE_BYTES, too_late });
+        Self { io, peer, dead, preface, _held: held }
     }
 
     /// Returns who is at the other end.
@@ -55,10 +77,21 @@ impl<S> Connection<S> {
     }
 
     fn alive(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.dead.as_mut().poll(cx) {
-            Poll::Pending => Ok(()),
-            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
+        if self.dead.as_mut().poll(cx).is_ready() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
+        let preface = self.preface.as_mut();
+        if preface.is_some_and(|preface| preface.too_late.as_mut().poll(cx).is_ready()) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+
+    fn heard(&mut self, bytes: usize) {
+        if let Some(preface) = &mut self.preface {
+            preface.left = preface.left.saturating_sub(bytes);
+        }
+        self.preface.take_if(|preface| preface.left == 0);
     }
 }
 
@@ -83,7 +116,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.alive(cx)?;
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        self.heard(buffer.filled().len() - before);
+        read
     }
 }
 

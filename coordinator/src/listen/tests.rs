@@ -285,6 +285,22 @@ async fn a_peer_that_stops_in_its_handshake_is_closed_in_time() {
     house.refused(1).await;
 }
 
+/// hyper waits for a peer's first words without a limit, and pings nobody before (row 39).
+#[tokio::test]
+async fn a_peer_that_says_nothing_after_its_handshake_is_closed_in_time() {
+    let mut house = House::new().await;
+    let mut client = connect(house.port, &house.web_1(), ALPN_H2).await.unwrap();
+    let mut agent = house.accepted_agent().await;
+    // The beginning of HTTP/2's preface is not all of it.
+    client.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+    client.flush().await.unwrap();
+
+    let ended = timeout(LONG, agent.read_to_end(&mut Vec::new())).await;
+
+    let ended = ended.expect("the connection ends").unwrap_err();
+    assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+}
+
 #[tokio::test]
 async fn joins_are_few_so_that_strangers_cannot_fill_the_coordinator() {
     let mut house = House::new().await;
