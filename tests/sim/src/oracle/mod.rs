@@ -6,14 +6,16 @@ mod fleet;
 mod hosts;
 mod model;
 
-use cutover_agent_core::{Place, Retained, Step as AgentStep};
+use cutover_agent_core::{
+    Input as AgentInput, Place, Retained, SessionId as AgentSession, Step as AgentStep,
+};
 use cutover_common::{ApplicationName, Assignment, InstanceId, Release, Sha256};
 use cutover_coordinator_core::{Event, SessionId, Step as CoordinatorStep};
 
 pub use self::end::bound_ms;
 use crate::{
     script::{Fault, Script},
-    world::{CallId, OperatorCall, World},
+    world::{CallId, OperatorCall, Up, World},
 };
 
 /// A promise that was broken.
@@ -83,7 +85,12 @@ pub enum Seen<'a> {
     AgentStarted {
         number: u16,
     },
-    /// Its core took one input; nothing of it is stored yet.
+    /// Its core is about to take one input.
+    AgentTakes {
+        number: u16,
+        input: &'a AgentInput,
+    },
+    /// Its core took one input, or began; nothing of it is stored yet.
     AgentStepped {
         number: u16,
         step: &'a AgentStep,
@@ -92,6 +99,16 @@ pub enum Seen<'a> {
     AgentStoring {
         number: u16,
         events: &'a [cutover_agent_core::Event],
+    },
+    /// The flush has ended: what was written is durable, and is acted on next.
+    AgentStored {
+        number: u16,
+    },
+    /// An agent says something, whether it is heard or not.
+    Says {
+        number: u16,
+        session: AgentSession,
+        up: &'a Up,
     },
     /// An agent's process is about to be gone.
     AgentEnds {

@@ -142,6 +142,7 @@ impl World {
             self.counts.inputs += 1;
             let kind = std::mem::discriminant(&input);
             self.trace.mark(self.now, Who::Host(number), kind);
+            self.see(&Seen::AgentTakes { number, input: &input });
             let Some(step) =
                 self.step_agent(number, |core, now, luck| core.handle(now, luck, input))
             else {
@@ -251,6 +252,8 @@ impl World {
         let Some(actions) = host.agent.as_mut().and_then(|agent| agent.storing.take()) else {
             return;
         };
+        self.see(&Seen::AgentStored { number });
+        let host = self.host(number);
         match host.kill_at {
             Some((KillPoint::AfterStore, down_ms)) => {
                 self.kill_agent(number, down_ms, "killed when it had stored");

@@ -10,7 +10,7 @@ use super::{
     Happening, World,
     network::{Connection, ConnectionId, Down, Message, Up},
 };
-use crate::{script::Direction, trace::Who};
+use crate::{oracle::Seen, script::Direction, trace::Who};
 
 /// As the agent's session dials again after a connection that could not be made or broke.
 const REDIAL: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
@@ -102,6 +102,7 @@ impl World {
 
     pub(super) fn send_up(&mut self, number: u16, session: AgentSession, up: Up) {
         let Some(id) = self.open_below(number, session) else { return };
+        self.see(&Seen::Says { number, session, up: &up });
         if !matches!(up, Up::Hello(_)) && self.network.drops(number) {
             return;
         }
