@@ -73,6 +73,7 @@ impl Agent {
     /// Takes what happened. `luck` is 128 random bits, drawn for each call.
     pub fn handle(&mut self, now: Timestamp, luck: Uuid, input: Input) -> Step {
         let mut turn = Turn::new(now, luck);
+        turn.ends_preparation = matches!(input, Input::PrepareEnded { .. });
         self.take(&mut turn, input);
         self.finish(turn)
     }
@@ -81,9 +82,12 @@ impl Agent {
         self.now = turn.now;
         self.pursue(&mut turn);
         self.ask_probes(&mut turn);
-        self.retain(&mut turn);
+        // Most calls are a heartbeat's or a probe's and change nothing that is remembered.
+        if turn.changes_house() || self.retained.is_none() {
+            self.retain(&mut turn);
+            debug_assert_eq!(invariants::broken(&self.remembered), None);
+        }
         self.speak(&mut turn);
-        debug_assert_eq!(invariants::broken(&self.remembered), None);
         Step { events: turn.events, actions: turn.actions }
     }
 

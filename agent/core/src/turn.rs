@@ -13,11 +13,27 @@ pub(crate) struct Turn {
     draws: u64,
     pub(crate) events: Vec<Event>,
     pub(crate) actions: Vec<Action>,
+    /// Whether the input was the end of a preparation.
+    pub(crate) ends_preparation: bool,
 }
 
 impl Turn {
     pub(crate) fn new(now: Timestamp, luck: Uuid) -> Self {
-        Self { now, luck: luck.as_u128(), draws: 0, events: Vec::new(), actions: Vec::new() }
+        Self {
+            now,
+            luck: luck.as_u128(),
+            draws: 0,
+            events: Vec::new(),
+            actions: Vec::new(),
+            ends_preparation: false,
+        }
+    }
+
+    /// Returns whether this call can have changed what must stay on disk: what is remembered, or
+    /// what is being prepared.
+    pub(crate) fn changes_house(&self) -> bool {
+        let prepares = |action: &Action| matches!(action, Action::Prepare { .. });
+        self.ends_preparation || !self.events.is_empty() || self.actions.iter().any(prepares)
     }
 
     pub(crate) fn act(&mut self, action: Action) {
