@@ -29,7 +29,9 @@ pub(super) fn draw(dice: &mut Dice, applications: &[Application], hosts: u16) ->
             let lasts = dice.between(10_000, 90_000);
             if interferes {
                 for _ in 0..dice.between(1, 4) {
-                    push(at_ms + dice.between(100, lasts), control(dice, application));
+                    // Most often while it is under way.
+                    let within = if dice.chance(700) { lasts.min(15_000) } else { lasts };
+                    push(at_ms + dice.between(100, within), control(dice, application));
                 }
             }
             at_ms += lasts;
