@@ -146,6 +146,51 @@ fn every_crate_is_a_member_of_the_workspace() {
 }
 
 #[test]
+fn no_program_that_is_shipped_can_have_a_planted_bug() {
+    const FEATURE: &str = "planted-bugs";
+    let mut wrong = Vec::new();
+    for path in manifests() {
+        let text = read(&path);
+        let (mut is_defined, mut section) = (false, "");
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            if line.starts_with('[') {
+                section = line;
+            }
+            if !line.contains(FEATURE) {
+                continue;
+            }
+            let defines = section == "[features]" && line.starts_with("planted-bugs = ");
+            is_defined |= defines;
+            // A program that needs it to be built does not bring it.
+            if !defines && !line.starts_with("required-features = ") {
+                wrong.push(format!("{path} has it for everybody: {line}"));
+            }
+        }
+        let is_shipped = !path.starts_with("tests/") || path.starts_with("tests/sample/");
+        if is_defined && is_shipped && path != "common/Cargo.toml" {
+            wrong.push(format!("{path} defines it"));
+        }
+        if is_shipped && text.contains("cutover-sim") && path != "Cargo.toml" {
+            wrong.push(format!("{path} depends on the simulator"));
+        }
+    }
+    let makefile = read("Makefile");
+    for rule in makefile.split("\n\n").filter(|rule| !rule.starts_with("sim-mutants:")) {
+        if rule.contains(FEATURE) || rule.contains("--all-features") {
+            wrong.push(format!("Makefile: {}", rule.lines().next().unwrap_or_default()));
+        }
+    }
+    // What is compiled with it is the list and the choice of bugs; all sites are the one macro's.
+    let asks = format!("feature = \"{FEATURE}\"");
+    let sources = sources()
+        .into_iter()
+        .filter(|path| !path.starts_with("common/src/planted") && !path.starts_with("tests/"));
+    wrong.extend(sources.filter(|path| read(path).contains(&asks)));
+
+    assert_none(&wrong, "only `make sim-mutants` builds with the feature planted-bugs");
+}
+
+#[test]
 fn every_file_begins_by_saying_what_it_is() {
     let wrong: Vec<String> =
         sources().into_iter().filter(|path| !read(path).starts_with("//! ")).collect();
