@@ -66,6 +66,16 @@ impl Trace {
         self.hasher.clone().finish()
     }
 
+    /// Takes the lines out.
+    pub(crate) fn take_lines(&mut self) -> Vec<Line> {
+        self.lines.take().unwrap_or_default()
+    }
+
+    /// Returns the lines for good.
+    pub fn into_lines(self) -> Vec<Line> {
+        self.lines.unwrap_or_default()
+    }
+
     /// Returns the lines.
     pub fn lines(&self) -> &[Line] {
         self.lines.as_deref().unwrap_or_default()

@@ -149,3 +149,78 @@ pub enum Call {
         token_age_ms: u64,
     },
 }
+
+impl What {
+    /// Returns the host that it concerns, to change it.
+    pub const fn host_mut(&mut self) -> Option<&mut u16> {
+        match self {
+            Self::Fault(fault) => fault.host_mut(),
+            Self::Call(
+                Call::Exclude { host, .. }
+                | Call::Include { host, .. }
+                | Call::Remove { host }
+                | Call::Join { host, .. },
+            ) => Some(host),
+            Self::Call(
+                Call::Deploy { .. }
+                | Call::Pause { .. }
+                | Call::Resume { .. }
+                | Call::Abort { .. }
+                | Call::Retry { .. }
+                | Call::Rollback { .. },
+            ) => None,
+        }
+    }
+
+    /// Returns the application that it concerns, to change it.
+    pub const fn application_mut(&mut self) -> Option<&mut u16> {
+        match self {
+            Self::Fault(Fault::KillInstance { application, .. })
+            | Self::Call(
+                Call::Exclude { application, .. }
+                | Call::Include { application, .. }
+                | Call::Deploy { application, .. }
+                | Call::Pause { application }
+                | Call::Resume { application }
+                | Call::Abort { application }
+                | Call::Retry { application }
+                | Call::Rollback { application },
+            ) => Some(application),
+            Self::Fault(_) | Self::Call(Call::Remove { .. } | Call::Join { .. }) => None,
+        }
+    }
+}
+
+impl Fault {
+    /// Returns the host that it concerns, to change it.
+    pub const fn host_mut(&mut self) -> Option<&mut u16> {
+        match self {
+            Self::KillAgent { host, .. }
+            | Self::PauseAgent { host, .. }
+            | Self::CutPower { host, .. }
+            | Self::Suspend { host, .. }
+            | Self::SetClock { host, .. }
+            | Self::KillInstance { host, .. }
+            | Self::FillDisk { host, .. }
+            | Self::FailDisk { host, .. }
+            | Self::SlowDisk { host, .. }
+            | Self::RefuseProcesses { host, .. }
+            | Self::FlipBit { host, .. }
+            | Self::CutLink { host, .. }
+            | Self::SlowLink { host, .. }
+            | Self::ResetLink { host }
+            | Self::Route { host, .. } => Some(host),
+            Self::KillCoordinator { .. }
+            | Self::PauseCoordinator { .. }
+            | Self::CutCoordinatorPower { .. }
+            | Self::SlowCoordinatorDisk { .. }
+            | Self::FailCoordinatorDisk { .. }
+            | Self::SetCoordinatorClock { .. }
+            | Self::Backup
+            | Self::Restore { .. }
+            | Self::Clone
+            | Self::EndClone
+            | Self::LoseCoordinator => None,
+        }
+    }
+}

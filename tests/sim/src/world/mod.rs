@@ -96,6 +96,8 @@ pub struct Counts {
     pub messages: u64,
     pub faults: u64,
     pub checks: u64,
+    /// Rollouts that came to their end.
+    pub rollouts: u64,
 }
 
 /// One run.
@@ -171,9 +173,14 @@ impl World {
         let judged = oracles.see(self, seen);
         self.oracles = oracles;
         if let Err(violation) = judged {
-            self.trace.tell(self.now, Who::World, || format!("BROKEN: {violation}"));
-            self.violation = Some(violation);
+            self.breaks(violation);
         }
+    }
+
+    /// A promise is broken, which ends the run.
+    pub(crate) fn breaks(&mut self, violation: Violation) {
+        self.trace.tell(self.now, Who::World, || format!("BROKEN: {violation}"));
+        self.violation = Some(violation);
     }
 
     /// Returns a site.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cutover_common::AgentName;
 use cutover_coordinator_core::{
-    Action, Coordinator, Event, EventKind, Input, SessionId, Step, codec, input::ReplyId,
+    Action, Coordinator, Event, EventKind, Input, SessionId, Step, codec, event::Change,
+    input::ReplyId,
 };
 use uuid::Uuid;
 
@@ -269,6 +270,7 @@ impl World {
         let records: Vec<Vec<u8>> = storing.appends.iter().take(count).flatten().cloned().collect();
         let events = storing.events[..records.len()].to_vec();
         site.store.records.extend(records);
+        self.counts.rollouts += ended(&events);
         self.see(&Seen::SiteStored { number, events: &events });
     }
 
@@ -449,4 +451,12 @@ impl World {
             });
         }
     }
+}
+
+/// Counts the rollouts that came to their end.
+fn ended(events: &[Event]) -> u64 {
+    let ends = |event: &&Event| {
+        matches!(event.kind, EventKind::Rollout { change: Change::Ended { .. }, .. })
+    };
+    events.iter().filter(ends).count() as u64
 }
