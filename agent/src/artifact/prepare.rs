@@ -116,9 +116,6 @@ where
         let application = application.clone();
         spawn_blocking(move || {
             let dirs = ReleaseDirs::open(&data_dir)?;
-            if dirs.is_complete(&application, declared.digest) {
-                return Ok(Ready::Complete(dirs.path(&application, declared.digest)));
-            }
             begin(dirs, &application, &declared)
         })
         .await??
@@ -159,12 +156,20 @@ fn begin(
     application: &ApplicationName,
     declared: &Declared,
 ) -> Result<Ready, PrepareError> {
-    Limits::default().admit(declared.size_bytes, declared.archive_size_bytes)?;
-    room::require(dirs.data(), need_of(declared)).map_err(|error| match error {
-        RoomError::Full(full) => PrepareError::Full(full),
-        error @ RoomError::Ask { .. } => PrepareError::Room(error),
-    })?;
-    let part = Part::lock(dirs.part(declared.archive_digest)).map_err(PrepareError::Fetch)?;
+    let path = dirs.part(declared.archive_digest);
+    if dirs.is_complete(application, declared.digest) {
+        // An agent that was killed between the two left a part that nobody would ever need again.
+        if !path.exists() {
+            return Ok(Ready::Complete(dirs.path(application, declared.digest)));
+        }
+    } else {
+        Limits::default().admit(declared.size_bytes, declared.archive_size_bytes)?;
+        room::require(dirs.data(), need_of(declared)).map_err(|error| match error {
+            RoomError::Full(full) => PrepareError::Full(full),
+            error @ RoomError::Ask { .. } => PrepareError::Room(error),
+        })?;
+    }
+    let part = Part::lock(path).map_err(PrepareError::Fetch)?;
     if dirs.is_complete(application, declared.digest) {
         remove_part(&dirs, declared)?;
         return Ok(Ready::Complete(dirs.path(application, declared.digest)));

@@ -53,6 +53,27 @@ async fn a_release_is_prepared_once() {
 }
 
 #[tokio::test]
+async fn what_was_fetched_is_removed_when_an_earlier_agent_was_killed_before_it_did() {
+    let data = tempfile::tempdir().unwrap();
+    let sample = Sample::of_noise(100_000, &mut Luck::new());
+    let folder = prepare(data.path(), &sample.release, |offset| serve(&sample.archive, offset))
+        .await
+        .unwrap();
+    let whole = listing(data.path());
+    let part = ReleaseDirs::open(data.path()).unwrap().part(sample.release.archive_digest);
+    fs::write(&part, &sample.archive).unwrap();
+
+    let again = prepare(data.path(), &sample.release, |_| {
+        std::future::ready(Err::<stream::Empty<_>, _>(io::Error::other("asked again")))
+    })
+    .await
+    .unwrap();
+
+    assert_eq!(again, folder);
+    assert_eq!(listing(data.path()), whole);
+}
+
+#[tokio::test]
 async fn two_that_prepare_the_same_archive_fetch_it_once() {
     let data = tempfile::tempdir().unwrap();
     let sample = Sample::of_noise(1_000_000, &mut Luck::new());
