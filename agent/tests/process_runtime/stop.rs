@@ -93,7 +93,7 @@ async fn children_end_also_when_the_application_ends_by_itself() {
     // promises.md §3 rows 72 and 74.
     let place = Place::new();
     let script = "trap '' TERM; setsid sh -c 'echo $$; sleep 1000' & echo $!; \
-         while test $(grep -c . $LOG_FILE) != 2; do sleep 0.01; done; exit 5";
+         while test 0$(grep -cs . $LOG_FILE) != 02; do sleep 0.01; done; exit 5";
     let mut spec = place.sh(script);
     spec.env.insert("LOG_FILE".to_owned(), spec.log.path.display().to_string());
     place.start_any(spec).await;
