@@ -102,13 +102,15 @@ pub(crate) async fn run(host: AgentHost) -> turmoil::Result {
         outlet: outlet.clone(),
         inbox: inbox.clone(),
         dice: host.dice.clone(),
+        clock: host.clock.clone(),
         trace: host.trace.clone(),
         seen: host.seen.clone(),
         prepares_in: host.prepares_in.clone(),
     };
     let journal = Box::new(host.journal.clone());
     let dice = host.dice.clone();
-    let engine = Engine::new(host.name.clone(), agent, journal, host.clock, dice.clone(), received);
+    let engine =
+        Engine::new(host.name.clone(), agent, journal, host.clock.clone(), dice.clone(), received);
     let snapshots = engine.snapshots();
     let (tap, tapped) = mpsc::channel(1);
     let settings =
@@ -179,6 +181,7 @@ fn note(host: &AgentHost, input: &Input) {
         Input::Echoed { nonce, .. } => {
             note("heard an echo".to_owned());
             let permitted_at = host.machine.echoed(*nonce);
+            let permitted_at = permitted_at.map(|at| host.clock.since_start(at));
             host.seen.change_agent(name, |agent| agent.permitted_at = permitted_at);
         }
         Input::Assigned { assignment, .. } => note(format!("got assignment {}", assignment.fence)),

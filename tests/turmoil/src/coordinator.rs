@@ -107,7 +107,7 @@ pub(crate) async fn run(host: CoordinatorHost) -> turmoil::Result {
     let (store, serving) = serve(Box::new(host.store.clone()), stopping);
     let enrolments = Arc::new(Enrolments::default());
     let live = LiveConnections::default();
-    let (engine, handle) = Engine::new(core, Ledger::new(store), Arc::new(host.clock), {
+    let (engine, handle) = Engine::new(core, Ledger::new(store), Arc::new(host.clock.clone()), {
         let (identity, enrolments) = (host.identity.clone(), enrolments.clone());
         let (live, operators) = (live.clone(), Arc::new(ArcSwap::from_pointee(BTreeMap::new())));
         let incarnation = host.incarnation;

@@ -31,7 +31,8 @@ pub struct AgentSeen {
     pub is_joined: bool,
     /// The term of the latest welcome.
     pub term: u64,
-    /// When the latest heartbeat that was echoed had been sent.
+    /// When the latest heartbeat that was echoed had been sent: by the host's own clock, since the
+    /// simulation began.
     pub permitted_at: Option<Duration>,
     /// How many starts, stops and hooks were performed.
     pub effects: Vec<String>,

@@ -18,5 +18,5 @@ mod world;
 pub use self::{
     fleet::{AgentSeen, CoordinatorSeen},
     trace::{Entry, Trace},
-    world::{COORDINATOR, Cut, World, WorldSettings, agent_name, each_seed, version},
+    world::{Cut, World, WorldSettings, agent_name, each_seed},
 };

@@ -9,16 +9,21 @@ use std::{
 use cutover_agent::{engine::Perform, session::Outlet};
 use cutover_agent_core::{Action, Finding, Input, ProbeAnswer};
 use cutover_common::{
-    HostLoad, InstanceEvidence, InstanceId, Inventory, Release, Sha256, Slot,
+    HostLoad, InstanceEvidence, InstanceId, Inventory, Release, Sha256, Slot, Timestamp,
     protocol::{LEASE, PROTOCOL},
     wire::{Heartbeat, Hello},
 };
 use cutover_proto::v1::agent_message::Kind;
-use cutover_runtime::dice::Dice as _;
+use cutover_runtime::{clock::Clock as _, dice::Dice as _};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::{clock::elapsed, fleet::Seen, luck::SeededDice, trace::Trace};
+use crate::{
+    clock::{HostClock, elapsed},
+    fleet::Seen,
+    luck::SeededDice,
+    trace::Trace,
+};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -34,11 +39,13 @@ struct Things {
     is_alive: BTreeMap<InstanceId, bool>,
     releases: BTreeSet<Sha256>,
     hooked: BTreeSet<InstanceId>,
+    /// Whose end was begun: with the hook, or with the stop.
+    ended: BTreeSet<InstanceId>,
     stopped: BTreeSet<InstanceId>,
-    /// The nonces that were sent, with when.
-    sent: Vec<(Uuid, Duration)>,
+    /// The nonces that were sent, with when, by the host's own clock.
+    sent: Vec<(Uuid, Timestamp)>,
     /// When the latest echoed nonce had been sent.
-    permitted_at: Option<Duration>,
+    permitted_at: Option<Timestamp>,
 }
 
 impl Machine {
@@ -47,19 +54,19 @@ impl Machine {
     }
 
     /// Notes an echo that arrived; returns when its nonce had been sent.
-    pub(crate) fn echoed(&self, nonce: Uuid) -> Option<Duration> {
+    pub(crate) fn echoed(&self, nonce: Uuid) -> Option<Timestamp> {
         let mut things = self.lock();
         let (_, at) = *things.sent.iter().find(|(sent, _)| *sent == nonce)?;
         things.permitted_at = things.permitted_at.max(Some(at));
         things.permitted_at
     }
 
-    fn sent(&self, nonce: Uuid) {
+    fn sent(&self, now: Timestamp, nonce: Uuid) {
         let mut things = self.lock();
         if things.sent.len() == SENT_MAX {
             things.sent.remove(0);
         }
-        things.sent.push((nonce, elapsed()));
+        things.sent.push((nonce, now));
     }
 
     fn prepare(&self, digest: Sha256) {
@@ -93,21 +100,26 @@ impl Machine {
         Input::Adopted { instance, finding }
     }
 
-    fn run_hook(&self, instance: InstanceId) -> Input {
+    fn run_hook(&self, now: Timestamp, instance: InstanceId) -> Input {
+        self.check_permission(now, instance);
         assert!(self.lock().hooked.insert(instance), "E3: a hook runs twice for one instance");
         Input::HookEnded { instance, outcome: Ok(()) }
     }
 
-    /// Checks that a stop may begin: an operation that was begun needs no permission.
-    fn may_stop(&self, instance: InstanceId) -> bool {
+    /// Checks that the end of an instance may begin: one that was begun needs no permission.
+    fn check_permission(&self, now: Timestamp, instance: InstanceId) {
         let mut things = self.lock();
-        let is_first = things.stopped.insert(instance);
-        if is_first {
+        if things.ended.insert(instance) {
             let permitted_at = things.permitted_at;
-            let is_fresh = permitted_at.is_some_and(|at| elapsed() - at <= LEASE + MS);
-            assert!(is_fresh, "A5: stopped at {:?}, permitted at {permitted_at:?}", elapsed());
+            let is_fresh = permitted_at.is_some_and(|at| now - at <= LEASE);
+            assert!(is_fresh, "A5: stopped at {now:?}, permitted at {permitted_at:?}");
         }
-        is_first
+    }
+
+    /// Notes that a stop was asked for; returns whether for the first time.
+    fn begin_stop(&self, now: Timestamp, instance: InstanceId) -> bool {
+        self.check_permission(now, instance);
+        self.lock().stopped.insert(instance)
     }
 
     fn stop(&self, instance: InstanceId) -> Input {
@@ -132,6 +144,7 @@ pub(crate) struct Performer {
     pub(crate) outlet: Outlet,
     pub(crate) inbox: mpsc::Sender<Input>,
     pub(crate) dice: Arc<SeededDice>,
+    pub(crate) clock: HostClock,
     pub(crate) trace: Trace,
     pub(crate) seen: Seen,
     /// How long it takes to bring a release to disk.
@@ -172,7 +185,7 @@ impl Performer {
     }
 
     fn stop(&self, slot: Slot, instance: InstanceId, release: &Release) {
-        if self.machine.may_stop(instance) {
+        if self.machine.begin_stop(self.clock.now(), instance) {
             self.effect(format!("stops {} in {slot}", release.name));
         }
         self.answer(10 * MS..500 * MS, move |machine| machine.stop(instance));
@@ -193,7 +206,7 @@ impl Perform for Performer {
                 self.outlet.send(session, Kind::Hello(hello.into()));
             }
             Action::SendHeartbeat { session, nonce, reports } => {
-                self.machine.sent(nonce);
+                self.machine.sent(self.clock.now(), nonce);
                 let beat = Heartbeat { nonce, load: HostLoad::default(), reports };
                 self.outlet.send(session, Kind::Heartbeat(beat.into()));
             }
@@ -209,7 +222,9 @@ impl Perform for Performer {
             }
             Action::Prepare { place, release } => {
                 let digest = release.digest;
+                let (trace, name) = (self.trace.clone(), self.name.clone());
                 self.answer(self.prepares_in.clone(), move |machine| {
+                    trace.add(elapsed(), &name, format!("has {} on disk", release.name));
                     machine.prepare(digest);
                     let application = place.application;
                     Input::PrepareEnded { application, digest, result: Ok(()) }
@@ -223,7 +238,7 @@ impl Perform for Performer {
             }
             Action::RunHook { place, instance, release, .. } => {
                 self.effect(format!("runs the hook of {} in {}", release.name, place.slot));
-                let ended = self.machine.run_hook(instance);
+                let ended = self.machine.run_hook(self.clock.now(), instance);
                 self.answer(10 * MS..500 * MS, |_| ended);
             }
             Action::Stop { place, instance, release } => {
@@ -239,8 +254,8 @@ impl Perform for Performer {
 }
 
 /// Draws where a host's clock begins: within some ten years.
-pub(crate) fn clock_start(dice: &SeededDice) -> cutover_common::Timestamp {
+pub(crate) fn clock_start(dice: &SeededDice) -> Timestamp {
     let [a, b, c, d, ..] = dice.draw();
     let seconds = u64::from(u32::from_le_bytes([a, b, c, d])) / 12;
-    cutover_common::Timestamp::from_unix_ms((1_700_000_000 + seconds) * 1000)
+    Timestamp::from_unix_ms((1_700_000_000 + seconds) * 1000)
 }

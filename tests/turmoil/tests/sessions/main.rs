@@ -1,5 +1,6 @@
 //! Sessions of agents over a network that fails, in virtual time and from seeds (promises.md §3
-//! rows 34 to 43 and 47). `CUTOVER_SEED=n` runs one seed alone.
+//! rows 34 to 43 and 47). `CUTOVER_SEED=n` runs one seed alone, `CUTOVER_SEEDS=n`
+//! the seeds up to n.
 
 mod chaos;
 mod flapping;
