@@ -239,6 +239,8 @@ impl SimDisk {
         let index = self.open(name);
         let written = if begun.is_ok() { bytes.len() } else { self.luck.below(bytes.len() + 1) };
         bytes[..written].clone_into(&mut self.files[index].bytes);
+        // Every page of it is new.
+        self.files[index].lost.clear();
         begun
     }
 
@@ -264,7 +266,12 @@ impl SimDisk {
     pub(crate) fn truncate(&mut self, name: &str, length: usize) -> io::Result<()> {
         self.begin(Kind::Write)?;
         let index = self.open(name);
-        self.files[index].bytes.truncate(length);
+        let file = &mut self.files[index];
+        file.bytes.truncate(length);
+        file.lost.retain(|range| range.start < length);
+        for range in &mut file.lost {
+            range.end = range.end.min(length);
+        }
         Ok(())
     }
 
@@ -402,6 +409,22 @@ mod tests {
         disk.cut_power();
 
         assert_eq!(disk.contents("log").unwrap(), b"one\0\0\0");
+    }
+
+    #[test]
+    fn a_file_that_is_written_anew_has_lost_nothing() {
+        let mut disk = disk();
+        disk.create("new", b"one").unwrap();
+        disk.fail_in(0);
+        disk.sync("new").unwrap_err();
+        disk.create("new", b"two").unwrap();
+        disk.sync("new").unwrap();
+        disk.sync_names().unwrap();
+        disk.settle();
+
+        disk.cut_power();
+
+        assert_eq!(disk.contents("new").unwrap(), b"two");
     }
 
     #[test]

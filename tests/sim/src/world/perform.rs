@@ -183,7 +183,8 @@ impl World {
 
     /// A process begins, whether its agent still is there or not.
     pub(super) fn spawned(&mut self, number: u16, epoch: u32, boot: u32, instance: InstanceId) {
-        if self.host(number).kernel.boot != boot {
+        // What an agent was beginning when it ended is decided by then.
+        if self.host(number).kernel.boot != boot || self.host(number).epoch != epoch {
             return;
         }
         let Some(spawn) = self.host_mut(number).spawning.remove(&instance) else { return };
