@@ -55,7 +55,7 @@ fn chaos(seed: u64) -> Trace {
 
 #[test]
 fn whatever_breaks_every_host_runs_the_release_at_the_end_and_nothing_was_done_twice() {
-    each_seed(12, |seed| {
+    each_seed(8, |seed| {
         let trace = chaos(seed);
         let (things, hash) = (trace.entries().len(), trace.hash());
         println!("seed {seed}: {things} things happened, hash {hash:016x}");
