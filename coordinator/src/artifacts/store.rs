@@ -226,8 +226,22 @@ impl ArchiveStore {
                 self.remove_if_damaged(declared.archive_digest).await?;
                 Err(UploadError::Verify(error))
             }
-            outcome => outcome,
+            Ok(inspected) => {
+                self.remove_left_part(declared.archive_digest)?;
+                Ok(inspected)
+            }
+            Err(error) => Err(error),
         }
+    }
+
+    /// Removes the part of an archive that is stored. A coordinator that was killed just then left it.
+    fn remove_left_part(&self, digest: Sha256) -> Result<(), UploadError> {
+        // Held, so that nobody begins to write into it meanwhile.
+        let arriving = self.lock();
+        if arriving.contains_key(&digest) {
+            return Ok(());
+        }
+        upload::remove(&upload::part(&self.uploads, digest))
     }
 
     /// Removes an object whose bytes are not those of its name, so that it can be pushed again.

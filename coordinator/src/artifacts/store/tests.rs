@@ -397,6 +397,22 @@ async fn an_object_that_the_disk_damaged_can_be_pushed_again() {
 }
 
 #[tokio::test]
+async fn a_part_that_a_killed_coordinator_left_beside_its_object_goes_with_the_next_push() {
+    let (folder, store) = store().await;
+    let sample = Sample::of_noise(100_000, &mut Luck::new());
+    push(&store, &sample).await.unwrap();
+    drop(store);
+    let whole = files_below(folder.path());
+    let digest = sample.declared.archive_digest;
+    fs::write(upload::part(&folder.path().join("uploads"), digest), &sample.archive).unwrap();
+
+    let restarted = ArchiveStore::in_folder(folder.path()).await.unwrap();
+    push(&restarted, &sample).await.unwrap();
+
+    assert_eq!(files_below(folder.path()), whole);
+}
+
+#[tokio::test]
 async fn parts_are_for_the_coordinator_only() {
     let (folder, store) = store().await;
     let sample = Sample::of_noise(100, &mut Luck::new());
