@@ -84,6 +84,11 @@ impl Coordinator {
         &self.fleet
     }
 
+    /// Returns what each agent should run.
+    pub const fn goals(&self) -> &Goals {
+        &self.goals
+    }
+
     /// Returns operators, tokens and enrolled agents.
     pub const fn enrolments(&self) -> &Enrolments {
         &self.enrolments

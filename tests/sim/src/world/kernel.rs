@@ -26,6 +26,11 @@ pub struct Process {
     pub ended: Option<Ended>,
     /// Since when every answer that its agent got from it was good.
     pub passing_since: Option<Moment>,
+    /// The longest time for which every answer was good, of those that are over.
+    pub good_for: Duration,
+    /// Since when every answer that its agent got from it was bad, and how many there were.
+    pub failing_since: Option<Moment>,
+    pub failures: u32,
     /// How often it has answered well.
     pub passes: u32,
     /// When it was first told to stop, by its agent.
@@ -61,6 +66,25 @@ impl Process {
                 }
                 Life::TurnsBad { after_ms } => age < Duration::from_millis(after_ms),
             }
+    }
+
+    /// Notes an answer that its agent got.
+    pub(super) fn answered(&mut self, passed: bool, now: Moment) {
+        if passed {
+            self.passes += 1;
+            self.passing_since = self.passing_since.or(Some(now));
+            (self.failing_since, self.failures) = (None, 0);
+        } else {
+            self.end_good(now);
+            self.failing_since = self.failing_since.or(Some(now));
+            self.failures += 1;
+        }
+    }
+
+    fn end_good(&mut self, now: Moment) {
+        if let Some(since) = self.passing_since.take() {
+            self.good_for = self.good_for.max(now.since(since));
+        }
     }
 
     /// Returns how long it takes to stop, and whether it has to be killed for it.
@@ -126,7 +150,7 @@ impl Kernel {
         match self.processes.get_mut(&instance) {
             Some(process) if process.is_alive() => {
                 process.ended = Some(Ended { at: now, detail: detail.to_owned() });
-                process.passing_since = None;
+                process.end_good(now);
                 true
             }
             Some(_) | None => false,

@@ -231,6 +231,9 @@ impl World {
             started: now,
             ended: None,
             passing_since: None,
+            good_for: Duration::ZERO,
+            failing_since: None,
+            failures: 0,
             passes: 0,
             told_to_stop: None,
             child_until: None,
@@ -384,11 +387,7 @@ impl World {
             return;
         }
         if let Some(process) = host.kernel.processes.get_mut(&instance) {
-            process.passes += u32::from(passed);
-            process.passing_since = match process.passing_since {
-                Some(since) if passed => Some(since),
-                Some(_) | None => passed.then_some(now),
-            };
+            process.answered(passed, now);
         }
         let text = if passed { "200" } else { "no answer" }.to_owned();
         let answer = ProbeAnswer { passed, text };

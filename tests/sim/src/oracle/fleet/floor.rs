@@ -1,0 +1,92 @@
+//! A1: what is taken out leaves the floor, by the truth.
+
+use super::{
+    course::{Course, Member, Standing},
+    ledger::Ledger,
+    truth::Truth,
+};
+use crate::{oracle::Violation, world::World};
+
+/// What a floor is judged by.
+#[derive(Clone, Copy)]
+pub(super) struct Floor<'a> {
+    pub(super) world: &'a World,
+    pub(super) ledger: &'a Ledger,
+    pub(super) truth: &'a Truth,
+    pub(super) course: &'a Course,
+}
+
+impl Floor<'_> {
+    /// Judges that `hosts` are taken out, by what was known before.
+    pub(super) fn judge(self, hosts: &[u16]) -> Result<(), Violation> {
+        let application = self.course.application;
+        let floor = usize::try_from(self.course.spec.min_healthy).unwrap_or(usize::MAX);
+        let left = self
+            .ledger
+            .members(application)
+            .filter(|host| !hosts.contains(host) && self.may_be_up(*host))
+            .count();
+        if left >= floor {
+            return Ok(());
+        }
+        match hosts.iter().find(|host| self.costs_one(**host)) {
+            None => Ok(()),
+            Some(host) => Err(Violation::new(
+                "A1",
+                format!(
+                    "rollout {} takes out host-{host}, which serves, of {hosts:?}, and leaves \
+                     {left} that may serve where {floor} must stay",
+                    self.course.id
+                ),
+            )),
+        }
+    }
+
+    /// Returns whether a host could count as serving, by the most that can be known.
+    fn may_be_up(self, host: u16) -> bool {
+        let application = self.course.application;
+        if self.course.hosts.get(&host).is_some_and(Member::holds_token) {
+            return false;
+        }
+        let wanted = self.ledger.goals.get(&(host, application)).and_then(|goal| goal.running());
+        let Some(wanted) = wanted else { return false };
+        let accepted = self.truth.accepted(host, application);
+        if accepted.is_none_or(|accepted| accepted.running.as_ref() != Some(wanted)) {
+            return false;
+        }
+        self.truth.was_up(self.world, host, application, wanted)
+    }
+
+    /// Returns whether taking a host out surely takes an instance out that serves.
+    fn costs_one(self, host: u16) -> bool {
+        let application = self.course.application;
+        let Some(process) = self.truth.surely_up(self.world, host, application) else {
+            return false;
+        };
+        let goal = self.ledger.goals.get(&(host, application)).and_then(|goal| goal.running());
+        let target = if self.course.goes_back() {
+            match self.course.back_to(host) {
+                // Before a first deploy nothing served: its way back has nothing to keep.
+                None => return false,
+                Some(version) => version,
+            }
+        } else {
+            &self.course.to
+        };
+        if *target == process.version || goal == Some(target) {
+            return false;
+        }
+        let Some(member) = self.course.hosts.get(&host) else { return true };
+        match member.standing {
+            Standing::Told { .. } | Standing::ToldBack { .. } => false,
+            // It was taken out already, and has not come back as what it was told to be.
+            Standing::Failed | Standing::Stuck if member.told > 0 => goal == Some(&process.version),
+            Standing::Waits
+            | Standing::Done
+            | Standing::Failed
+            | Standing::LeftOut
+            | Standing::Back
+            | Standing::Stuck => true,
+        }
+    }
+}

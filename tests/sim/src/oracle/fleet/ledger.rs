@@ -1,0 +1,269 @@
+//! The ledger: what a coordinator's events say, in an oracle's own and much simpler words.
+//!
+//! It judges what may follow what by the promises alone; what hosts really do is judged beside it.
+
+use std::collections::BTreeMap;
+
+use cutover_common::{AgentName, Sha256, Slots, Timestamp, Version};
+use cutover_coordinator_core::{Event, EventKind, event::Change, fleet::GoalSlot};
+use uuid::Uuid;
+
+use super::course::Course;
+use crate::{moment::Moment, oracle::Violation, script::Script};
+
+/// What is known by the events of one store.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ledger {
+    /// Names of applications, by their numbers in the script.
+    names: Vec<String>,
+    pub(super) term: u64,
+    /// Whether it was ever made from a backup.
+    pub(super) was_restored: bool,
+    /// When its newest process began, or its store was restored.
+    pub(super) begun: Moment,
+    /// The agents that are enrolled, by their hosts.
+    pub(super) agents: BTreeMap<u16, Enrolled>,
+    tokens: BTreeMap<Sha256, Token>,
+    /// By application.
+    pub(super) contents: BTreeMap<(u16, Version), Sha256>,
+    pub(super) courses: BTreeMap<Uuid, Course>,
+    /// By host and application.
+    pub(super) goals: BTreeMap<(u16, u16), Goal>,
+    pub(super) stable: BTreeMap<u16, Version>,
+}
+
+/// An agent that has joined.
+#[derive(Clone, Debug)]
+pub(super) struct Enrolled {
+    pub(super) enrolment: Uuid,
+    /// The applications whose environments it belongs to.
+    pub(super) applications: Vec<u16>,
+}
+
+#[derive(Clone, Debug)]
+struct Token {
+    name: Option<AgentName>,
+    expires: Timestamp,
+    is_used: bool,
+}
+
+/// What a host is to do for one application.
+#[derive(Clone, Debug)]
+pub(super) struct Goal {
+    pub(super) generation: u64,
+    pub(super) slots: Slots<GoalSlot>,
+    pub(super) rollout: Uuid,
+}
+
+impl Goal {
+    /// Returns the version that should run.
+    pub(super) fn running(&self) -> Option<&Version> {
+        running(&self.slots)
+    }
+}
+
+/// Returns the version that should run.
+pub(super) fn running(slots: &Slots<GoalSlot>) -> Option<&Version> {
+    slots.iter().find_map(|(_, slot)| match slot {
+        GoalSlot::Running(version) => Some(version),
+        GoalSlot::Absent | GoalSlot::Prepared(_) => None,
+    })
+}
+
+/// Returns the number of the host that an agent is on.
+pub(super) fn host_of(agent: &AgentName) -> u16 {
+    agent.as_str().rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(u16::MAX)
+}
+
+impl Ledger {
+    pub(super) fn new(script: &Script) -> Self {
+        let names = script.applications.iter().map(|spec| spec.name.clone()).collect();
+        Self { names, ..Self::default() }
+    }
+
+    /// Returns the number of an application or of the environment that bears its name.
+    pub(super) fn number_of(&self, name: &str) -> u16 {
+        let at = self.names.iter().position(|known| known == name);
+        at.and_then(|at| u16::try_from(at).ok()).unwrap_or(u16::MAX)
+    }
+
+    /// Returns the hosts of an application's environment.
+    pub(super) fn members(&self, application: u16) -> impl Iterator<Item = u16> {
+        self.agents
+            .iter()
+            .filter(move |(_, agent)| agent.applications.contains(&application))
+            .map(|(host, _)| *host)
+    }
+
+    /// Returns the agents in the order of their names.
+    pub(super) fn by_name(&self) -> impl Iterator<Item = (u16, &Enrolled)> {
+        let mut agents: Vec<(u16, &Enrolled)> =
+            self.agents.iter().map(|(host, agent)| (*host, agent)).collect();
+        agents.sort_by_key(|(host, _)| host.to_string());
+        agents.into_iter()
+    }
+
+    /// Returns the rollouts that are not over.
+    pub(super) fn active(&self) -> impl Iterator<Item = &Course> {
+        self.courses.values().filter(|course| course.outcome.is_none())
+    }
+
+    /// Forgets since when something is watched.
+    pub(super) fn forget_times(&mut self) {
+        for course in self.courses.values_mut() {
+            course.since = None;
+        }
+    }
+
+    /// Takes an event that was decided or stored at `now`.
+    pub(super) fn take(&mut self, event: &Event, now: Moment) -> Result<(), Violation> {
+        match &event.kind {
+            EventKind::Started { term, .. } | EventKind::Restored { term } => {
+                let is_restored = matches!(event.kind, EventKind::Restored { .. });
+                return self.take_term(term.0, is_restored, now);
+            }
+            EventKind::JoinTokenCreated { token_hash, name, expires, .. } => {
+                let token = Token { name: name.clone(), expires: *expires, is_used: false };
+                self.tokens.insert(*token_hash, token);
+            }
+            EventKind::AgentJoined { agent, enrolment, labels, token_hash, .. } => {
+                self.take_token(agent, token_hash, event.at)?;
+                let enrolled =
+                    Enrolled { enrolment: *enrolment, applications: self.applications(labels) };
+                self.agents.insert(host_of(agent), enrolled);
+            }
+            EventKind::AgentLabelled { agent, labels, .. } => {
+                let applications = self.applications(labels);
+                self.not_in_a_rollout(agent)?;
+                if let Some(enrolled) = self.agents.get_mut(&host_of(agent)) {
+                    enrolled.applications = applications;
+                }
+            }
+            EventKind::AgentRemoved { agent, .. } => {
+                self.not_in_a_rollout(agent)?;
+                let host = host_of(agent);
+                self.agents.remove(&host);
+                self.goals.retain(|(of, _), _| *of != host);
+            }
+            EventKind::ReleaseRegistered { release, .. } => {
+                let key = (
+                    self.number_of(release.name.application.as_str()),
+                    release.name.version.clone(),
+                );
+                if self.contents.insert(key, release.digest).is_some() {
+                    return Err(Violation::new("D5", format!("{} was changed", release.name)));
+                }
+            }
+            EventKind::GoalSet { agent, application, generation, slots, rollout, .. } => {
+                let key = (host_of(agent), self.number_of(application.as_str()));
+                let goal =
+                    Goal { generation: generation.0, slots: slots.clone(), rollout: *rollout };
+                return self.take_goal(key, goal);
+            }
+            EventKind::RolloutStarted(started) => {
+                let application = self.number_of(started.application.as_str());
+                let course = Course::new(started, application, now);
+                self.one_at_a_time(&course)?;
+                if self.courses.insert(started.id, course).is_some() {
+                    let text = format!("rollout {} was replaced by another plan", started.id);
+                    return Err(Violation::new("F6", text));
+                }
+            }
+            EventKind::Rollout { id, change } => return self.take_change(*id, change, now),
+            EventKind::OperatorCreated { .. } | EventKind::EnvironmentCreated { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn take_term(&mut self, term: u64, is_restored: bool, now: Moment) -> Result<(), Violation> {
+        if term <= self.term {
+            return Err(Violation::new("F2", format!("term {term} follows {}", self.term)));
+        }
+        (self.term, self.begun) = (term, now);
+        self.was_restored |= is_restored;
+        for course in self.courses.values_mut() {
+            course.begin_again(now);
+            if is_restored {
+                course.hold();
+            }
+        }
+        Ok(())
+    }
+
+    fn take_token(
+        &mut self,
+        agent: &AgentName,
+        hash: &Sha256,
+        at: Timestamp,
+    ) -> Result<(), Violation> {
+        let broken = |what: &str| Err(Violation::new("S4", format!("{agent} joined {what}")));
+        let Some(token) = self.tokens.get_mut(hash) else { return broken("without a token") };
+        if token.is_used {
+            return broken("with a token that was used");
+        }
+        if token.expires <= at {
+            return broken("with a token that has expired");
+        }
+        if token.name.as_ref().is_some_and(|name| name != agent) {
+            return broken("with another agent's token");
+        }
+        token.is_used = true;
+        if self.agents.contains_key(&host_of(agent)) {
+            return broken("although there is one");
+        }
+        Ok(())
+    }
+
+    fn take_goal(&mut self, key: (u16, u16), goal: Goal) -> Result<(), Violation> {
+        if let Some(before) = self.goals.get(&key)
+            && before.generation >= goal.generation
+        {
+            let text = format!("generation {} of host-{} is repeated", goal.generation, key.0);
+            return Err(Violation::new("F2", text));
+        }
+        if let Some(course) = self.courses.get_mut(&goal.rollout) {
+            course.note_goal(key.0, goal.running());
+        }
+        self.goals.insert(key, goal);
+        Ok(())
+    }
+
+    fn take_change(&mut self, id: Uuid, change: &Change, now: Moment) -> Result<(), Violation> {
+        let Some(course) = self.courses.get_mut(&id) else {
+            return Err(Violation::new("D1", format!("rollout {id} is not known: {change:?}")));
+        };
+        course.take(change, now)?;
+        if course.has_succeeded() {
+            self.stable.insert(course.application, course.to.clone());
+        }
+        Ok(())
+    }
+
+    /// Of one application no two rollouts are under way on any host.
+    fn one_at_a_time(&self, new: &Course) -> Result<(), Violation> {
+        let other = self.active().find(|other| {
+            let shares = || new.hosts.keys().any(|host| other.hosts.contains_key(host));
+            other.application == new.application
+                && (other.environment == new.environment || shares())
+        });
+        other.map_or(Ok(()), |other| {
+            let text = format!("rollout {} begins while {} is under way", new.id, other.id);
+            Err(Violation::new("F1", text))
+        })
+    }
+
+    fn not_in_a_rollout(&self, agent: &AgentName) -> Result<(), Violation> {
+        let host = host_of(agent);
+        match self.active().find(|course| course.hosts.contains_key(&host)) {
+            None => Ok(()),
+            Some(course) => {
+                let text = format!("{agent} was changed in the middle of rollout {}", course.id);
+                Err(Violation::new("F6", text))
+            }
+        }
+    }
+
+    fn applications(&self, labels: &cutover_common::Labels) -> Vec<u16> {
+        labels.keys().map(|label| self.number_of(label)).collect()
+    }
+}
