@@ -3,6 +3,7 @@
 //! A [`script::Script`] decides a run; [`swarm`] draws one from a seed; [`world::World`] runs it;
 //! [`oracle`] says which promise it broke. The same script makes the same run, to the last bit.
 
+pub mod command;
 pub mod coverage;
 pub mod dice;
 pub mod disk;

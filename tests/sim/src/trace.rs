@@ -66,11 +66,6 @@ impl Trace {
         self.hasher.clone().finish()
     }
 
-    /// Takes the lines out.
-    pub(crate) fn take_lines(&mut self) -> Vec<Line> {
-        self.lines.take().unwrap_or_default()
-    }
-
     /// Returns the lines for good.
     pub fn into_lines(self) -> Vec<Line> {
         self.lines.unwrap_or_default()

@@ -32,6 +32,14 @@ impl Violation {
     pub fn new(promise: &'static str, what: impl Into<String>) -> Self {
         Self { promise, what: what.into() }
     }
+
+    /// Returns whether another run broke the same promise; if a core panicked, at the same place.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let place = |violation: &Self| {
+            violation.what.rfind("(at ").map(|at| violation.what[at..].to_owned())
+        };
+        self.promise == other.promise && (self.promise != "panic" || place(self) == place(other))
+    }
 }
 
 /// Something that an agent does to its host. Its reasons are durable.

@@ -100,6 +100,19 @@ pub struct Counts {
     pub rollouts: u64,
 }
 
+impl Counts {
+    /// Adds what was counted in another run.
+    pub const fn add(&mut self, other: &Self) {
+        let Self { happenings, inputs, messages, faults, rollouts, checks } = other;
+        self.happenings += *happenings;
+        self.inputs += *inputs;
+        self.messages += *messages;
+        self.faults += *faults;
+        self.rollouts += *rollouts;
+        self.checks += *checks;
+    }
+}
+
 /// One run.
 #[derive(Debug)]
 pub struct World {
