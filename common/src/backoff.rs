@@ -27,10 +27,14 @@ impl Jitter {
 
 impl Backoff {
     /// Returns the wait after `failures` failed tries in a row.
+    ///
+    /// Luck makes it longer, and at the longest shorter: a thousand agents that have waited for
+    /// the longest time must not dial in one moment either.
     pub fn after(self, failures: u32, jitter: Jitter) -> Duration {
         let doublings = planted!(BackoffDoesNotGrow: 0; failures.saturating_sub(1).min(31));
         let base = self.first.saturating_mul(1 << doublings).min(self.longest);
-        base.saturating_add(base.mul_f64(jitter.0)).min(self.longest)
+        let wait = base.saturating_add(base.mul_f64(jitter.0));
+        wait.min(self.longest.saturating_sub(wait.saturating_sub(self.longest) / 2))
     }
 }
 
@@ -51,6 +55,14 @@ mod tests {
     #[test]
     fn jitter_adds_at_most_the_wait_again() {
         assert_eq!(BACKOFF.after(2, Jitter::from_bits(u32::MAX)), Duration::from_secs(4));
-        assert_eq!(BACKOFF.after(99, Jitter::from_bits(u32::MAX)), Duration::from_secs(30));
+        assert_eq!(BACKOFF.after(99, Jitter::from_bits(u32::MAX)), Duration::from_secs(15));
+    }
+    #[test]
+    fn luck_spreads_the_longest_waits_too() {
+        let lucky = Jitter::from_bits(u32::MAX / 2);
+
+        assert_eq!(BACKOFF.after(99, Jitter::NONE), Duration::from_secs(30));
+        assert!(BACKOFF.after(99, lucky) < Duration::from_secs(23));
+        assert!(BACKOFF.after(99, lucky) > Duration::from_secs(22));
     }
 }
