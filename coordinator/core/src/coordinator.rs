@@ -17,7 +17,7 @@ use crate::{
     input::{Input, SessionId},
     rollout::{
         Rollout, Waiting,
-        decide::{Decision, NewGoals, Scene, decide},
+        decide::{Decision, NewGoals, Scene, decide, next_late},
     },
 };
 
@@ -102,7 +102,14 @@ impl Coordinator {
     /// Returns when it wants an [`Input::Tick`] if nothing happens before.
     pub fn next_wake(&self) -> Option<Timestamp> {
         let deadlines = self.waiting.values().filter_map(Waiting::deadline);
-        deadlines.chain(self.fleet.next_silence()).chain(self.next_unreachable()).min()
+        deadlines
+            .chain(self.fleet.next_silence())
+            .chain(self.next_unreachable())
+            .chain(
+                self.active()
+                    .filter_map(|rollout| next_late(rollout, &self.fleet, self.last_looked())),
+            )
+            .min()
     }
 
     fn next_unreachable(&self) -> Option<Timestamp> {

@@ -7,6 +7,7 @@ use cutover_common::{
 use super::{Decision, Scene, way_back};
 use crate::{
     event::Change,
+    fleet::Fleet,
     rollout::{Cause, HostState, Rollout, spec::WORD_WITHIN},
 };
 
@@ -200,6 +201,35 @@ pub(super) fn first_judged(
             | HostState::Reverting { .. }
             | HostState::Reverted
             | HostState::Stuck { .. } => None,
+        })
+        .flat_map(|since| {
+            let failing = since + rollout.spec.healthy_within;
+            [failing, failing + WORD_WITHIN]
+        })
+        .filter(|at| *at > now)
+        .min()
+}
+
+/// Returns when the next host that was told to switch or to go back counts as late, whatever the
+/// rollout waits for. Those moments that have come were acted on, or are of no account: asking for
+/// them again would never sleep.
+pub(crate) fn next_late(rollout: &Rollout, fleet: &Fleet, now: Timestamp) -> Option<Timestamp> {
+    rollout
+        .hosts
+        .iter()
+        .filter_map(|(agent, host)| {
+            let since = match host.state {
+                HostState::Updating { since } | HostState::Reverting { since } => since,
+                HostState::Pending
+                | HostState::Updated
+                | HostState::Failed { .. }
+                | HostState::Unreachable { .. }
+                | HostState::Reverted
+                | HostState::Stuck { .. } => return None,
+            };
+            // Of one that is away nothing is judged until it is back.
+            fleet.session(agent)?;
+            Some(since.max(fleet.seen(agent)?.connected))
         })
         .flat_map(|since| {
             let failing = since + rollout.spec.healthy_within;

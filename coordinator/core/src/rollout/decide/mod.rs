@@ -20,6 +20,7 @@ use crate::{
 
 pub use back::way_back;
 pub use evidence::Serving;
+pub(crate) use facts::next_late;
 pub use facts::not_begun;
 
 /// What a decision may look at.

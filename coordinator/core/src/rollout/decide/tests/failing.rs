@@ -159,3 +159,33 @@ fn what_goes_forward_puts_the_standstill_off() {
 
     assert_eq!(story.state_word(), "advancing", "{}", story.why());
 }
+
+#[test]
+fn a_late_host_is_judged_in_time_whatever_else_the_rollout_waits_for() {
+    let mut story = Story::running(4);
+    story.deploy("2.0", &[("batch", "4"), ("min_healthy", "3"), ("healthy_within", "62s")]);
+    story.obey_all();
+    let HostState::Updating { since } = *story.host("web-1") else { panic!("{}", story.why()) };
+    let due = since + seconds(62 + 15);
+    story.pass(seconds(62 + 14));
+
+    // The others wait for the floor, the next beat is seconds away, and so is any silence.
+    assert_eq!(story.core.next_wake(), Some(due));
+
+    story.pass_in_silence(seconds(1));
+    assert_eq!(story.state_word(), "rolling_back");
+}
+
+#[test]
+fn a_host_that_was_away_is_judged_in_time_after_its_return() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1"), ("healthy_within", "62s")]);
+    story.obey_all();
+    story.lose("web-1");
+    story.pass(seconds(33));
+    story.connect("web-1");
+    let due = story.now + seconds(62 + 15);
+    story.pass(seconds(62 + 14));
+
+    assert_eq!(story.core.next_wake(), Some(due));
+}
