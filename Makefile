@@ -5,10 +5,10 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(or $(CARGO_HOME),$(HOME
 
 BINS := -p cutover-coordinator -p cutover-agent -p cutover-cli -p cutover-sample
 
-.PHONY: help demo test lint bench build fmt
+.PHONY: help demo test lint bench build fmt kill-everywhere
 
 help: ## Print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: ## Run a coordinator and agents on this machine, deploy to them, and break something
 	@tests/setup.sh build
@@ -40,6 +40,11 @@ bench: ## Measure, beside etcd and Ansible on the same machine
 	cargo build --release --locked $(BINS) -p cutover-tests --bins
 	@mkdir -p target/bench
 	TMPDIR=$(CURDIR)/target/bench target/release/cutover-bench --json target/bench.json
+
+kill-everywhere: ## Kill each daemon after each of its system calls in a deployment (half an hour)
+	@tests/setup.sh test
+	cargo build --workspace --bins --locked
+	target/debug/cutover-syscalls
 
 build: ## Build the programs, optimised, into target/release
 	@tests/setup.sh build

@@ -3,37 +3,16 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write as _,
     time::{Duration, Instant},
 };
 
-use cutover_tests::live::{Cluster, Instance, Sample, wait_for};
+use cutover_tests::live::{Cluster, Dice, Instance, Sample, wait_for};
 
 const PORT: u16 = 8080;
 const AGENTS: u8 = 3;
 
 /// How long a rollout may take through ten kills: each costs a start and a reconnect.
 const ENDS_WITHIN: Duration = Duration::from_secs(240);
-
-/// Random numbers from a seed (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Self {
-        let given = std::env::var("CUTOVER_TEST_SEED").ok().and_then(|it| it.parse().ok());
-        let seed = given.unwrap_or_else(|| u64::from(uuid::Uuid::new_v4().as_fields().0) | 1);
-        // Shown when the test fails.
-        drop(writeln!(std::io::stderr(), "CUTOVER_TEST_SEED={seed} repeats these moments"));
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
 
 /// Counts the starts of instances, as the instances' own logs tell them.
 fn starts(cluster: &Cluster) -> BTreeMap<String, usize> {
@@ -123,7 +102,7 @@ fn pass(moment: Duration) {
 
 #[test]
 fn the_coordinator_is_killed_ten_times_and_the_rollout_ends_with_no_instance_started_twice() {
-    let mut dice = Dice::new();
+    let mut dice = Dice::from_environment();
     let mut cluster = prepared();
     begin_second(&cluster);
     for _ in 0..10 {
@@ -140,7 +119,7 @@ fn the_coordinator_is_killed_ten_times_and_the_rollout_ends_with_no_instance_sta
 
 #[test]
 fn an_agent_is_killed_ten_times_and_its_instance_does_not_notice() {
-    let mut dice = Dice::new();
+    let mut dice = Dice::from_environment();
     let mut cluster = prepared();
     let before: Vec<Option<Instance>> = cluster.instances(PORT);
     assert!(before.iter().all(Option::is_some), "{before:?}");
@@ -155,7 +134,7 @@ fn an_agent_is_killed_ten_times_and_its_instance_does_not_notice() {
 
 #[test]
 fn agents_and_coordinator_are_killed_in_the_middle_and_everything_is_started_once() {
-    let mut dice = Dice::new();
+    let mut dice = Dice::from_environment();
     let mut cluster = prepared();
     begin_second(&cluster);
     for round in 0..10 {

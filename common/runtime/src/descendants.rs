@@ -30,7 +30,7 @@ pub fn adopt_orphans() -> io::Result<()> {
 pub fn end_all() -> usize {
     for _ in 0..ROUNDS_MAX {
         reap();
-        let left = below(rustix::process::getpid());
+        let left = all();
         if left.is_empty() {
             return 0;
         }
@@ -40,7 +40,12 @@ pub fn end_all() -> usize {
         }
         std::thread::sleep(ROUND_EVERY);
     }
-    below(rustix::process::getpid()).len()
+    all().len()
+}
+
+/// Returns all living descendants.
+pub fn all() -> Vec<Pid> {
+    below(rustix::process::getpid())
 }
 
 fn reap() {

@@ -42,6 +42,14 @@ pub struct AgentHandle {
     daemon: Daemon,
 }
 
+/// One of a fleet's daemons.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Which {
+    Coordinator,
+    /// The agent of this index.
+    Agent(usize),
+}
+
 /// What a command did.
 #[derive(Clone, Debug)]
 pub struct Ran {
@@ -290,6 +298,14 @@ impl Cluster {
             let live = list.as_array()?.iter().filter(|agent| agent["presence"] == "live").count();
             (live == count).then_some(())
         });
+    }
+
+    /// Returns a daemon, to do to it what has no name here.
+    pub(crate) fn daemon(&mut self, which: Which) -> &mut Daemon {
+        match which {
+            Which::Coordinator => &mut self.coordinator,
+            Which::Agent(index) => &mut self.agents[index].daemon,
+        }
     }
 
     /// Runs `cutover` with `args`.

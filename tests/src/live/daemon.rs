@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ const END_WITHIN: Duration = Duration::from_secs(15);
 
 /// A program that runs until it is told not to.
 #[derive(Debug)]
-pub(super) struct Daemon {
+pub(crate) struct Daemon {
     program: PathBuf,
     args: Vec<String>,
     log: PathBuf,
@@ -31,33 +31,48 @@ impl Daemon {
         Self { program: program.to_owned(), args, log, child: None }
     }
 
-    pub(super) fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
+        let mut command = Command::new(&self.program);
+        command.stdout(Stdio::null());
+        self.spawn(command);
+    }
+
+    /// Starts it as the child that `tracer`, given as a command line, makes of itself; returns what
+    /// the two say on stdout.
+    pub(crate) fn start_under(&mut self, tracer: &[String]) -> ChildStdout {
+        let mut command = Command::new(&tracer[0]);
+        command.args(&tracer[1..]).arg(&self.program).stdout(Stdio::piped());
+        self.spawn(command);
+        let child = self.child.as_mut().expect("it was just started");
+        child.stdout.take().expect("stdout is a pipe")
+    }
+
+    fn spawn(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "{} runs already", self.program.display());
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
-        let child = Command::new(&self.program)
+        let child = command
             .args(&self.args)
             // A group of its own, as a service manager gives it: kill -9 hits this process only.
             .process_group(0)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(log.expect("the cluster's folder takes a log file"))
             .spawn();
         self.child = Some(child.expect("the program can be started"));
     }
 
-    pub(super) fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
     /// Ends it at once, wherever it is.
-    pub(super) fn kill_9(&mut self) {
+    pub(crate) fn kill_9(&mut self) {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("our own child can be killed");
         child.wait().expect("our own child can be waited for");
     }
 
     /// Asks it to end, and returns how it did.
-    pub(super) fn stop(&mut self) -> ExitStatus {
+    pub(crate) fn stop(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("it runs");
         let pid = Pid::from_child(&child);
         kill_process(pid, Signal::TERM).expect("our own child takes a signal");
@@ -66,13 +81,19 @@ impl Daemon {
         })
     }
 
+    /// Takes note that it has ended, so that it can be started again.
+    pub(crate) fn bury(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it ran");
+        child.wait().expect("our own child can be waited for")
+    }
+
     /// Returns how it ended, if it has.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut()?.try_wait().expect("our own child can be looked at")
     }
 
     /// Returns the end of its log.
-    pub(super) fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let mut text = String::new();
         if let Ok(mut file) = File::open(&self.log) {
             let length = file.metadata().map_or(0, |it| it.len());

@@ -6,10 +6,12 @@
 mod application;
 mod cluster;
 mod daemon;
+mod dice;
 mod programs;
 mod wait;
 
 pub use application::{Sample, release_dir};
-pub use cluster::{AgentHandle, Cluster, Instance, Ran, run};
+pub use cluster::{AgentHandle, Cluster, Instance, Ran, Which, run};
+pub use dice::Dice;
 pub use programs::{Programs, program_on_path};
 pub use wait::wait_for;
