@@ -208,7 +208,9 @@ impl Course {
         if self.crashes == 0 {
             return Ok(());
         }
-        let wait = Duration::from_secs(1 << (self.crashes - 1).min(6)).min(BACKOFF_MAX);
+        let doubled = Duration::from_secs(1 << (self.crashes - 1).min(6));
+        // Luck makes the longest waits shorter, and all others longer.
+        let wait = if doubled < BACKOFF_MAX { doubled } else { BACKOFF_MAX / 2 };
         let waited = now.since(self.ended) + Duration::from_millis(1);
         if waited >= wait {
             return Ok(());
