@@ -158,6 +158,7 @@ impl Coordinator {
                     seen.beat(heartbeat);
                     step.actions.push(Action::Echo { session, nonce });
                     step.actions.push(Action::Changed);
+                    self.show_again(session, now, &mut step);
                 }
             }
             Input::Reported { session, report } => {
@@ -246,13 +247,42 @@ impl Coordinator {
         let applications: Vec<ApplicationName> =
             self.goals.of_agent(agent).map(|(application, _)| application.clone()).collect();
         for application in applications {
-            self.show(agent, &application, step);
+            self.show(agent, &application, now, step);
         }
         step.actions.push(Action::Changed);
     }
 
+    /// Sends again what an agent's beats do not show to have reached it: a goal that was lost or
+    /// held up must not cost the host its time (design §3).
+    fn show_again(&mut self, session: SessionId, now: Timestamp, step: &mut Step) {
+        let Some(agent) = self.fleet.agent(session) else { return };
+        let Some(seen) = self.fleet.seen(agent) else { return };
+        let is_behind = |(application, goal): &(&ApplicationName, &Goal)| {
+            seen.is_behind(application, goal.generation, now)
+        };
+        let behind: Vec<ApplicationName> = self
+            .goals
+            .of_agent(agent)
+            .filter(is_behind)
+            .map(|(application, _)| application.clone())
+            .collect();
+        if behind.is_empty() {
+            return;
+        }
+        let agent = agent.clone();
+        for application in behind {
+            self.show(&agent, &application, now, step);
+        }
+    }
+
     /// Sends the goal of `application` to `agent` if it is there.
-    fn show(&self, agent: &AgentName, application: &ApplicationName, step: &mut Step) {
+    fn show(
+        &mut self,
+        agent: &AgentName,
+        application: &ApplicationName,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
         let Some(session) = self.fleet.session(agent) else { return };
         let Some(goal) = self.goals.of(agent, application) else { return };
         if self.is_ahead(agent, application) {
@@ -262,6 +292,7 @@ impl Coordinator {
         }
         if let Some(assignment) = self.assignment(application, goal) {
             step.actions.push(Action::Assign { session, assignment: Box::new(assignment) });
+            self.fleet.note_shown(agent, application, now);
         }
     }
 
@@ -327,7 +358,7 @@ impl Coordinator {
                     rollout,
                 },
             );
-            self.show(&agent, &application, step);
+            self.show(&agent, &application, now, step);
         }
     }
 

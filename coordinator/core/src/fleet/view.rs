@@ -7,9 +7,9 @@ use std::{
 };
 
 use cutover_common::{
-    AgentName, ApplicationName, Fence, HostLoad, Inventory, Phase, Report, SlotReport, Timestamp,
-    Version, planted,
-    protocol::SILENCE_MAX,
+    AgentName, ApplicationName, Fence, Generation, HostLoad, Inventory, Phase, Report, SlotReport,
+    Timestamp, Version, planted,
+    protocol::{HEARTBEAT_EVERY, SILENCE_MAX},
     wire::{Heartbeat, Hello, REPEATED_MAX},
 };
 
@@ -21,6 +21,10 @@ use crate::input::SessionId;
 /// the agent to dial again. It also covers the time after a coordinator's restart in which
 /// nobody has come back yet.
 pub const UNREACHABLE_AFTER: Duration = SILENCE_MAX;
+
+/// How often a goal is sent that an agent does not follow: two beats bear the way there, its flush
+/// and the way back.
+const SHOWN_EVERY: Duration = HEARTBEAT_EVERY.saturating_mul(2);
 
 /// Whether an agent is there. Lost is "unknown": never a reason to act on the host (A7).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,6 +47,8 @@ pub struct Seen {
     pub reports: BTreeMap<ApplicationName, Report>,
     /// The highest fence that the agent holds, as it said itself.
     pub held: BTreeMap<ApplicationName, Fence>,
+    /// When each goal was last sent in this session.
+    shown: BTreeMap<ApplicationName, Timestamp>,
     /// Whether it has told its whole state in this session.
     has_beaten: bool,
     /// The applications that it has spoken of in this session.
@@ -76,6 +82,19 @@ impl Seen {
         };
         self.spoken.insert(report.application.clone());
         self.reports.insert(report.application.clone(), report);
+    }
+
+    /// Returns whether the agent still follows an earlier goal than one of this generation, which
+    /// was sent to it long enough ago.
+    pub(crate) fn is_behind(
+        &self,
+        application: &ApplicationName,
+        generation: Generation,
+        now: Timestamp,
+    ) -> bool {
+        let held = self.held.get(application).map_or(Generation(0), |held| held.generation);
+        held < generation
+            && self.shown.get(application).is_some_and(|at| now.since(*at) >= SHOWN_EVERY)
     }
 
     fn has_spoken_of(&self, application: &ApplicationName) -> bool {
@@ -236,10 +255,22 @@ impl Fleet {
                 })
                 .collect(),
             held: hello.held.into_iter().collect(),
+            shown: BTreeMap::new(),
             has_beaten: planted!(EarlierSessionCounts: true; false),
             spoken: BTreeSet::new(),
         };
         self.seen.insert(agent.clone(), seen);
+    }
+
+    pub(crate) fn note_shown(
+        &mut self,
+        agent: &AgentName,
+        application: &ApplicationName,
+        now: Timestamp,
+    ) {
+        if let Some(seen) = self.seen.get_mut(agent) {
+            seen.shown.insert(application.clone(), now);
+        }
     }
 
     pub(crate) fn close(&mut self, session: SessionId, now: Timestamp) {

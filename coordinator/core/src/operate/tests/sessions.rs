@@ -80,6 +80,27 @@ fn an_agent_that_comes_is_welcomed_and_shown_its_newest_goal_only() {
 }
 
 #[test]
+fn a_goal_that_an_agent_does_not_follow_is_sent_again_with_its_beats() {
+    let mut story = Story::running(1);
+    story.deploy("2.0", &[]);
+    // It was held up on its way: the agent says again what it said of the goal before.
+    let sends = |story: &mut Story| {
+        story.pass(seconds(5));
+        story.actions.iter().any(|action| matches!(action, Action::Assign { .. }))
+    };
+
+    let sent: Vec<bool> = (0..5).map(|_| sends(&mut story)).collect();
+    assert_eq!(sent, [false, true, false, true, false], "not with every beat");
+
+    story.obey("web-1");
+    let sent: Vec<bool> = (0..5).map(|_| sends(&mut story)).collect();
+    assert_eq!(sent, [false, true, false, true, false], "the next goal is told, and not followed");
+
+    story.obey("web-1");
+    assert!((0..5).all(|_| !sends(&mut story)), "it is followed");
+}
+
+#[test]
 fn an_agent_cannot_fill_the_memory_with_applications_that_it_makes_up() {
     let mut story = Story::running(1);
     let session = story.agents[&name("web-1")].session.unwrap();

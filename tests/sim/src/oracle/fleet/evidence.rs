@@ -97,6 +97,12 @@ impl<'a> Scene<'a> {
         if has_token || runs == version {
             return Ok(());
         }
+        // After a restore a deploy takes over what hosts say that they run; where nothing could
+        // be started that is nothing.
+        let serves = || self.truth.surely_up(self.world, key.0, key.1).is_some();
+        if self.ledger.was_restored && !serves() {
+            return Ok(());
+        }
         let text = format!(
             "host-{} is to run {version:?} in place of {before:?}, and holds no token",
             key.0

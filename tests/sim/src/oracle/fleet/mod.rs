@@ -129,7 +129,7 @@ impl FleetOracle {
             self.orders.judge(number, &books.decided, event)?;
             books.decided.take(event, world.now)?;
         }
-        self.wake.stepped(world, &books.decided, number, step, is_timed)
+        self.wake.stepped(world, number, step, is_timed)
     }
 
     fn stored(&mut self, world: &World, number: u16, events: &[Event]) -> Result<(), Violation> {

@@ -1,9 +1,8 @@
 //! A6: nothing is due before the moment that a core wants to be woken at, and none spins.
 
 use cutover_common::Timestamp;
-use cutover_coordinator_core::{Event, EventKind, Input, Step};
+use cutover_coordinator_core::{Input, Step};
 
-use super::{course::Course, ledger::Ledger};
 use crate::{moment::Moment, oracle::Violation, world::World};
 
 /// Of how many steps one is looked at closely: a look costs a copy of the core.
@@ -27,7 +26,6 @@ impl Wake {
     pub(super) fn stepped(
         &mut self,
         world: &World,
-        ledger: &Ledger,
         number: u16,
         step: &Step,
         is_timed: bool,
@@ -44,7 +42,7 @@ impl Wake {
         if !count.is_multiple_of(every) {
             return Ok(());
         }
-        look_ahead(world, ledger, number)
+        look_ahead(world, number)
     }
 
     fn tick(&mut self, now: Moment) -> Result<(), Violation> {
@@ -62,7 +60,7 @@ impl Wake {
 
 /// Whatever would be decided right before the wake-up that a core asks for was due earlier, and
 /// would have come too late.
-fn look_ahead(world: &World, ledger: &Ledger, number: u16) -> Result<(), Violation> {
+fn look_ahead(world: &World, number: u16) -> Result<(), Violation> {
     let Some(process) = &world.site(number).process else { return Ok(()) };
     let now = process.clock.at(world.now);
     let far = Timestamp::from_unix_ms(now.unix_ms() + 3_600_000);
@@ -72,17 +70,11 @@ fn look_ahead(world: &World, ledger: &Ledger, number: u16) -> Result<(), Violati
     };
     let mut copy = process.core.clone();
     let step = copy.handle(Timestamp::from_unix_ms(before), Input::Tick);
-    // What is found out in a rollout that waits for a person is only noted: the next beat will do.
-    let moves = |event: &&Event| match &event.kind {
-        EventKind::Rollout { id, .. } => ledger.courses.get(id).is_none_or(Course::moves),
-        _ => true,
-    };
-    match step.events.iter().find(moves) {
+    match step.events.first() {
         None => Ok(()),
         Some(event) => {
-            let late_ms = wake.unix_ms() - before;
             let text = format!(
-                "{:?} is due before the next wake-up, which is {} ms from now ({late_ms})",
+                "{:?} is due before the next wake-up, which is {} ms from now",
                 event.kind,
                 wake.unix_ms() - now.unix_ms()
             );
