@@ -118,23 +118,29 @@ impl<D: Disk> DiskJournal<D> {
         &mut self.disk
     }
 
-    /// Does what changes the disk, unless something failed before, and nothing after a failure.
+    /// Writes commits, unless something failed before, and nothing after a failure.
     fn once(
         &mut self,
-        events: &[Event],
+        commits: &[&[Event]],
         write: impl FnOnce(&mut D, &[u8]) -> Result<(), (&'static str, io::Error)>,
     ) -> Result<u64, WriteJournal> {
         if std::mem::replace(&mut self.is_poisoned, true) {
             return Err(WriteJournal::Poisoned);
         }
         let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, "the commit is too large");
-        let written = frame::encode(self.next_sequence, events)
+        let next_sequence = self.next_sequence.wrapping_add(commits.len() as u64);
+        let frames: Option<Vec<Vec<u8>>> = (0..)
+            .zip(commits)
+            .map(|(n, events)| frame::encode(self.next_sequence.wrapping_add(n), events))
+            .collect();
+        let written = frames
             .ok_or_else(|| ("append to", too_large()))
-            .and_then(|frame| write(&mut self.disk, &frame).map(|()| frame.len() as u64));
+            .map(|frames| frames.concat())
+            .and_then(|bytes| write(&mut self.disk, &bytes).map(|()| bytes.len() as u64));
         match written {
             Ok(length) => {
                 self.is_poisoned = false;
-                self.next_sequence += 1;
+                self.next_sequence = next_sequence;
                 Ok(length)
             }
             Err((step, source)) => {
@@ -146,7 +152,7 @@ impl<D: Disk> DiskJournal<D> {
 
 impl<D: Disk> Journal for DiskJournal<D> {
     fn append(&mut self, events: &[Event]) -> Result<(), WriteJournal> {
-        self.length += self.once(events, |disk, frame| {
+        self.length += self.once(&[events], |disk, frame| {
             disk.append(JOURNAL_FILE, frame).map_err(|error| ("append to", error))?;
             let synced = planted!(AppendNotSynced: Ok(()); disk.sync(JOURNAL_FILE));
             planted!(FailedSyncRetried: synced.or_else(|_| disk.sync(JOURNAL_FILE)); synced)
@@ -160,18 +166,20 @@ impl<D: Disk> Journal for DiskJournal<D> {
     }
 
     fn replace(&mut self, events: &[Event]) -> Result<(), WriteJournal> {
-        self.length = self.once(events, |disk, frame| {
-            write_beside(disk, frame).map_err(|error| ("replace", error))
+        // A summary is never the last commit: damaged, it would pass for one that a crash tore, and
+        // an agent that forgot everything would begin a second instance of all that runs.
+        self.length = self.once(&[events, &[]], |disk, frames| {
+            write_beside(disk, frames).map_err(|error| ("replace", error))
         })?;
         self.summary_length = self.length;
         Ok(())
     }
 }
 
-/// Writes `frame` to a file that then takes the journal's place. A crash leaves the one or the
+/// Writes `frames` to a file that then takes the journal's place. A crash leaves the one or the
 /// other.
-fn write_beside(disk: &mut impl Disk, frame: &[u8]) -> io::Result<()> {
-    disk.write_new(BESIDE_FILE, frame)?;
+fn write_beside(disk: &mut impl Disk, frames: &[u8]) -> io::Result<()> {
+    disk.write_new(BESIDE_FILE, frames)?;
     planted!(SummaryNotSynced: (); disk.sync(BESIDE_FILE)?);
     disk.rename(BESIDE_FILE, JOURNAL_FILE)?;
     planted!(DirectoryNotSynced: Ok(()); disk.sync_directory())

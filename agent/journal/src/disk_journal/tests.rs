@@ -56,6 +56,43 @@ fn a_bit_that_flipped_in_front_of_a_later_commit_is_damage() {
 }
 
 #[test]
+fn a_bit_that_flipped_in_a_summary_is_damage_and_no_empty_journal() {
+    let (bytes, _) = three();
+    let (dir, opened) = open(&bytes);
+    opened.unwrap().0.replace(&[event(9)]).unwrap();
+    let summary = frame::encode(4, &[event(9)]).unwrap();
+    let bytes = fs::read(dir.path().join(JOURNAL_FILE)).unwrap();
+    assert!(bytes.starts_with(&summary));
+
+    for at in 0..summary.len() {
+        for bit in 0..8 {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1 << bit;
+            let (_dir, opened) = open(&bytes);
+            let error = opened.expect_err("damage is noticed").to_string();
+            assert!(error.starts_with("OBSERVE_ONLY"), "byte {at}, bit {bit}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_summary_is_read_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = DiskJournal::open(RealDisk::new(dir.path())).unwrap();
+    journal.append(&[event(1)]).unwrap();
+    journal.replace(&[event(2)]).unwrap();
+    journal.append(&[event(3)]).unwrap();
+    drop(journal);
+
+    let (mut journal, events) = DiskJournal::open(RealDisk::new(dir.path())).unwrap();
+    assert_eq!(events, [event(2), event(3)]);
+    journal.append(&[event(4)]).unwrap();
+
+    let events = DiskJournal::peek(&mut RealDisk::new(dir.path())).unwrap();
+    assert_eq!(events, [event(2), event(3), event(4)]);
+}
+
+#[test]
 fn a_commit_that_is_missing_in_the_middle_is_damage() {
     let (bytes, starts) = three();
     let without = [&bytes[..starts[1]], &bytes[starts[2]..]].concat();
