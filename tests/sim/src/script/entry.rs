@@ -192,6 +192,38 @@ impl What {
 }
 
 impl Fault {
+    /// Returns how long it lasts, to change it.
+    pub const fn lasts_ms_mut(&mut self) -> Option<&mut u64> {
+        match self {
+            Self::KillAgent { down_ms: ms, .. }
+            | Self::PauseAgent { for_ms: ms, .. }
+            | Self::CutPower { down_ms: ms, .. }
+            | Self::Suspend { for_ms: ms, .. }
+            | Self::FillDisk { for_ms: ms, .. }
+            | Self::SlowDisk { for_ms: ms, .. }
+            | Self::RefuseProcesses { for_ms: ms, .. }
+            | Self::CutLink { for_ms: ms, .. }
+            | Self::SlowLink { for_ms: ms, .. }
+            | Self::KillCoordinator { down_ms: ms, .. }
+            | Self::PauseCoordinator { for_ms: ms, .. }
+            | Self::CutCoordinatorPower { down_ms: ms, .. }
+            | Self::SlowCoordinatorDisk { for_ms: ms, .. }
+            | Self::FailCoordinatorDisk { down_ms: ms, .. }
+            | Self::Restore { down_ms: ms } => Some(ms),
+            Self::SetClock { .. }
+            | Self::KillInstance { .. }
+            | Self::FailDisk { .. }
+            | Self::FlipBit { .. }
+            | Self::ResetLink { .. }
+            | Self::SetCoordinatorClock { .. }
+            | Self::Backup
+            | Self::Clone
+            | Self::EndClone
+            | Self::Route { .. }
+            | Self::LoseCoordinator => None,
+        }
+    }
+
     /// Returns the host that it concerns, to change it.
     pub const fn host_mut(&mut self) -> Option<&mut u16> {
         match self {

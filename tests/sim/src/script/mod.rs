@@ -3,6 +3,7 @@
 
 mod behaviour;
 mod entry;
+mod print;
 
 use serde::{Deserialize, Serialize};
 
@@ -124,11 +125,11 @@ pub struct Release {
     pub version: String,
     pub archive_bytes: u64,
     /// Whether the archive holds something else than its digest says.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_damaged: bool,
     pub behaviour: Behaviour,
     /// Where it behaves differently.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<Exception>,
 }
 
@@ -164,6 +165,6 @@ impl Script {
 
     /// Prints the script, so that it can be read again, by people too.
     pub fn print(&self) -> String {
-        toml::to_string(self).expect("a script has string keys only")
+        print::script(self)
     }
 }
