@@ -41,6 +41,6 @@ pub(crate) fn narrate(event: &Event) {
             by = started.by,
             "rollout started"
         ),
-        EventKind::Rollout { id, change } => tracing::info!(rollout = %id, ?change, "rollout"),
+        EventKind::Rollout { id, change, .. } => tracing::info!(rollout = %id, ?change, "rollout"),
     }
 }

@@ -85,9 +85,12 @@ impl Coordinator {
                 self.rollouts.insert(started.id, Rollout::new((**started).clone(), *at));
                 self.forget_oldest();
             }
-            EventKind::Rollout { id, change } => {
+            EventKind::Rollout { id, change, call } => {
                 let rollout = self.rollouts.get_mut(id).ok_or(CannotApply::UnknownRollout(*id))?;
                 rollout.apply(change, *at)?;
+                if let (Some(call), Some(verb)) = (call, change.verb()) {
+                    rollout.note_call(*call, verb);
+                }
                 if let crate::event::Change::Ended { outcome: Outcome::Succeeded, .. } = change {
                     let (environment, application, to) = (
                         rollout.environment.clone(),

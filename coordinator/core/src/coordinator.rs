@@ -368,7 +368,7 @@ impl Coordinator {
         self.waiting.retain(|id, _| active.contains(id));
         for id in active {
             while let Some((change, goals)) = self.decide_one(now, id) {
-                self.record(now, step, EventKind::Rollout { id, change });
+                self.record(now, step, EventKind::Rollout { id, change, call: None });
                 self.set_goals(now, step, id, goals);
                 step.actions.push(Action::Changed);
             }

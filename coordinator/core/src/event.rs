@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     enrolment::Role,
     fleet::GoalSlot,
+    input::Verb,
     rollout::{Cause, Outcome, Plan, Spec},
 };
 
@@ -85,6 +86,10 @@ pub enum EventKind {
     Rollout {
         id: Uuid,
         change: Change,
+        /// The operator's call that asked for it, so that the same call, made again because its
+        /// answer was lost, is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<Uuid>,
     },
 }
 
@@ -169,6 +174,33 @@ pub enum Change {
         outcome: Outcome,
         why: String,
     },
+}
+
+impl Change {
+    /// Returns what an operator did with it, if one did.
+    pub(crate) const fn verb(&self) -> Option<Verb> {
+        match self {
+            Self::Paused { .. } => Some(Verb::Pause),
+            Self::Resumed { .. } => Some(Verb::Resume),
+            Self::Retried { .. } => Some(Verb::Retry),
+            Self::RollbackStarted { cause: Cause::Operator { .. }, .. } => Some(Verb::Rollback),
+            Self::Ended { outcome: Outcome::Aborted, .. } => Some(Verb::Abort),
+            Self::StepStarted { .. }
+            | Self::HostsReleased { .. }
+            | Self::HostUpdated { .. }
+            | Self::HostFailed { .. }
+            | Self::HostUnreachable { .. }
+            | Self::BakeStarted
+            | Self::RollbackStarted { cause: Cause::Failed { .. }, .. }
+            | Self::RollbackWave { .. }
+            | Self::HostsReverted { .. }
+            | Self::HostReverted { .. }
+            | Self::HostStuck { .. }
+            | Self::HostsWithdrawn { .. }
+            | Self::Held { .. }
+            | Self::Ended { outcome: Outcome::Succeeded | Outcome::RolledBack, .. } => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -158,7 +158,11 @@ fn kinds() -> Vec<EventKind> {
         },
         EventKind::RolloutStarted(Box::new(started())),
     ]);
-    kinds.extend(changes().into_iter().map(|change| EventKind::Rollout { id: ID, change }));
+    kinds.extend(changes().into_iter().map(|change| EventKind::Rollout {
+        id: ID,
+        change,
+        call: None,
+    }));
     kinds
 }
 
@@ -204,7 +208,7 @@ fn what_a_later_version_wrote_is_an_error_that_names_it() {
 #[test]
 fn a_change_of_a_rollout_that_never_started_is_refused() {
     let mut core = Coordinator::default();
-    let kind = EventKind::Rollout { id: ID, change: Change::BakeStarted };
+    let kind = EventKind::Rollout { id: ID, change: Change::BakeStarted, call: None };
 
     let refused = core.apply(&Event { at: Timestamp::from_unix_ms(1), kind });
 

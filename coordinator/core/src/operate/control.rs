@@ -22,7 +22,8 @@ use crate::{
 pub(super) struct ControlOrder {
     pub(super) verb: Verb,
     pub(super) reason: String,
-    pub(super) new_rollout: Uuid,
+    /// Names the call; a rollout that it starts has this id.
+    pub(super) call: Uuid,
 }
 
 impl Coordinator {
@@ -34,20 +35,48 @@ impl Coordinator {
         order: ControlOrder,
         step: &mut Step,
     ) -> Result<Answer, Refusal> {
+        if let Some(answer) = self.done_already(named, order.verb, order.call) {
+            return answer;
+        }
         let rollout = self.find_rollout(named)?;
         let id = rollout.id;
+        if id == order.call && rollout.request_id == order.call && starts_anew(order.verb) {
+            // This very call has started it, and its answer was lost (E1).
+            let text = started_anew(&rollout.to);
+            return Ok(Answer::Controlled { rollout: id, text });
+        }
         if rollout.is_over() {
             self.in_one_environment(named)?;
             return self.control_ended(now, by, id, &order, step);
         }
         let text = match order.verb {
-            Verb::Pause => self.pause(now, by, id, order.reason, step)?,
-            Verb::Resume => self.resume(now, by, id, step)?,
-            Verb::Abort => self.abort(now, by, id, &order.reason, step),
-            Verb::Retry => self.retry(now, by, id, step)?,
-            Verb::Rollback => self.roll_back(now, by, id, order.reason, step)?,
+            Verb::Pause => self.pause(now, (by, order.call), id, order.reason, step)?,
+            Verb::Resume => self.resume(now, (by, order.call), id, step)?,
+            Verb::Abort => self.abort(now, (by, order.call), id, &order.reason, step),
+            Verb::Retry => self.retry(now, (by, order.call), id, step)?,
+            Verb::Rollback => self.roll_back(now, (by, order.call), id, order.reason, step)?,
         };
         Ok(Answer::Controlled { rollout: id, text })
+    }
+
+    /// Answers a call that was made before: its answer was lost, and what it asked for is done. A
+    /// name may mean another rollout by now, so that the call is looked for first (E1).
+    fn done_already(&self, named: &str, verb: Verb, call: Uuid) -> Option<Result<Answer, Refusal>> {
+        let (rollout, done) = self.rollouts.values().find_map(|rollout| {
+            let (_, done) = rollout.calls.iter().find(|(known, _)| *known == call)?;
+            Some((rollout, *done))
+        })?;
+        let is_named = rollout.application.as_str() == named
+            || rollout.id.to_string().starts_with(&named.to_ascii_lowercase());
+        if done == verb && is_named {
+            let text = format!("{} already, by this very request", participle(verb));
+            return Some(Ok(Answer::Controlled { rollout: rollout.id, text }));
+        }
+        Some(Err(Refusal::new(
+            RefusalKind::Invalid,
+            format!("by this request id rollout {} was {}", rollout.id, participle(done)),
+            "leave the request id out, or give a new one",
+        )))
     }
 
     /// Refuses an application's name where it could mean several environments: whoever types
@@ -76,7 +105,7 @@ impl Coordinator {
     fn pause(
         &mut self,
         now: Timestamp,
-        by: &str,
+        (by, call): (&str, Uuid),
         id: Uuid,
         reason: String,
         step: &mut Step,
@@ -101,7 +130,7 @@ impl Coordinator {
         planted!(PauseDoesNotWithdraw: (); self.withdraw(now, id, step));
         let by = by.to_owned();
         let change = Change::Paused { by, reason };
-        self.record(now, step, EventKind::Rollout { id, change });
+        self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
         Ok("paused: hosts that have begun finish, no other begins".to_owned())
     }
 
@@ -131,14 +160,14 @@ impl Coordinator {
             })
             .collect();
         let change = Change::HostsWithdrawn { agents };
-        self.record(now, step, EventKind::Rollout { id, change });
+        self.record(now, step, EventKind::Rollout { id, change, call: None });
         self.set_goals(now, step, id, goals);
     }
 
     fn resume(
         &mut self,
         now: Timestamp,
-        by: &str,
+        (by, call): (&str, Uuid),
         id: Uuid,
         step: &mut Step,
     ) -> Result<String, Refusal> {
@@ -152,14 +181,14 @@ impl Coordinator {
             ));
         }
         let change = Change::Resumed { by: by.to_owned() };
-        self.record(now, step, EventKind::Rollout { id, change });
+        self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
         Ok("resumed".to_owned())
     }
 
     fn abort(
         &mut self,
         now: Timestamp,
-        by: &str,
+        (by, call): (&str, Uuid),
         id: Uuid,
         reason: &str,
         step: &mut Step,
@@ -184,14 +213,14 @@ impl Coordinator {
         };
         let why = format!("stopped by {by}{because}; {left}");
         let change = Change::Ended { outcome: Outcome::Aborted, why: why.clone() };
-        self.record(now, step, EventKind::Rollout { id, change });
+        self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
         why
     }
 
     fn retry(
         &mut self,
         now: Timestamp,
-        by: &str,
+        (by, call): (&str, Uuid),
         id: Uuid,
         step: &mut Step,
     ) -> Result<String, Refusal> {
@@ -205,7 +234,7 @@ impl Coordinator {
         };
         let goals = self.prepared_again(rollout);
         let change = Change::Retried { by: by.to_owned() };
-        self.record(now, step, EventKind::Rollout { id, change });
+        self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
         self.set_goals(now, step, id, goals);
         Ok("retrying".to_owned())
     }
@@ -234,7 +263,7 @@ impl Coordinator {
     fn roll_back(
         &mut self,
         now: Timestamp,
-        by: &str,
+        (by, call): (&str, Uuid),
         id: Uuid,
         reason: String,
         step: &mut Step,
@@ -257,7 +286,7 @@ impl Coordinator {
         let members = self.members(&rollout.environment);
         let cause = Cause::Operator { by: by.to_owned(), reason };
         let change = way_back(rollout, self.scene(now, &members), cause);
-        self.record(now, step, EventKind::Rollout { id, change });
+        self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
         Ok("going back".to_owned())
     }
 
@@ -292,7 +321,7 @@ impl Coordinator {
                 "deploy the release that you want: cutover deploy APP@VERSION --to ENV",
             ));
         };
-        let begun = self.requests.get(&order.new_rollout).and_then(|id| self.rollouts.get(id));
+        let begun = self.requests.get(&order.call).and_then(|id| self.rollouts.get(id));
         let is_same = |begun: &Rollout| {
             begun.application == rollout.application
                 && begun.environment == rollout.environment
@@ -321,9 +350,14 @@ impl Coordinator {
             environment: rollout.environment.clone(),
             options: same_options(&rollout.spec),
         };
-        self.deploy(now, by, order.new_rollout, order.new_rollout, &order_again, step)?;
-        Ok(Answer::Controlled { rollout: order.new_rollout, text: started_anew(&version) })
+        self.deploy(now, by, order.call, order.call, &order_again, step)?;
+        Ok(Answer::Controlled { rollout: order.call, text: started_anew(&version) })
     }
+}
+
+/// Returns whether the verb starts a new rollout where one is over.
+const fn starts_anew(verb: Verb) -> bool {
+    matches!(verb, Verb::Retry | Verb::Rollback)
 }
 
 fn started_anew(version: &Version) -> String {

@@ -71,7 +71,7 @@ impl Coordinator {
                 self.deploy(now, by, request_id, rollout, &order, step)
             }
             Request::Control { rollout, verb, reason, new_rollout } => {
-                let order = control::ControlOrder { verb, reason, new_rollout };
+                let order = control::ControlOrder { verb, reason, call: new_rollout };
                 self.control(now, by, &rollout, order, step)
             }
         };

@@ -7,11 +7,17 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Plan, PlanStep, Spec, spec::WORD_WITHIN, story};
-use crate::event::{Change, RolloutStarted};
+use crate::{
+    event::{Change, RolloutStarted},
+    input::Verb,
+};
 
 /// How many lines of history a rollout keeps in memory: a flapping host must not grow it for
 /// ever. The log has them all.
 const HISTORY_MAX: usize = 2_000;
+
+/// How many operators' calls a rollout knows again: a call is made again within minutes.
+const CALLS_MAX: usize = 64;
 
 /// One rollout.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -29,6 +35,8 @@ pub struct Rollout {
     pub state: State,
     pub hosts: BTreeMap<AgentName, Host>,
     pub history: Vec<(Timestamp, String)>,
+    /// The newest calls of operators that changed it.
+    pub calls: Vec<(Uuid, Verb)>,
     /// When something last went forward; the standstill clock runs from here.
     pub progressed: Timestamp,
 }
@@ -186,6 +194,7 @@ impl Rollout {
             state: State::Advancing { wave: 0, step: 0, since: at },
             hosts,
             history: Vec::new(),
+            calls: Vec::new(),
             progressed: at,
         };
         rollout.history.push((at, story::begun(&rollout)));
@@ -268,6 +277,14 @@ impl Rollout {
             self.history.push((at, told));
         }
         Ok(())
+    }
+
+    /// Notes that an operator's call did `verb`.
+    pub(crate) fn note_call(&mut self, call: Uuid, verb: Verb) {
+        if self.calls.len() >= CALLS_MAX {
+            self.calls.remove(0);
+        }
+        self.calls.push((call, verb));
     }
 
     /// A new process has begun: what was being watched is watched from the start again, and no

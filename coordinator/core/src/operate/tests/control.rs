@@ -337,3 +337,63 @@ fn the_name_of_an_application_in_two_environments_is_no_order_to_roll_back() {
     assert!(refusal.hint.contains("same-hosts"), "{}", refusal.hint);
     assert!(story.ask(by_name(&first.to_string())).is_ok());
 }
+
+/// Makes a call twice, the second time as its answer was lost.
+fn asked_twice(story: &mut Story, verb: Verb) -> [Result<crate::Answer, crate::Refusal>; 2] {
+    let new_rollout = story.draw();
+    [(); 2].map(|()| {
+        let (rollout, reason) = ("web".to_owned(), String::new());
+        story.ask(Request::Control { rollout, verb, reason, new_rollout })
+    })
+}
+
+#[test]
+fn a_call_whose_answer_was_lost_is_answered_again_and_done_once() {
+    let paused = || after(advancing(), Verb::Pause);
+    let stories = [
+        (advancing(), Verb::Pause),
+        (paused(), Verb::Resume),
+        (advancing(), Verb::Abort),
+        (held(), Verb::Retry),
+        (advancing(), Verb::Rollback),
+        (rolled_back(), Verb::Retry),
+        (succeeded(), Verb::Rollback),
+    ];
+    for (mut story, verb) in stories {
+        let [first, second] = asked_twice(&mut story, verb);
+
+        let (Ok(crate::Answer::Controlled { rollout: one, .. }), Ok(second)) = (first, second)
+        else {
+            panic!("{verb:?} is refused the second time");
+        };
+        let crate::Answer::Controlled { rollout: two, .. } = second else { panic!("{second:?}") };
+        assert_eq!(one, two, "{verb:?}");
+    }
+}
+
+#[test]
+fn a_call_that_was_done_is_known_after_a_restart_and_touches_no_later_rollout() {
+    let mut story = advancing();
+    let call = story.draw();
+    let control = |verb: Verb, new_rollout| Request::Control {
+        rollout: "web".to_owned(),
+        verb,
+        reason: String::new(),
+        new_rollout,
+    };
+    story.ask(control(Verb::Abort, call)).unwrap();
+    let aborted = story.rollout.unwrap();
+    story.restart();
+    story.connect_all();
+    story.deploy("3.0", &[("batch", "1")]);
+
+    let again = story.ask(control(Verb::Abort, call)).unwrap();
+
+    assert!(
+        matches!(again, crate::Answer::Controlled { rollout, .. } if rollout == aborted),
+        "{again:?}"
+    );
+    assert_eq!(story.state_word(), "advancing", "the abort was for the one before");
+    let other = story.ask(control(Verb::Pause, call)).unwrap_err();
+    assert_eq!(other.kind, RefusalKind::Invalid, "{other:?}");
+}

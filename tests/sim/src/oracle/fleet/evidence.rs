@@ -37,7 +37,7 @@ impl<'a> Scene<'a> {
     /// Judges one decision.
     pub(super) fn judge(self, event: &Event) -> Result<(), Violation> {
         let (id, change) = match &event.kind {
-            EventKind::Rollout { id, change } => (id, change),
+            EventKind::Rollout { id, change, .. } => (id, change),
             EventKind::GoalSet { agent, application, slots, rollout, .. } => {
                 let key = (host_of(agent), self.ledger.number_of(application.as_str()));
                 return self.has_token(key, running(slots), *rollout);

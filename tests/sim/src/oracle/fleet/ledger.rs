@@ -169,7 +169,7 @@ impl Ledger {
                     return Err(Violation::new("F6", text));
                 }
             }
-            EventKind::Rollout { id, change } => return self.take_change(*id, change, now),
+            EventKind::Rollout { id, change, .. } => return self.take_change(*id, change, now),
             EventKind::OperatorCreated { .. } | EventKind::EnvironmentCreated { .. } => {}
         }
         Ok(())

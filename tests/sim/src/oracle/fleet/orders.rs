@@ -54,7 +54,7 @@ impl Orders {
         }
         let application = match &event.kind {
             EventKind::GoalSet { application, .. } => application.as_str(),
-            EventKind::Rollout { id, change } => {
+            EventKind::Rollout { id, change, .. } => {
                 use cutover_coordinator_core::event::Change;
                 let moves = matches!(
                     change,
