@@ -278,6 +278,19 @@ impl Coordinator {
         })
     }
 
+    /// Returns whether `other` remembers the same: what a replay of the log must come to. What is
+    /// known at this moment only is not compared.
+    pub fn remembers_the_same_as(&self, other: &Self) -> bool {
+        self.term == other.term
+            && self.enrolments == other.enrolments
+            && self.environments == other.environments
+            && self.releases == other.releases
+            && self.goals == other.goals
+            && self.rollouts == other.rollouts
+            && self.requests == other.requests
+            && self.last_event == other.last_event
+    }
+
     /// Returns the rollout with this id.
     pub fn rollout(&self, id: Uuid) -> Option<&Rollout> {
         self.rollouts.get(&id)

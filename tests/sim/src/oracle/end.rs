@@ -16,9 +16,3 @@ impl EndOracle {
         Ok(())
     }
 }
-
-/// Returns how long, after the faults of a liveness run are over, everything may take to come to
-/// its end, in milliseconds.
-pub fn bound_ms(_script: &Script) -> u64 {
-    300_000
-}

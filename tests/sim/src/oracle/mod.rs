@@ -5,6 +5,7 @@ mod end;
 mod fleet;
 mod hosts;
 mod model;
+mod rest;
 
 use cutover_agent_core::{
     Input as AgentInput, Place, Retained, SessionId as AgentSession, Step as AgentStep,
@@ -12,7 +13,8 @@ use cutover_agent_core::{
 use cutover_common::{ApplicationName, Assignment, InstanceId, Release, Sha256};
 use cutover_coordinator_core::{Event, SessionId, Step as CoordinatorStep};
 
-pub use self::end::bound_ms;
+pub(crate) use self::rest::restless;
+pub use self::rest::bound_ms;
 use crate::{
     script::{Fault, Script},
     world::{CallId, OperatorCall, Up, World},
@@ -168,6 +170,7 @@ pub struct Oracles {
     fleet: fleet::FleetOracle,
     model: model::Model,
     end: end::EndOracle,
+    rest: rest::RestOracle,
 }
 
 impl Oracles {
@@ -178,6 +181,7 @@ impl Oracles {
             fleet: fleet::FleetOracle::new(script),
             model: model::Model::new(script),
             end: end::EndOracle::new(script),
+            rest: rest::RestOracle::default(),
         }
     }
 
@@ -190,6 +194,7 @@ impl Oracles {
         self.hosts.see(world, seen)?;
         self.fleet.see(world, seen)?;
         self.model.see(world, seen)?;
-        self.end.see(world, seen)
+        self.end.see(world, seen)?;
+        self.rest.see(world, seen)
     }
 }

@@ -8,7 +8,7 @@ use cutover_agent_journal::{DiskJournal, Journal as _, OpenJournal, commit};
 use cutover_common::Timestamp;
 
 use super::{Happening, World, clock::ProcessClock, host::AgentProcess};
-use crate::{moment::Moment, oracle::Seen, script::KillPoint, trace::Who};
+use crate::{moment::Moment, oracle::Seen, script::KillPoint, story, trace::Who};
 
 /// How soon the supervisor starts an agent again that ended by itself.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
@@ -53,6 +53,7 @@ impl World {
             connection: None,
             sessions: 0,
             failures: 0,
+            has_flipped: false,
             retained: None,
         });
         self.trace.mark(now, Who::Host(number), ("starts", events.len()));
@@ -187,7 +188,7 @@ impl World {
             return;
         }
         for event in &events {
-            self.trace.tell(now, Who::Host(number), || told(event));
+            self.trace.tell(now, Who::Host(number), || story::agent_event(event));
         }
         let host = self.host_mut(number);
         if let Some((KillPoint::BeforeStore, down_ms)) = host.kill_at {
@@ -340,31 +341,5 @@ impl World {
     /// Returns when a moment of an agent's clock is.
     pub fn agent_moment(&self, number: u16, at: Timestamp) -> Option<Moment> {
         self.host(number).agent.as_ref().map(|agent| agent.clock.moment_of(at))
-    }
-}
-
-fn told(event: &cutover_agent_core::Event) -> String {
-    use cutover_agent_core::Event;
-    match event {
-        Event::AssignmentAccepted(assignment) => {
-            let goal = |slot| match assignment.slots.of(slot) {
-                cutover_common::SlotGoal::Absent => "absent".to_owned(),
-                cutover_common::SlotGoal::Prepared(release) => {
-                    format!("{} prepared", release.name.version)
-                }
-                cutover_common::SlotGoal::Running(release) => {
-                    format!("{} running", release.name.version)
-                }
-            };
-            format!(
-                "accepts goal {} of {}: blue {}, green {}",
-                assignment.fence,
-                assignment.application,
-                goal(cutover_common::Slot::Blue),
-                goal(cutover_common::Slot::Green)
-            )
-        }
-        Event::Summarised(_) => "sums up its journal".to_owned(),
-        other => format!("{other:?}"),
     }
 }

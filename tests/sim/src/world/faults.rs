@@ -9,9 +9,13 @@ use super::{Happening, World, host::JOURNAL, site::Site};
 use crate::{
     moment::Moment,
     oracle::Seen,
-    script::{Fault, KillPoint, Mode},
+    script::{Direction, Fault, KillPoint, Mode},
+    story,
     trace::Who,
 };
+
+/// How often a fleet that was left alone is looked at, in virtual time.
+const REST_EVERY_MS: u64 = 5_000;
 
 /// How far a restored coordinator's terms are ahead: as `cutover-coordinator restore` does it.
 const TERM_JUMP: u64 = 1_000_000;
@@ -21,7 +25,7 @@ impl World {
     pub(super) fn fault(&mut self, fault: &Fault) {
         self.counts.faults += 1;
         self.trace.mark(self.now, Who::World, std::mem::discriminant(fault));
-        self.trace.tell(self.now, Who::World, || format!("{fault:?}"));
+        self.trace.tell(self.now, Who::World, || story::fault(fault));
         self.see(&Seen::Fault { fault });
         match *fault {
             Fault::KillAgent { host, point, down_ms } => self.arm_agent(host, point, down_ms),
@@ -46,6 +50,9 @@ impl World {
             }
             Fault::FlipBit { host, at_permille } => {
                 self.host(host).disk.get().flip_bit(JOURNAL, at_permille);
+                if let Some(agent) = &mut self.host_mut(host).agent {
+                    agent.has_flipped = true;
+                }
             }
             Fault::CutLink { host, direction, for_ms } => self.cut_link(host, direction, for_ms),
             Fault::SlowLink { host, delay_ms, for_ms } => {
@@ -153,6 +160,8 @@ impl World {
         let host = self.host_mut(number);
         if host.suspended_until == Some(now) {
             host.suspended_until = None;
+            self.trace.tell(now, Who::Host(number), || "goes on".to_owned());
+            let host = self.host(number);
             if host.agent.is_some() {
                 self.resume_agent(number);
             } else {
@@ -191,6 +200,7 @@ impl World {
         let host = self.host_mut(number);
         if host.suspended_until == Some(now) {
             host.suspended_until = None;
+            self.trace.tell(now, Who::Host(number), || "has booted".to_owned());
             self.start_agent(number);
         }
     }
@@ -287,7 +297,13 @@ impl World {
     /// the others stay as broken as they are.
     pub(super) fn heals(&mut self) {
         let Mode::Liveness { broken, .. } = self.script.mode.clone() else { return };
-        self.trace.tell(self.now, Who::World, || format!("heals; for ever broken: {broken:?}"));
+        self.trace.tell(self.now, Who::World, || {
+            let names: Vec<String> = broken.iter().map(|host| format!("host-{host}")).collect();
+            match names.as_slice() {
+                [] => "everything is well from here on".to_owned(),
+                names => format!("everything but {} is well from here on", names.join(", ")),
+            }
+        });
         self.network.settings.loss_permille = 0;
         self.network.settings.drop_permille = 0;
         self.network.settings.duplicate_permille = 0;
@@ -295,6 +311,7 @@ impl World {
         self.end_clone();
         for number in 0..self.script.hosts {
             if broken.contains(&number) {
+                self.break_for_ever(number);
                 continue;
             }
             let host = self.host_mut(number);
@@ -305,10 +322,35 @@ impl World {
             host.disk.get().end_faults();
             let link = self.network.link_mut(number);
             (link.cuts_up, link.cuts_down, link.slow_us) = (0, 0, 0);
-            self.link_mended(number, crate::script::Direction::Both);
+            self.link_mended(number, Direction::Both);
         }
         let site = self.site_mut(0);
         (site.kill_at, site.fails_next, site.sync_slow_us) = (None, None, None);
         self.see(&Seen::Healed);
+        self.queue.push(self.later(REST_EVERY_MS), Happening::LooksForRest);
+    }
+
+    /// Ends the run when there is nothing more to wait for.
+    pub(super) fn look_for_rest(&mut self) {
+        if crate::oracle::restless(self).is_none() {
+            self.is_at_rest = true;
+        } else {
+            self.queue.push(self.later(REST_EVERY_MS), Happening::LooksForRest);
+        }
+    }
+
+    /// A host stays broken for ever, in one way or another.
+    fn break_for_ever(&mut self, number: u16) {
+        let link = self.network.link_mut(number);
+        match self.luck.below(5) {
+            0 => link.cut(Direction::Both),
+            1 => link.cut(Direction::Up),
+            2 => link.cut(Direction::Down),
+            3 => {
+                self.host_mut(number).is_gone = true;
+                self.host_mut(number).suspended_until = Some(Moment(u64::MAX));
+            }
+            _ => self.host_mut(number).paused_until = Some(Moment(u64::MAX)),
+        }
     }
 }

@@ -130,10 +130,25 @@ pub struct AgentProcess {
     pub connection: Option<ConnectionId>,
     pub(super) sessions: u64,
     pub(super) failures: u32,
+    /// Whether the disk has changed what the journal says, since it was read.
+    pub has_flipped: bool,
     pub retained: Option<Retained>,
 }
 
+impl AgentProcess {
+    /// Returns whether a flush is under way: memory is ahead of the journal then.
+    pub const fn is_storing(&self) -> bool {
+        self.storing.is_some()
+    }
+}
+
 impl Host {
+    /// Makes a core of what the journal says, without changing it. None: it cannot be read.
+    pub fn replay(&self) -> Option<Agent> {
+        let events = DiskJournal::peek(&mut self.disk.clone()).ok()?;
+        Agent::replay(&events).ok()
+    }
+
     /// Returns whether the agent's process can do something at this moment.
     pub const fn agent_runs(&self) -> bool {
         self.agent.is_some() && self.paused_until.is_none() && self.suspended_until.is_none()

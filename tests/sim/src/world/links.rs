@@ -10,7 +10,7 @@ use super::{
     Happening, World,
     network::{Connection, ConnectionId, Down, Message, Up},
 };
-use crate::{oracle::Seen, script::Direction, trace::Who};
+use crate::{oracle::Seen, script::Direction, story, trace::Who};
 
 /// As the agent's session dials again after a connection that could not be made or broke.
 const REDIAL: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
@@ -96,6 +96,10 @@ impl World {
             agent.connection = Some(id);
         }
         self.trace.mark(now, Who::Host(number), ("connected", coordinator));
+        self.trace.tell(now, Who::Host(number), || match coordinator {
+            0 => "is connected".to_owned(),
+            _ => "is connected to the second coordinator".to_owned(),
+        });
         self.queue.push(now + SILENCE_MAX, Happening::Silence { id });
         self.tell_agent(number, epoch, AgentInput::SessionOpened { session });
     }
@@ -201,7 +205,9 @@ impl World {
                     | FarewellReason::Removed
                     | FarewellReason::BadMessage => REDIAL_REFUSED,
                 };
-                self.trace.tell(now, Who::Host(host), || format!("is sent away: {reason:?}"));
+                self.trace.tell(now, Who::Host(host), || {
+                    format!("is sent away: {}", story::farewell(reason))
+                });
                 self.close_below(id, backoff);
                 return;
             }

@@ -85,6 +85,7 @@ pub(crate) enum Happening {
     CallIsLate { id: CallId },
     AnswerArrives { id: CallId, answer: Box<Result<Answer, Refusal>> },
     Heals,
+    LooksForRest,
 }
 
 /// What was counted in a run.
@@ -129,6 +130,8 @@ pub struct World {
     pub violation: Option<Violation>,
     /// The backup that a restore would be made from.
     pub backup: Option<Store>,
+    /// Everything that is to be well has come to rest: there is nothing more to see.
+    is_at_rest: bool,
     queue: Queue<Happening>,
     luck: Dice,
     oracles: Oracles,
@@ -151,6 +154,7 @@ impl World {
             coverage: Coverage::default(),
             violation: None,
             backup: None,
+            is_at_rest: false,
             queue: Queue::new(seed),
             luck: Dice::new(seed, "world"),
             oracles: Oracles::new(&script),
@@ -164,6 +168,7 @@ impl World {
     pub fn run(&mut self) {
         let end = Moment::from_ms(self.script.ends_ms);
         while self.violation.is_none()
+            && !self.is_at_rest
             && let Some((at, happening)) = self.queue.pop(end)
         {
             self.now = at;
@@ -171,7 +176,7 @@ impl World {
             self.happen(happening);
         }
         if self.violation.is_none() {
-            self.now = end;
+            self.now = if self.is_at_rest { self.now } else { end };
             self.see(&Seen::End);
         }
     }
@@ -333,6 +338,7 @@ impl World {
             Happening::CallIsLate { id } => self.try_call(id),
             Happening::AnswerArrives { id, answer } => self.answer_arrives(id, *answer),
             Happening::Heals => self.heals(),
+            Happening::LooksForRest => self.look_for_rest(),
         }
     }
 

@@ -9,7 +9,7 @@ use cutover_coordinator_core::{
 use uuid::Uuid;
 
 use super::{Happening, World};
-use crate::{moment::Moment, oracle::Seen, script::Call, trace::Who};
+use crate::{moment::Moment, oracle::Seen, script::Call, story, trace::Who};
 
 /// Names one call of an operator, with all its tries.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -25,6 +25,13 @@ pub struct OperatorCall {
     pub answer: Option<(Moment, Result<Answer, Refusal>)>,
     /// The host that waits for a certificate, and the serial of the one it has.
     pub certificate_for: Option<(u16, u32)>,
+}
+
+impl OperatorCall {
+    /// Returns whether an answer is still waited for.
+    pub const fn is_open(&self) -> bool {
+        self.answer.is_none() && self.tries < TRIES_MAX
+    }
 }
 
 /// All calls of a run.
@@ -144,7 +151,7 @@ impl World {
         self.operators.next += 1;
         let id = CallId(self.operators.next);
         let coordinator = 0;
-        self.trace.tell(self.now, Who::Operator, || format!("asks: {}", told(&request)));
+        self.trace.tell(self.now, Who::Operator, || format!("asks: {}", story::request(&request)));
         let call = OperatorCall {
             request,
             coordinator,
@@ -198,7 +205,7 @@ impl World {
         call.answer = Some((now, answer));
         let call = call.clone();
         self.trace.tell(now, Who::Operator, || match &call.answer {
-            Some((_, Ok(answer))) => format!("hears: {answer:?}"),
+            Some((_, Ok(answer))) => format!("hears: {}", story::answer(answer)),
             Some((_, Err(refusal))) => format!("is refused: {refusal}"),
             None => String::new(),
         });
@@ -251,23 +258,4 @@ pub(crate) fn options_of(pairs: &[(String, String)]) -> Options {
         value.clone_into(field);
     }
     options
-}
-
-fn told(request: &Request) -> String {
-    match request {
-        Request::Deploy { order, .. } => {
-            format!("deploy {}@{} with {:?}", order.application, order.version, order.options)
-        }
-        Request::Control { rollout, verb, .. } => format!("{} {rollout}", verb.word()),
-        Request::LabelAgent { agent, set, unset } => {
-            format!("label {agent}, set {set:?}, unset {unset:?}")
-        }
-        Request::RemoveAgent { agent } => format!("remove {agent}"),
-        Request::Join { name, .. } => format!("{name} joins"),
-        Request::Renew { agent, .. } => format!("{agent} renews its certificate"),
-        Request::CreateJoinToken { name, .. } => format!("a join token for {name:?}"),
-        Request::CreateOperator { name, .. } => format!("operator {name}"),
-        Request::CreateEnvironment { name, .. } => format!("environment {name}"),
-        Request::RegisterRelease { release, .. } => format!("release {}", release.name),
-    }
 }

@@ -16,6 +16,7 @@ use super::{Happening, World, kernel::Process, network::Up};
 use crate::{
     oracle::{Effect, Seen},
     script::{Behaviour, HookBehaviour, Life, OnStop},
+    story,
     trace::Who,
 };
 
@@ -242,7 +243,8 @@ impl World {
         let boot = kernel.boot;
         self.trace.mark(now, Who::Host(number), ("spawned", instance.0.as_u128()));
         self.trace.tell(now, Who::Host(number), || {
-            format!("{} {} begins as pid {}", spawn.application, spawn.version, evidence.pid)
+            let (name, pid) = (story::short(instance), evidence.pid);
+            format!("{} {} begins as pid {pid}, instance {name}", spawn.application, spawn.version)
         });
         self.see(&Seen::Began { number, instance });
         if let Some(after_ms) = crashes {
@@ -272,7 +274,9 @@ impl World {
             return;
         }
         self.trace.mark(now, Who::Host(number), ("ended", instance.0.as_u128()));
-        self.trace.tell(now, Who::Host(number), || format!("instance {} {detail}", instance.0));
+        self.trace.tell(now, Who::Host(number), || {
+            format!("instance {} {detail}", story::short(instance))
+        });
         self.see(&Seen::Died { number, instance });
         let wait = self.quick(number);
         let input = Box::new(Input::Exited { instance, detail: detail.to_owned() });
@@ -353,6 +357,10 @@ impl World {
         }
         if host.kernel.end(instance, now, "stopped as it was told to") {
             self.trace.mark(now, Who::Host(number), ("stopped", instance.0.as_u128()));
+            self.trace.tell(now, Who::Host(number), || {
+                let how = if killed { "is killed, as it did not stop" } else { "stops" };
+                format!("instance {} {how}", story::short(instance))
+            });
             self.see(&Seen::Died { number, instance });
         }
         let child_until =

@@ -16,7 +16,7 @@ use super::{
     network::{ConnectionId, Down, Message},
     operator::CallId,
 };
-use crate::{dice::Dice, moment::Moment, oracle::Seen, script::KillPoint, trace::Who};
+use crate::{dice::Dice, moment::Moment, oracle::Seen, script::KillPoint, story, trace::Who};
 
 /// What is durable of a coordinator.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +100,11 @@ impl Site {
 }
 
 impl SiteProcess {
+    /// Returns whether a flush is under way: memory is ahead of the store then.
+    pub const fn is_storing(&self) -> bool {
+        self.storing.is_some()
+    }
+
     /// Returns a name for a call that waits for an answer.
     pub(super) const fn reply(&mut self) -> ReplyId {
         self.next_reply += 1;
@@ -437,18 +442,12 @@ impl World {
     }
 
     fn tell_events(&mut self, number: u16, events: &[Event]) {
-        for event in events {
-            let kind = &event.kind;
-            self.trace.tell(self.now, Who::Coordinator(number), || match kind {
-                EventKind::Rollout { change, .. } => format!("{change:?}"),
-                EventKind::RolloutStarted(started) => {
-                    format!("rollout of {} to {} starts", started.application, started.to)
-                }
-                EventKind::GoalSet { agent, application, generation, slots, .. } => {
-                    format!("goal {} of {application} on {agent}: {slots:?}", generation.0)
-                }
-                other => format!("{other:?}"),
-            });
+        if !self.trace.is_told() {
+            return;
+        }
+        let Some(process) = &self.site(number).process else { return };
+        for text in story::coordinator_events(&process.core, events) {
+            self.trace.tell(self.now, Who::Coordinator(number), || text);
         }
     }
 }
