@@ -13,6 +13,7 @@ mod queue;
 pub mod run;
 pub mod script;
 pub mod shrink;
+mod story;
 pub mod swarm;
 pub mod trace;
 pub mod world;

@@ -54,6 +54,11 @@ impl Trace {
         (at, who, what).hash(&mut self.hasher);
     }
 
+    /// Returns whether lines are kept.
+    pub(crate) const fn is_told(&self) -> bool {
+        self.lines.is_some()
+    }
+
     /// Adds a line, if lines are kept.
     pub(crate) fn tell(&mut self, at: Moment, who: Who, text: impl FnOnce() -> String) {
         if let Some(lines) = &mut self.lines {

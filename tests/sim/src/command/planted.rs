@@ -18,6 +18,14 @@ impl Planted {
         Self { bug: Some(bug) }
     }
 
+    /// Returns whether there is one.
+    pub(super) const fn is_any(self) -> bool {
+        #[cfg(feature = "planted-bugs")]
+        return self.bug.is_some();
+        #[cfg(not(feature = "planted-bugs"))]
+        false
+    }
+
     /// Plants it on this thread, for all runs from here on.
     pub(super) fn plant(self) {
         #[cfg(feature = "planted-bugs")]

@@ -1,0 +1,72 @@
+//! What an agent remembers, in words.
+
+use cutover_agent_core::Event;
+use cutover_common::{Slot, SlotGoal};
+
+use super::short;
+
+/// Tells an event of an agent.
+pub(crate) fn event(event: &Event) -> String {
+    match event {
+        Event::Summarised(_) => "sums up its journal".to_owned(),
+        Event::CoordinatorBound(binding) => format!(
+            "obeys the coordinator of term {} (process {}, store {})",
+            binding.term.0,
+            &binding.boot_nonce.simple().to_string()[..4],
+            &binding.incarnation.simple().to_string()[..4]
+        ),
+        Event::SplitBrainSeen { term } => {
+            format!("sees two coordinators in term {}, and obeys neither", term.0)
+        }
+        Event::CoordinatorForgotten => "forgets its coordinator".to_owned(),
+        Event::AssignmentAccepted(assignment) => format!(
+            "accepts goal {} of {}: {}",
+            assignment.fence,
+            assignment.application,
+            [Slot::Blue, Slot::Green]
+                .map(|slot| format!("{slot} {}", goal(assignment.slots.of(slot))))
+                .join(", ")
+        ),
+        Event::TermRaised { application, term } => {
+            format!("keeps its goal of {application} in term {}", term.0)
+        }
+        Event::Prepared { release, slot, .. } => format!("has {} ready in {slot}", release.name),
+        Event::Forgotten { application, slot } => format!("forgets {application} in {slot}"),
+        Event::StartStarted { application, slot, instance } => {
+            format!("begins to start {application} in {slot} as instance {}", short(*instance))
+        }
+        Event::Started { application, evidence, .. } => format!(
+            "knows that {application} runs: instance {}, pid {} of {}",
+            short(evidence.instance),
+            evidence.pid,
+            evidence.boot_id
+        ),
+        Event::StartFailed { application, instance, detail, .. } => {
+            format!("could not start {application}, instance {}: {detail}", short(*instance))
+        }
+        Event::Exited { application, instance, detail, .. } => {
+            format!("knows that {application} has ended, instance {}: {detail}", short(*instance))
+        }
+        Event::StopStarted { application, slot, instance } => {
+            format!("begins to stop {application} in {slot}, instance {}", short(*instance))
+        }
+        Event::HookEnded { application, instance, warning, .. } => {
+            let how = if warning.is_empty() { "passed" } else { warning };
+            format!(
+                "knows that the hook of {application} ended, instance {}: {how}",
+                short(*instance)
+            )
+        }
+        Event::StopDone { application, instance, .. } => {
+            format!("knows that {application} is stopped, instance {}", short(*instance))
+        }
+    }
+}
+
+fn goal(goal: &SlotGoal) -> String {
+    match goal {
+        SlotGoal::Absent => "absent".to_owned(),
+        SlotGoal::Prepared(release) => format!("{} prepared", release.name.version),
+        SlotGoal::Running(release) => format!("{} running", release.name.version),
+    }
+}

@@ -1,0 +1,70 @@
+//! What operators ask, and hear.
+
+use cutover_coordinator_core::{Answer, Request, rollout::Options};
+
+/// Tells a call.
+pub(crate) fn request(request: &Request) -> String {
+    match request {
+        Request::Deploy { order, .. } => {
+            format!("deploy {}@{}{}", order.application, order.version, options(&order.options))
+        }
+        Request::Control { rollout, verb, .. } => format!("{} {rollout}", verb.word()),
+        Request::LabelAgent { agent, set, unset } => {
+            let set: Vec<&str> = set.keys().map(String::as_str).collect();
+            let words = [("takes in", set.join(", ")), ("leaves", unset.join(", "))];
+            let words = words.into_iter().filter(|(_, labels)| !labels.is_empty());
+            let words: Vec<String> = words.map(|(verb, of)| format!("{verb} {of}")).collect();
+            format!("{agent} {}", words.join(" and "))
+        }
+        Request::RemoveAgent { agent } => format!("remove {agent}"),
+        Request::Join { name, .. } => format!("{name} joins"),
+        Request::Renew { agent, .. } => format!("{agent} renews its certificate"),
+        Request::CreateJoinToken { name: Some(name), .. } => format!("a join token for {name}"),
+        Request::CreateJoinToken { name: None, .. } => "a join token for anybody".to_owned(),
+        Request::CreateOperator { name, .. } => format!("a token for operator {name}"),
+        Request::CreateEnvironment { name, .. } => format!("environment {name}"),
+        Request::RegisterRelease { release, .. } => format!("release {}", release.name),
+    }
+}
+
+fn options(options: &Options) -> String {
+    let Options {
+        strategy,
+        batch,
+        min_healthy,
+        max_failed,
+        max_unreachable,
+        healthy_for,
+        healthy_within,
+        progress_within,
+        soak,
+        bake,
+        auto_rollback,
+    } = options;
+    let named = [
+        ("strategy", strategy),
+        ("batch", batch),
+        ("min_healthy", min_healthy),
+        ("max_failed", max_failed),
+        ("max_unreachable", max_unreachable),
+        ("healthy_for", healthy_for),
+        ("healthy_within", healthy_within),
+        ("progress_within", progress_within),
+        ("soak", soak),
+        ("bake", bake),
+        ("auto_rollback", auto_rollback),
+    ];
+    let given = named.iter().filter(|(_, value)| !value.is_empty());
+    given.map(|(name, value)| format!(" {name}={value}")).collect()
+}
+
+/// Tells an answer.
+pub(crate) fn answer(answer: &Answer) -> String {
+    match answer {
+        Answer::Done => "done".to_owned(),
+        Answer::EnvironmentCreated { agents } => format!("created, with {agents} agents"),
+        Answer::RolloutStarted { repeated: false, .. } => "the rollout has begun".to_owned(),
+        Answer::RolloutStarted { repeated: true, .. } => "it had begun already".to_owned(),
+        Answer::Controlled { text, .. } => text.clone(),
+    }
+}
