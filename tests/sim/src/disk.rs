@@ -17,7 +17,7 @@ pub struct SimDisk {
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     /// Changes of names since the directory's last fsync.
-    renames: Vec<(String, Option<usize>)>,
+    renames: Vec<Rename>,
     /// fsyncs that have begun and that the power could still be cut under.
     syncing: Vec<Syncing>,
     luck: Dice,
@@ -31,6 +31,16 @@ struct File {
     durable: Vec<u8>,
     /// What a failed fsync has lost: it reads as zeros after the next power cut.
     lost: Vec<Range<usize>>,
+}
+
+/// A name that was given to another file, or to none.
+#[derive(Clone, Debug)]
+struct Rename {
+    name: String,
+    file: Option<usize>,
+    /// How many of the fsyncs that are under way were asked for before: whoever waits for one of
+    /// them has not come to this yet.
+    after: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -113,29 +123,32 @@ impl SimDisk {
 
     /// The fsyncs that had begun have ended: what they were asked for is durable.
     pub fn settle(&mut self) {
-        for syncing in std::mem::take(&mut self.syncing) {
-            self.make_durable(syncing);
+        self.end_syncs(self.syncing.len());
+        for rename in &mut self.renames {
+            rename.after = 0;
         }
     }
 
-    fn make_durable(&mut self, syncing: Syncing) {
-        match syncing {
-            Syncing::File { file, bytes } => self.files[file].durable = bytes,
-            Syncing::Names(names) => {
-                self.durable_names = names;
-                self.renames.clear();
+    /// The first `count` fsyncs have ended.
+    fn end_syncs(&mut self, count: usize) {
+        let syncing = std::mem::take(&mut self.syncing);
+        for (index, syncing) in syncing.into_iter().take(count).enumerate() {
+            match syncing {
+                Syncing::File { file, bytes } => self.files[file].durable = bytes,
+                Syncing::Names(names) => {
+                    self.durable_names = names;
+                    self.renames.retain(|rename| rename.after > index);
+                }
             }
         }
     }
 
     /// Cuts the power: afterwards the disk holds what was durable and some of the rest.
     pub fn cut_power(&mut self) {
-        let mut syncing = std::mem::take(&mut self.syncing);
-        let ended = self.luck.below(syncing.len() + 1);
-        for done in syncing.drain(..ended) {
-            self.make_durable(done);
-        }
-        for (name, file) in self.lucky_renames() {
+        let ended = self.luck.below(self.syncing.len() + 1);
+        self.end_syncs(ended);
+        self.renames.retain(|rename| rename.after <= ended);
+        for Rename { name, file, .. } in self.lucky_renames() {
             match file {
                 Some(file) => self.durable_names.insert(name, file),
                 None => self.durable_names.remove(&name),
@@ -153,7 +166,7 @@ impl SimDisk {
         self.faults = Faults { is_full: kept, ..Faults::default() };
     }
 
-    fn lucky_renames(&mut self) -> Vec<(String, Option<usize>)> {
+    fn lucky_renames(&mut self) -> Vec<Rename> {
         let mut renames = std::mem::take(&mut self.renames);
         let kept = self.luck.below(renames.len() + 1);
         renames.truncate(kept);
@@ -213,7 +226,8 @@ impl SimDisk {
             Some(file) => self.names.insert(name.to_owned(), file),
             None => self.names.remove(name),
         };
-        self.renames.push((name.to_owned(), file));
+        let after = self.syncing.len();
+        self.renames.push(Rename { name: name.to_owned(), file, after });
     }
 }
 
@@ -409,6 +423,26 @@ mod tests {
         disk.cut_power();
 
         assert_eq!(disk.contents("log").unwrap(), b"one\0\0\0");
+    }
+
+    #[test]
+    fn a_name_is_not_given_before_the_sync_that_was_waited_for() {
+        for seed in 0..64 {
+            let mut disk = SimDisk::new(Dice::new(seed, "disk"));
+            disk.create("log", b"old").unwrap();
+            disk.sync("log").unwrap();
+            disk.sync_names().unwrap();
+            disk.settle();
+            disk.create("new", b"new").unwrap();
+            disk.sync("new").unwrap();
+            disk.rename("new", "log").unwrap();
+            disk.sync_names().unwrap();
+
+            disk.cut_power();
+
+            let after = disk.contents("log").unwrap();
+            assert!(after == b"old" || after == b"new", "{after:?}");
+        }
     }
 
     #[test]

@@ -137,16 +137,19 @@ impl HostOracle {
                 Ok(())
             }
             Seen::Answered { call, .. } => {
-                self.pauses.answered(call, world.now);
+                self.pauses.answered(world, call);
                 Ok(())
             }
             Seen::Restored => {
                 self.pauses.forget();
                 Ok(())
             }
+            Seen::SiteStored { events, .. } => {
+                self.pauses.stored(events);
+                Ok(())
+            }
             Seen::SiteStarted { .. }
             | Seen::SiteStepped { .. }
-            | Seen::SiteStored { .. }
             | Seen::SiteEnded { .. }
             | Seen::Assigned { .. }
             | Seen::AgentEnds { .. }
@@ -165,6 +168,7 @@ impl HostOracle {
             | Fault::RefuseProcesses { host, for_ms } => {
                 self.books[usize::from(host)].keeping.disturb(now, for_ms);
             }
+            Fault::Clone => self.pauses.forget(),
             _ => {}
         }
     }

@@ -18,13 +18,19 @@ struct Shelf {
     application: ApplicationName,
     /// What was prepared or begun, the newest at the end; and whether it ever ran.
     recent: Vec<(Sha256, bool)>,
+    /// The goal wants nothing of it: what is not in use may go.
+    is_unwanted: bool,
 }
 
 impl Shelves {
     fn of(&mut self, application: &ApplicationName) -> &mut Shelf {
         let found = self.0.iter().position(|shelf| shelf.application == *application);
         let index = found.unwrap_or_else(|| {
-            self.0.push(Shelf { application: application.clone(), recent: Vec::new() });
+            self.0.push(Shelf {
+                application: application.clone(),
+                recent: Vec::new(),
+                is_unwanted: false,
+            });
             self.0.len() - 1
         });
         &mut self.0[index]
@@ -32,6 +38,9 @@ impl Shelves {
 
     fn touch(&mut self, application: &ApplicationName, digest: Sha256, runs: bool) {
         let shelf = self.of(application);
+        if shelf.is_unwanted {
+            return;
+        }
         let known = shelf.recent.iter().position(|(held, _)| *held == digest);
         let ran = known.is_some_and(|index| shelf.recent.remove(index).1);
         shelf.recent.push((digest, ran || runs));
@@ -46,11 +55,13 @@ impl Shelves {
             if let Event::Prepared { application, release, .. } = event {
                 self.touch(application, release.digest, false);
             }
-            if let Event::AssignmentAccepted(assignment) = event
-                && assignment.slots.iter().all(|(_, goal)| *goal == SlotGoal::Absent)
-            {
-                // Not wanted at all: what is not in use may go.
-                self.of(&assignment.application).recent.clear();
+            if let Event::AssignmentAccepted(assignment) = event {
+                let shelf = self.of(&assignment.application);
+                shelf.is_unwanted =
+                    assignment.slots.iter().all(|(_, goal)| *goal == SlotGoal::Absent);
+                if shelf.is_unwanted {
+                    shelf.recent.clear();
+                }
             }
         }
     }
