@@ -40,11 +40,6 @@ impl Coordinator {
         }
         let rollout = self.find_rollout(named)?;
         let id = rollout.id;
-        if id == order.call && rollout.request_id == order.call && starts_anew(order.verb) {
-            // This very call has started it, and its answer was lost (E1).
-            let text = started_anew(&rollout.to);
-            return Ok(Answer::Controlled { rollout: id, text });
-        }
         if rollout.is_over() {
             self.in_one_environment(named)?;
             return self.control_ended(now, by, id, &order, step);
@@ -62,6 +57,10 @@ impl Coordinator {
     /// Answers a call that was made before: its answer was lost, and what it asked for is done. A
     /// name may mean another rollout by now, so that the call is looked for first (E1).
     fn done_already(&self, named: &str, verb: Verb, call: Uuid) -> Option<Result<Answer, Refusal>> {
+        if let Some(begun) = self.begun_by(named, verb, call) {
+            let text = started_anew(&begun.to);
+            return Some(Ok(Answer::Controlled { rollout: begun.id, text }));
+        }
         let (rollout, done) = self.rollouts.values().find_map(|rollout| {
             let (_, done) = rollout.calls.iter().find(|(known, _)| *known == call)?;
             Some((rollout, *done))
@@ -77,6 +76,17 @@ impl Coordinator {
             format!("by this request id rollout {} was {}", rollout.id, participle(done)),
             "leave the request id out, or give a new one",
         )))
+    }
+
+    /// Returns the rollout that this very call has started, in the place of the one that it names.
+    fn begun_by(&self, named: &str, verb: Verb, call: Uuid) -> Option<&Rollout> {
+        let begun = self.rollouts.get(&call).filter(|begun| begun.request_id == call)?;
+        let is_place = |rollout: &Rollout| {
+            rollout.application == begun.application && rollout.environment == begun.environment
+        };
+        let is_named =
+            begun.application.as_str() == named || self.find_rollout(named).is_ok_and(is_place);
+        (is_named && starts_anew(verb)).then_some(begun)
     }
 
     /// Refuses an application's name where it could mean several environments: whoever types

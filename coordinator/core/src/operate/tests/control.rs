@@ -397,3 +397,26 @@ fn a_call_that_was_done_is_known_after_a_restart_and_touches_no_later_rollout() 
     let other = story.ask(control(Verb::Pause, call)).unwrap_err();
     assert_eq!(other.kind, RefusalKind::Invalid, "{other:?}");
 }
+
+#[test]
+fn a_call_that_started_a_rollout_is_known_when_that_is_over_and_another_runs() {
+    let mut story = rolled_back();
+    let new_rollout = story.draw();
+    let retry = Request::Control {
+        rollout: "web".to_owned(),
+        verb: Verb::Retry,
+        reason: String::new(),
+        new_rollout,
+    };
+    story.ask(retry.clone()).unwrap();
+    story.rollout = Some(new_rollout);
+    story.control(Verb::Abort).unwrap();
+    story.deploy("3.0", &[("batch", "1")]);
+
+    let again = story.ask(retry).unwrap();
+
+    assert!(
+        matches!(again, crate::Answer::Controlled { rollout, .. } if rollout == new_rollout),
+        "{again:?}"
+    );
+}
