@@ -297,6 +297,7 @@ impl World {
     /// the others stay as broken as they are.
     pub(super) fn heals(&mut self) {
         let Mode::Liveness { broken, .. } = self.script.mode.clone() else { return };
+        let is_again = std::mem::replace(&mut self.has_healed, true);
         self.trace.tell(self.now, Who::World, || {
             let names: Vec<String> = broken.iter().map(|host| format!("host-{host}")).collect();
             match names.as_slice() {
@@ -311,7 +312,9 @@ impl World {
         self.end_clone();
         for number in 0..self.script.hosts {
             if broken.contains(&number) {
-                self.break_for_ever(number);
+                if !is_again {
+                    self.break_for_ever(number);
+                }
                 continue;
             }
             let host = self.host_mut(number);
@@ -326,6 +329,12 @@ impl World {
         }
         let site = self.site_mut(0);
         (site.kill_at, site.fails_next, site.sync_slow_us) = (None, None, None);
+        if self.term_is_behind() {
+            // What the agents' refusal tells a person to do: it takes a higher term each time.
+            self.kill_site(0, 100, "restarted, to take a higher term");
+            self.queue.push(self.later(1_000), Happening::Heals);
+            return;
+        }
         self.see(&Seen::Healed);
         self.queue.push(self.later(REST_EVERY_MS), Happening::LooksForRest);
     }
@@ -337,6 +346,33 @@ impl World {
         } else {
             self.queue.push(self.later(REST_EVERY_MS), Happening::LooksForRest);
         }
+    }
+
+    /// Returns whether an agent has obeyed a term that the coordinator has not gone beyond, to
+    /// another process: a clone's.
+    fn term_is_behind(&self) -> bool {
+        let site = self.site(0);
+        let Some(process) = site.process.as_ref().filter(|_| !site.is_gone) else {
+            return !site.is_gone;
+        };
+        let term = process.core.term();
+        self.hosts.iter().any(|host| {
+            let replayed;
+            let core = match &host.agent {
+                Some(agent) => &agent.core,
+                None => {
+                    let Some(core) = host.replay() else { return false };
+                    replayed = core;
+                    &replayed
+                }
+            };
+            let remembered = core.remembered();
+            remembered.split >= Some(term)
+                || remembered.binding.as_ref().is_some_and(|binding| {
+                    binding.term > term
+                        || binding.term == term && binding.boot_nonce != process.boot_nonce
+                })
+        })
     }
 
     /// A host stays broken for ever, in one way or another.

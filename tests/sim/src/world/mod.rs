@@ -132,6 +132,7 @@ pub struct World {
     pub backup: Option<Store>,
     /// Everything that is to be well has come to rest: there is nothing more to see.
     is_at_rest: bool,
+    has_healed: bool,
     queue: Queue<Happening>,
     luck: Dice,
     oracles: Oracles,
@@ -155,6 +156,7 @@ impl World {
             violation: None,
             backup: None,
             is_at_rest: false,
+            has_healed: false,
             queue: Queue::new(seed),
             luck: Dice::new(seed, "world"),
             oracles: Oracles::new(&script),

@@ -46,6 +46,7 @@ pub struct Site {
 #[derive(Debug)]
 pub struct SiteProcess {
     pub core: Coordinator,
+    pub boot_nonce: Uuid,
     pub clock: ProcessClock,
     pub inbox: VecDeque<Input>,
     storing: Option<Storing>,
@@ -132,6 +133,7 @@ impl World {
         let boot_nonce = site.luck.uuid();
         site.process = Some(SiteProcess {
             core,
+            boot_nonce,
             clock,
             inbox: VecDeque::from([Input::Started { boot_nonce }]),
             storing: None,
