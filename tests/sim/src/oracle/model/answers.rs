@@ -1,0 +1,265 @@
+//! Answers: what an operator must be answered, by what is known.
+
+use cutover_coordinator_core::{Answer, DeployOrder, Event, EventKind, Refusal, Request, Verb};
+use uuid::Uuid;
+
+use super::known::{Known, Rollout, Stand, verb_of};
+use crate::{oracle::Violation, world::World};
+
+/// What was asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) world: &'a World,
+    pub(super) request: &'a Request,
+}
+
+/// How a call must be answered.
+#[derive(Debug)]
+enum Expected {
+    /// It is done, or was done by the same call before: on this rollout.
+    Done(Option<Uuid>),
+    /// Nothing is changed.
+    Refused(&'static str),
+    /// Either, as it depends on how the fleet is.
+    Either,
+}
+
+/// Returns whether an event happens only because somebody asks.
+pub(super) fn is_asked_for(event: &Event) -> bool {
+    match &event.kind {
+        EventKind::Rollout { change, .. } => verb_of(change).is_some(),
+        EventKind::Started { .. } | EventKind::Restored { .. } | EventKind::GoalSet { .. } => false,
+        EventKind::OperatorCreated { .. }
+        | EventKind::JoinTokenCreated { .. }
+        | EventKind::AgentJoined { .. }
+        | EventKind::AgentLabelled { .. }
+        | EventKind::AgentRemoved { .. }
+        | EventKind::EnvironmentCreated { .. }
+        | EventKind::ReleaseRegistered { .. }
+        | EventKind::RolloutStarted(_) => true,
+    }
+}
+
+impl Asked<'_> {
+    /// Judges an answer.
+    pub(super) fn judge(
+        self,
+        known: &Known,
+        answer: &Result<Option<&Answer>, &Refusal>,
+        events: &[Event],
+    ) -> Result<(), Violation> {
+        let broken = |what: String| {
+            let (request, answer) = (short(self.request), answer);
+            Err(Violation::new("E1", format!("{request}: {what}: {answer:?}")))
+        };
+        let expected = self.expected(known);
+        match (&expected, answer) {
+            (Expected::Done(_), Err(_)) => return broken(format!("must be {expected:?}")),
+            (Expected::Refused(why), Ok(_)) => return broken(format!("is done, although {why}")),
+            (Expected::Done(Some(rollout)), Ok(Some(done)))
+                if rollout_of(done) != Some(*rollout) =>
+            {
+                return broken(format!("is done to another rollout than {rollout}"));
+            }
+            (Expected::Done(_) | Expected::Refused(_) | Expected::Either, _) => {}
+        }
+        let has_led = events.iter().any(|event| self.leads_to(known, event));
+        match answer {
+            Err(_) if events.iter().any(is_asked_for) => {
+                broken("is refused, and has changed something".to_owned())
+            }
+            Ok(Some(Answer::RolloutStarted { rollout, repeated: false })) => {
+                let began = |event: &Event| matches!(&event.kind, EventKind::RolloutStarted(it) if it.id == *rollout);
+                if has_led && events.iter().any(began) {
+                    Ok(())
+                } else {
+                    broken("is acknowledged, and did not begin".to_owned())
+                }
+            }
+            Ok(Some(Answer::Controlled { rollout, .. })) => {
+                if has_led || self.is_so_already(known, *rollout) {
+                    Ok(())
+                } else {
+                    broken("is acknowledged, and not done".to_owned())
+                }
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Returns whether an event is what was asked for.
+    pub(super) fn leads_to(self, known: &Known, event: &Event) -> bool {
+        match (&event.kind, self.request) {
+            (
+                EventKind::RolloutStarted(started),
+                Request::Deploy { request_id, rollout, order },
+            ) => {
+                started.id == *rollout
+                    && started.request_id == *request_id
+                    && started.application == order.application
+                    && started.to == order.version
+            }
+            (
+                EventKind::RolloutStarted(started),
+                Request::Control { rollout, verb, new_rollout, .. },
+            ) => {
+                let version = known.newest(rollout).and_then(|last| match verb {
+                    Verb::Retry => Some(&last.to),
+                    Verb::Rollback => last.from.as_ref(),
+                    Verb::Pause | Verb::Resume | Verb::Abort => None,
+                });
+                started.id == *new_rollout
+                    && started.application.as_str() == rollout
+                    && version == Some(&started.to)
+            }
+            (
+                EventKind::Rollout { id, change, call },
+                Request::Control { rollout, verb, new_rollout, .. },
+            ) => {
+                verb_of(change) == Some(*verb)
+                    && *call == Some(*new_rollout)
+                    && known.active(rollout).is_some_and(|active| active.id == *id)
+            }
+            (EventKind::AgentLabelled { agent, .. }, Request::LabelAgent { agent: asked, .. })
+            | (EventKind::AgentRemoved { agent, .. }, Request::RemoveAgent { agent: asked }) => {
+                agent == asked
+            }
+            (
+                EventKind::AgentJoined { agent, enrolment, .. },
+                Request::Join { name, enrolment: asked, .. },
+            ) => agent == name && enrolment == asked,
+            (EventKind::OperatorCreated { .. }, Request::CreateOperator { .. })
+            | (EventKind::JoinTokenCreated { .. }, Request::CreateJoinToken { .. })
+            | (EventKind::EnvironmentCreated { .. }, Request::CreateEnvironment { .. })
+            | (EventKind::ReleaseRegistered { .. }, Request::RegisterRelease { .. }) => true,
+            _ => false,
+        }
+    }
+
+    fn expected(self, known: &Known) -> Expected {
+        match self.request {
+            Request::Deploy { request_id, order, .. } => self.deployed(known, *request_id, order),
+            Request::Control { rollout, verb, new_rollout, .. } => {
+                controlled(known, rollout, *verb, *new_rollout)
+            }
+            Request::LabelAgent { agent, .. } | Request::RemoveAgent { agent } => {
+                if !known.agents.contains_key(agent) {
+                    Expected::Refused("it is not enrolled")
+                } else if known.is_busy(agent) {
+                    Expected::Refused("it takes part in a rollout")
+                } else {
+                    Expected::Done(None)
+                }
+            }
+            Request::Renew { agent, enrolment } => {
+                if known.agents.get(agent) == Some(enrolment) {
+                    Expected::Done(None)
+                } else {
+                    Expected::Refused("it is not enrolled by this certificate")
+                }
+            }
+            Request::CreateJoinToken { name: Some(name), .. } => {
+                if known.agents.contains_key(name) {
+                    Expected::Refused("there is such an agent")
+                } else {
+                    Expected::Done(None)
+                }
+            }
+            Request::CreateEnvironment { .. }
+            | Request::RegisterRelease { .. }
+            | Request::CreateOperator { .. } => Expected::Done(None),
+            // By the token's age, which the fleet's oracle judges.
+            Request::Join { .. } | Request::CreateJoinToken { name: None, .. } => Expected::Either,
+        }
+    }
+
+    fn deployed(self, known: &Known, request_id: Uuid, order: &DeployOrder) -> Expected {
+        if let Some(same) = known.rollouts.iter().find(|it| it.request_id == request_id) {
+            return Expected::Done(Some(same.id));
+        }
+        let application = order.application.as_str();
+        if known.active(application).is_some() {
+            return Expected::Refused("another is under way");
+        }
+        // Where nothing ever ran there is nothing that could stand in the way.
+        let core = self.world.site(0).process.as_ref().map(|process| &process.core);
+        let has_members = core.is_some_and(|core| !core.members(&order.environment).is_empty());
+        let is_first = known.newest(application).is_none() && !known.was_restored;
+        if is_first && has_members && order.options.min_healthy.is_empty() {
+            return Expected::Done(None);
+        }
+        Expected::Either
+    }
+
+    /// A rollout that is paused can be paused again, and whatever this very call has done before.
+    fn is_so_already(self, known: &Known, id: Uuid) -> bool {
+        let Request::Control { verb, new_rollout, .. } = self.request else { return false };
+        known.rollouts.iter().any(|rollout| {
+            rollout.id == id
+                && (rollout.calls.get(new_rollout) == Some(verb)
+                    || rollout.request_id == *new_rollout
+                    || rollout.stand == Stand::Paused && *verb == Verb::Pause)
+        })
+    }
+}
+
+/// Returns how what is done to a rollout must be answered.
+fn controlled(known: &Known, application: &str, verb: Verb, call: Uuid) -> Expected {
+    let by_call = |it: &&Rollout| it.calls.contains_key(&call) || it.request_id == call;
+    if let Some(done) = known.rollouts.iter().find(by_call) {
+        return Expected::Done(Some(done.id));
+    }
+    let Some(rollout) = known.active(application) else {
+        let Some(last) = known.newest(application) else {
+            return Expected::Refused("there is no rollout");
+        };
+        return match verb {
+            Verb::Pause | Verb::Resume | Verb::Abort => Expected::Refused("it is over"),
+            Verb::Rollback
+                if last.touched.is_empty() || !last.has_way_back() || last.from.is_none() =>
+            {
+                Expected::Refused("there is nothing to go back to")
+            }
+            Verb::Retry | Verb::Rollback => Expected::Either,
+        };
+    };
+    let done = Expected::Done(Some(rollout.id));
+    match (verb, rollout.stand) {
+        (Verb::Pause, Stand::Goes | Stand::Paused)
+        | (Verb::Resume, Stand::Paused)
+        | (Verb::Retry, Stand::Held)
+        | (Verb::Abort, _) => done,
+        (Verb::Pause, _) => Expected::Refused("it is held"),
+        (Verb::Resume, _) => Expected::Refused("it is not paused"),
+        (Verb::Retry, _) => Expected::Refused("it is not held"),
+        (Verb::Rollback, _) if rollout.goes_back => Expected::Refused("it goes back"),
+        (Verb::Rollback, _) if !rollout.has_way_back() => {
+            Expected::Refused("there is nothing to go back to")
+        }
+        (Verb::Rollback, _) => done,
+    }
+}
+
+const fn rollout_of(answer: &Answer) -> Option<Uuid> {
+    match answer {
+        Answer::RolloutStarted { rollout, .. } | Answer::Controlled { rollout, .. } => {
+            Some(*rollout)
+        }
+        Answer::Done | Answer::EnvironmentCreated { .. } => None,
+    }
+}
+
+fn short(request: &Request) -> String {
+    match request {
+        Request::Deploy { order, .. } => format!("deploy {}@{}", order.application, order.version),
+        Request::Control { rollout, verb, .. } => format!("{} {rollout}", verb.word()),
+        Request::LabelAgent { agent, .. } => format!("label {agent}"),
+        Request::RemoveAgent { agent } => format!("remove {agent}"),
+        Request::Renew { agent, .. } => format!("renew {agent}"),
+        Request::Join { name, .. } => format!("join {name}"),
+        Request::CreateJoinToken { name, .. } => format!("a token for {name:?}"),
+        Request::CreateOperator { name, .. } => format!("operator {name}"),
+        Request::CreateEnvironment { name, .. } => format!("environment {name}"),
+        Request::RegisterRelease { release, .. } => format!("release {}", release.name),
+    }
+}

@@ -1,0 +1,161 @@
+//! What people know: the rollouts there are, and who belongs to the fleet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cutover_common::{AgentName, Version};
+use cutover_coordinator_core::{
+    Event, EventKind, Verb,
+    event::Change,
+    rollout::{Cause, Outcome},
+};
+use uuid::Uuid;
+
+/// Where a rollout stands, for people.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Stand {
+    Goes,
+    Paused,
+    Held,
+    Over,
+}
+
+/// One rollout.
+#[derive(Clone, Debug)]
+pub(super) struct Rollout {
+    pub(super) id: Uuid,
+    pub(super) request_id: Uuid,
+    pub(super) application: String,
+    pub(super) from: Option<Version>,
+    pub(super) to: Version,
+    pub(super) agents: BTreeSet<AgentName>,
+    pub(super) stand: Stand,
+    pub(super) goes_back: bool,
+    /// Which hosts may run something else than before.
+    pub(super) touched: BTreeSet<AgentName>,
+    /// What operators did to it, by the ids of their calls.
+    pub(super) calls: BTreeMap<Uuid, Verb>,
+}
+
+impl Rollout {
+    pub(super) fn has_way_back(&self) -> bool {
+        self.from.as_ref() != Some(&self.to)
+    }
+}
+
+/// See above.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// The newest at the end.
+    pub(super) rollouts: Vec<Rollout>,
+    pub(super) agents: BTreeMap<AgentName, Uuid>,
+    pub(super) was_restored: bool,
+}
+
+impl Known {
+    /// Returns the rollout of an application that is not over.
+    pub(super) fn active(&self, application: &str) -> Option<&Rollout> {
+        self.rollouts.iter().find(|it| it.application == application && it.stand != Stand::Over)
+    }
+
+    /// Returns the newest rollout of an application.
+    pub(super) fn newest(&self, application: &str) -> Option<&Rollout> {
+        self.rollouts.iter().rev().find(|it| it.application == application)
+    }
+
+    /// Returns whether an agent takes part in a rollout that is not over.
+    pub(super) fn is_busy(&self, agent: &AgentName) -> bool {
+        self.rollouts.iter().any(|it| it.stand != Stand::Over && it.agents.contains(agent))
+    }
+
+    /// The store was made from a backup: what was going waits for a person.
+    pub(super) fn restored(&mut self) {
+        self.was_restored = true;
+        for rollout in &mut self.rollouts {
+            if rollout.stand != Stand::Over {
+                rollout.stand = Stand::Held;
+            }
+        }
+    }
+
+    /// Takes what happened.
+    pub(super) fn note(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::RolloutStarted(started) => self.rollouts.push(Rollout {
+                id: started.id,
+                request_id: started.request_id,
+                application: started.application.as_str().to_owned(),
+                from: started.from.clone(),
+                to: started.to.clone(),
+                agents: started.plan.waves.iter().flat_map(|wave| wave.agents.clone()).collect(),
+                stand: Stand::Goes,
+                goes_back: false,
+                touched: BTreeSet::new(),
+                calls: BTreeMap::new(),
+            }),
+            EventKind::Rollout { id, change, call } => {
+                let Some(rollout) = self.rollouts.iter_mut().find(|it| it.id == *id) else {
+                    return;
+                };
+                rollout.note(change);
+                if let (Some(call), Some(verb)) = (call, verb_of(change)) {
+                    rollout.calls.insert(*call, verb);
+                }
+            }
+            EventKind::AgentJoined { agent, enrolment, .. } => {
+                self.agents.insert(agent.clone(), *enrolment);
+            }
+            EventKind::AgentRemoved { agent, .. } => {
+                self.agents.remove(agent);
+            }
+            EventKind::Started { .. }
+            | EventKind::Restored { .. }
+            | EventKind::OperatorCreated { .. }
+            | EventKind::JoinTokenCreated { .. }
+            | EventKind::AgentLabelled { .. }
+            | EventKind::EnvironmentCreated { .. }
+            | EventKind::ReleaseRegistered { .. }
+            | EventKind::GoalSet { .. } => {}
+        }
+    }
+}
+
+impl Rollout {
+    fn note(&mut self, change: &Change) {
+        match change {
+            Change::Paused { .. } => self.stand = Stand::Paused,
+            Change::Resumed { .. } | Change::Retried { .. } => self.stand = Stand::Goes,
+            Change::Held { .. } => self.stand = Stand::Held,
+            Change::Ended { .. } => self.stand = Stand::Over,
+            Change::RollbackStarted { .. } => (self.stand, self.goes_back) = (Stand::Goes, true),
+            Change::HostsReleased { agents } => self.touched.extend(agents.iter().cloned()),
+            Change::HostsWithdrawn { agents } => {
+                agents.iter().for_each(|agent| {
+                    self.touched.remove(agent);
+                });
+            }
+            Change::HostReverted { agent } => {
+                self.touched.remove(agent);
+            }
+            Change::StepStarted { .. }
+            | Change::HostUpdated { .. }
+            | Change::HostFailed { .. }
+            | Change::HostUnreachable { .. }
+            | Change::BakeStarted
+            | Change::RollbackWave { .. }
+            | Change::HostsReverted { .. }
+            | Change::HostStuck { .. } => {}
+        }
+    }
+}
+
+/// Returns what an operator asks for to make it happen; none where it happens by itself.
+pub(super) const fn verb_of(change: &Change) -> Option<Verb> {
+    match change {
+        Change::Paused { .. } => Some(Verb::Pause),
+        Change::Resumed { .. } => Some(Verb::Resume),
+        Change::Retried { .. } => Some(Verb::Retry),
+        Change::Ended { outcome: Outcome::Aborted, .. } => Some(Verb::Abort),
+        Change::RollbackStarted { cause: Cause::Operator { .. }, .. } => Some(Verb::Rollback),
+        _ => None,
+    }
+}
