@@ -294,10 +294,9 @@ impl World {
     }
 
     /// From here on the coordinator and every host that is not named as broken are well for ever;
-    /// the others stay as broken as they are.
+    /// the others are broken for ever.
     pub(super) fn heals(&mut self) {
         let Mode::Liveness { broken, .. } = self.script.mode.clone() else { return };
-        let is_again = std::mem::replace(&mut self.has_healed, true);
         self.trace.tell(self.now, Who::World, || {
             let names: Vec<String> = broken.iter().map(|host| format!("host-{host}")).collect();
             match names.as_slice() {
@@ -305,34 +304,40 @@ impl World {
                 names => format!("everything but {} is well from here on", names.join(", ")),
             }
         });
-        self.network.settings.loss_permille = 0;
-        self.network.settings.drop_permille = 0;
-        self.network.settings.duplicate_permille = 0;
-        self.network.settings.reorder_permille = 0;
+        let calm = &mut self.network.settings;
+        (calm.loss_permille, calm.drop_permille) = (0, 0);
+        (calm.duplicate_permille, calm.reorder_permille) = (0, 0);
         self.end_clone();
         for number in 0..self.script.hosts {
             if broken.contains(&number) {
-                if !is_again {
-                    self.break_for_ever(number);
-                }
-                continue;
+                self.break_for_ever(number);
+            } else {
+                self.heal_host(number);
             }
-            let host = self.host_mut(number);
-            host.kill_at = None;
-            host.sync_slow_us = None;
-            host.refuses_processes = 0;
-            host.disk.get().set_full(false);
-            host.disk.get().end_faults();
-            let link = self.network.link_mut(number);
-            (link.cuts_up, link.cuts_down, link.slow_us) = (0, 0, 0);
-            self.link_mended(number, Direction::Both);
         }
         let site = self.site_mut(0);
         (site.kill_at, site.fails_next, site.sync_slow_us) = (None, None, None);
+        self.take_higher_term();
+    }
+
+    fn heal_host(&mut self, number: u16) {
+        let host = self.host_mut(number);
+        host.kill_at = None;
+        host.sync_slow_us = None;
+        host.refuses_processes = 0;
+        host.disk.get().set_full(false);
+        host.disk.get().end_faults();
+        let link = self.network.link_mut(number);
+        (link.cuts_up, link.cuts_down, link.slow_us) = (0, 0, 0);
+        self.link_mended(number, Direction::Both);
+    }
+
+    /// Restarts the coordinator until its term is above a clone's, as the agents' refusal tells a
+    /// person to do; then the fleet is left alone.
+    pub(super) fn take_higher_term(&mut self) {
         if self.term_is_behind() {
-            // What the agents' refusal tells a person to do: it takes a higher term each time.
             self.kill_site(0, 100, "restarted, to take a higher term");
-            self.queue.push(self.later(1_000), Happening::Heals);
+            self.queue.push(self.later(1_000), Happening::TakesHigherTerm);
             return;
         }
         self.see(&Seen::Healed);

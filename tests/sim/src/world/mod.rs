@@ -85,6 +85,7 @@ pub(crate) enum Happening {
     CallIsLate { id: CallId },
     AnswerArrives { id: CallId, answer: Box<Result<Answer, Refusal>> },
     Heals,
+    TakesHigherTerm,
     LooksForRest,
 }
 
@@ -132,7 +133,6 @@ pub struct World {
     pub backup: Option<Store>,
     /// Everything that is to be well has come to rest: there is nothing more to see.
     is_at_rest: bool,
-    has_healed: bool,
     queue: Queue<Happening>,
     luck: Dice,
     oracles: Oracles,
@@ -156,7 +156,6 @@ impl World {
             violation: None,
             backup: None,
             is_at_rest: false,
-            has_healed: false,
             queue: Queue::new(seed),
             luck: Dice::new(seed, "world"),
             oracles: Oracles::new(&script),
@@ -340,6 +339,7 @@ impl World {
             Happening::CallIsLate { id } => self.try_call(id),
             Happening::AnswerArrives { id, answer } => self.answer_arrives(id, *answer),
             Happening::Heals => self.heals(),
+            Happening::TakesHigherTerm => self.take_higher_term(),
             Happening::LooksForRest => self.look_for_rest(),
         }
     }
