@@ -6,8 +6,12 @@ use super::{
     Failure, Verdict,
     planted::Planted,
     search::{Search, SearchEnd, cores},
+    table::table,
 };
-use crate::swarm;
+use crate::{
+    coverage::{Coverage as Coverages, Proof, Row},
+    swarm,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Coverage {
@@ -38,8 +42,18 @@ impl Coverage {
             end: SearchEnd::LastSeed,
         };
         let tally = search.run(notes);
-        for (row, count) in &tally.coverage.rows {
-            writeln!(out, "{row:>4}  {count}")?;
+        let coverage = &tally.coverage;
+        let cells = |(row, count): (&Row, u64)| {
+            let count = if row.proof == Proof::Cores { count.to_string() } else { String::new() };
+            [row.number.to_string(), row.name.to_owned(), row.proof.word().to_owned(), count]
+        };
+        let rows: Vec<_> = coverage.table().map(cells).collect();
+        out.write_all(table(["row", "fault", "proved by", "reached"], &rows).as_bytes())?;
+        let (pairs, pairs_max) = (coverage.pairs(), Coverages::pairs_max());
+        writeln!(out, "\npairs of rows in one run: {pairs} of {pairs_max}")?;
+        let missed: Vec<String> = coverage.missed().map(|row| row.number.to_string()).collect();
+        if !missed.is_empty() {
+            writeln!(out, "never reached: {}", missed.join(", "))?;
         }
         Ok(Verdict::Held)
     }

@@ -13,9 +13,10 @@ use cutover_agent_core::{
 use cutover_common::{ApplicationName, Assignment, InstanceId, Release, Sha256};
 use cutover_coordinator_core::{Event, SessionId, Step as CoordinatorStep};
 
-pub(crate) use self::rest::restless;
 pub use self::rest::bound_ms;
+pub(crate) use self::rest::restless;
 use crate::{
+    coverage::{Coverage, Watch},
     script::{Fault, Script},
     world::{CallId, OperatorCall, Up, World},
 };
@@ -166,6 +167,7 @@ pub enum Seen<'a> {
 /// All oracles of a run, in the order in which they look.
 #[derive(Debug, Default)]
 pub struct Oracles {
+    rows: Watch,
     hosts: hosts::HostOracle,
     fleet: fleet::FleetOracle,
     model: model::Model,
@@ -177,6 +179,7 @@ impl Oracles {
     /// Makes the oracles of a run.
     pub fn new(script: &Script) -> Self {
         Self {
+            rows: Watch::new(script),
             hosts: hosts::HostOracle::new(script),
             fleet: fleet::FleetOracle::new(script),
             model: model::Model::new(script),
@@ -185,12 +188,18 @@ impl Oracles {
         }
     }
 
+    /// Returns which rows of the list of faults were reached.
+    pub const fn coverage(&self) -> &Coverage {
+        self.rows.coverage()
+    }
+
     /// Looks at something.
     ///
     /// # Errors
     ///
     /// When it breaks a promise.
     pub fn see(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), Violation> {
+        self.rows.see(world, seen);
         self.hosts.see(world, seen)?;
         self.fleet.see(world, seen)?;
         self.model.see(world, seen)?;

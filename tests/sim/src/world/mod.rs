@@ -135,7 +135,8 @@ pub struct World {
     is_at_rest: bool,
     queue: Queue<Happening>,
     luck: Dice,
-    oracles: Oracles,
+    /// None while they look.
+    oracles: Option<Box<Oracles>>,
 }
 
 impl World {
@@ -158,7 +159,7 @@ impl World {
             is_at_rest: false,
             queue: Queue::new(seed),
             luck: Dice::new(seed, "world"),
-            oracles: Oracles::new(&script),
+            oracles: Some(Box::new(Oracles::new(&script))),
             script,
         };
         world.install();
@@ -180,6 +181,9 @@ impl World {
             self.now = if self.is_at_rest { self.now } else { end };
             self.see(&Seen::End);
         }
+        if let Some(oracles) = &self.oracles {
+            self.coverage.clone_from(oracles.coverage());
+        }
     }
 
     /// Shows the oracles what happened.
@@ -188,9 +192,9 @@ impl World {
             return;
         }
         self.counts.checks += 1;
-        let mut oracles = std::mem::take(&mut self.oracles);
+        let Some(mut oracles) = self.oracles.take() else { return };
         let judged = oracles.see(self, seen);
-        self.oracles = oracles;
+        self.oracles = Some(oracles);
         if let Err(violation) = judged {
             self.breaks(violation);
         }
