@@ -98,8 +98,10 @@ pub struct PrepareFailure {
 /// Whether trying the same again can help.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Retry {
-    /// The network, a full disk, a coordinator that is away.
+    /// A full disk, a coordinator that answers with an error.
     Later,
+    /// There was no connection to the coordinator, or it broke: that says nothing about this host.
+    Connected,
     /// The content itself is wrong: only another goal helps.
     Never,
 }

@@ -12,9 +12,9 @@ const BACKOFF: Backoff =
     Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
 /// How often a preparation may fail in a row before it is reported as failed, which a rollout
-/// takes as its host's failure. A connection that broke is dialled again within the first two
-/// waits; what fails a third time, after some seconds, is a full disk or the like. It is tried
-/// again all the same.
+/// takes as its host's failure. What fails a third time, after some seconds, is a full disk or the
+/// like. It is tried again all the same. A lost connection does not count, however long it is lost
+/// (promises.md A7): the coordinator sees by itself that it cannot reach this host.
 const FAILURES_MAX: u32 = 3;
 
 /// How the preparation of one content goes. Volatile: after a restart it is asked for again.
@@ -42,9 +42,15 @@ impl Preparation {
         jitter: Jitter,
     ) -> Self {
         let PrepareFailure { detail, retry } = failure;
-        let failures = failures.saturating_add(1);
+        let failures = match retry {
+            Retry::Later | Retry::Never => failures.saturating_add(1),
+            Retry::Connected => failures,
+        };
         let next = match retry {
-            Retry::Later => NextTry::At(now + BACKOFF.after(failures, jitter)),
+            // At least once: the first wait is short, and a coordinator that is back is asked soon.
+            Retry::Later | Retry::Connected => {
+                NextTry::At(now + BACKOFF.after(failures.max(1), jitter))
+            }
             Retry::Never => NextTry::After(generation),
         };
         Self::Failed { detail, failures, next }
@@ -97,5 +103,19 @@ mod tests {
         assert!(!after(2, Retry::Later).is_hopeless());
         assert!(after(3, Retry::Later).is_hopeless());
         assert!(after(1, Retry::Never).is_hopeless());
+    }
+
+    #[test]
+    fn a_connection_that_stays_lost_is_no_failure_of_the_host() {
+        let mut lost = after(3, Retry::Connected);
+        assert!(!lost.is_hopeless());
+        for _ in 0..100 {
+            let failure =
+                PrepareFailure { detail: "not connected".to_owned(), retry: Retry::Connected };
+            let (failures, now) = (lost.failures(), Timestamp::from_unix_ms(0));
+            lost = Preparation::failed(failure, failures, Generation(1), now, Jitter::NONE);
+        }
+        assert!(!lost.is_hopeless());
+        assert!(lost.is_due(Timestamp::from_unix_ms(10_000), Generation(1)));
     }
 }

@@ -1,6 +1,6 @@
 //! Releases on disk: fetched when they are wanted, removed when they are not.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, error::Error as _, sync::Arc};
 
 use bytes::Bytes;
 use cutover_agent_core::{Input, PrepareFailure, Retained, Retry};
@@ -8,7 +8,7 @@ use cutover_common::{ApplicationName, ErrorChain, Release, Sha256};
 use cutover_proto::v1::{self as pb, agent_link_client::AgentLinkClient};
 use futures::{Stream, TryStreamExt as _};
 use tokio::sync::watch;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::Works;
 use crate::artifact::{self, FetchError, PrepareError, UnpackError};
@@ -23,6 +23,17 @@ pub(super) enum OpenArchive {
     NotConnected,
     #[error("the coordinator does not send it")]
     Call(#[source] Box<Status>),
+}
+
+impl OpenArchive {
+    /// Tells a connection that is lost from an answer of the coordinator.
+    fn is_of_connection(&self) -> bool {
+        match self {
+            Self::NotConnected => true,
+            // What came over the wire as an answer has no cause on this side.
+            Self::Call(status) => status.code() == Code::Unavailable || status.source().is_some(),
+        }
+    }
 }
 
 /// Brings a release to disk.
@@ -43,12 +54,16 @@ pub(super) async fn prepare(works: Arc<Works>, release: Release) -> Input {
     Input::PrepareEnded { application, digest, result }
 }
 
-/// Tells what the network or a full disk did from what is wrong with the content itself.
-const fn retry(error: &PrepareError) -> Retry {
+/// Tells what a full disk did from what is wrong with the content itself, and from a connection
+/// that is lost.
+fn retry(error: &PrepareError) -> Retry {
     match error {
         PrepareError::Declared(_)
         | PrepareError::Fetch(FetchError::DigestMismatch { .. })
         | PrepareError::Unpack(UnpackError::Verify(_) | UnpackError::NoOpenat2(_)) => Retry::Never,
+        PrepareError::Fetch(
+            FetchError::Open { cause, .. } | FetchError::Interrupted { cause: Some(cause), .. },
+        ) if cause.downcast_ref().is_some_and(OpenArchive::is_of_connection) => Retry::Connected,
         PrepareError::Full(_)
         | PrepareError::Room(_)
         | PrepareError::Folder(_)
@@ -139,5 +154,30 @@ async fn remove_instances(works: &Works) {
                 "could not remove what is left of an instance: {}", ErrorChain(&error)
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn of_open(cause: OpenArchive) -> Retry {
+        retry(&PrepareError::Fetch(FetchError::Open { offset: 0, cause: cause.into() }))
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_from_an_answer_of_the_coordinator() {
+        let broken = Status::from_error(io::Error::from(io::ErrorKind::ConnectionReset).into());
+        let cause = Some(OpenArchive::Call(Box::new(broken)).into());
+        let interrupted = FetchError::Interrupted { offset: 7, size_bytes: 9, cause };
+        assert_eq!(retry(&PrepareError::Fetch(interrupted)), Retry::Connected);
+        assert_eq!(of_open(OpenArchive::NotConnected), Retry::Connected);
+
+        let answered = Status::not_found("no such release");
+        assert_eq!(of_open(OpenArchive::Call(Box::new(answered))), Retry::Later);
+        let interrupted = FetchError::Interrupted { offset: 7, size_bytes: 9, cause: None };
+        assert_eq!(retry(&PrepareError::Fetch(interrupted)), Retry::Later);
     }
 }

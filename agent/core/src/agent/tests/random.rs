@@ -48,8 +48,13 @@ fn noise() -> impl Strategy<Value = Noise> {
         2 => (0_u64..30).prop_map(Noise::Pass),
         1 => any::<bool>().prop_map(Noise::Sicken),
         1 => any::<bool>().prop_map(Noise::Echo),
-        1 => prop_oneof![Just(None), Just(Some(Retry::Later)), Just(Some(Retry::Never))]
-            .prop_map(Noise::FailPreparing),
+        1 => prop_oneof![
+            Just(None),
+            Just(Some(Retry::Later)),
+            Just(Some(Retry::Connected)),
+            Just(Some(Retry::Never)),
+        ]
+        .prop_map(Noise::FailPreparing),
     ]
 }
 

@@ -71,6 +71,21 @@ fn nothing_is_stopped_before_what_replaces_it_is_on_disk() {
 }
 
 #[test]
+fn a_coordinator_that_is_away_while_a_release_is_fetched_fails_no_host() {
+    let mut world = World::with_blue_running();
+    let failure = PrepareFailure { detail: "not connected".to_owned(), retry: Retry::Connected };
+    world.prepare_failure = Some(failure);
+    world.assign(assignment(2, prepared("1"), running("2")));
+    world.pass(200);
+    assert_eq!(world.report(GREEN).phase, Phase::Preparing);
+    assert!(world.report(GREEN).detail.contains("not connected"));
+
+    world.prepare_failure = None;
+    world.pass(30);
+    assert_eq!(world.trace, ["hook", "stop blue 1", "start green 2"]);
+}
+
+#[test]
 fn without_a_fresh_lease_nothing_is_stopped_and_with_one_it_is() {
     let mut world = World::with_blue_running();
     world.echoes = false;
