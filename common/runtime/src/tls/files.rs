@@ -106,7 +106,24 @@ fn write_atomically(path: &Path, contents: &[u8], access: Access) -> io::Result<
         drop(fs::remove_file(&temporary));
     }
     written?;
+    remove_left(dir, name);
     sync_dir(dir)
+}
+
+/// Removes what writers of this file left beside it that were killed in the middle: half a key, maybe.
+///
+/// Best effort, as the file itself is written. Whoever writes the same file just now fails and says so.
+fn remove_left(dir: &Path, name: &str) {
+    let prefix = format!(".{name}.");
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_left =
+            entry.file_name().to_str().and_then(|it| it.strip_prefix(&prefix)).is_some_and(|end| {
+                end.len() == 32 && end.bytes().all(|byte| byte.is_ascii_hexdigit())
+            });
+        if is_left {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
 }
 
 /// Makes what was created, renamed or removed in a directory survive a power cut.
@@ -224,6 +241,20 @@ mod tests {
         assert_eq!(mode_of(&path), 0o600);
         assert_eq!(read_secret(&path).unwrap(), "two");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_goes_with_the_next_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = dir.path().join(".key.pem.58805aa490d747fea85c1a3efbda9680");
+        let foreign = dir.path().join(".key.pem.old");
+        fs::write(&left, "half a k").unwrap();
+        fs::write(&foreign, "whatever").unwrap();
+
+        write(&dir.path().join("key.pem"), b"one", Access::Owner).unwrap();
+
+        assert!(!left.exists());
+        assert!(foreign.exists(), "what has another name is not ours");
     }
 
     #[test]
