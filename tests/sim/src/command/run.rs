@@ -108,7 +108,7 @@ fn list(tally: &Tally, out: &mut dyn Write) -> Result<(), Failure> {
 
 fn table_of(tally: &Tally, jobs: NonZeroUsize) -> String {
     let counts = &tally.counts;
-    let core_seconds = tally.took.as_secs_f64() * jobs.get() as f64;
+    let core_seconds = tally.busy.as_secs_f64();
     let rate = |count: u64| format!("{:.0}", count as f64 / core_seconds.max(0.001));
     let promises = tally.by_promise();
     let broken: Vec<String> =

@@ -47,6 +47,8 @@ pub(super) struct Tally {
     /// What was broken, by seed.
     pub(super) broken: BTreeMap<u64, Violation>,
     pub(super) took: Duration,
+    /// For how long cores were busy with them: less, where others want the cores too.
+    pub(super) busy: Duration,
 }
 
 /// One run, as its thread tells it.
@@ -66,6 +68,13 @@ pub(super) fn cores() -> NonZeroUsize {
     thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
+/// Returns for how long this thread has had a core, where the kernel tells it.
+fn busy() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let ns = text.split_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(ns))
+}
+
 impl Search {
     /// Runs the seeds. Threads take them in order, and finish what they have begun: the lowest
     /// seed that breaks something is the same with any number of them.
@@ -73,18 +82,25 @@ impl Search {
         let begun = Instant::now();
         let next = AtomicU64::new(self.from);
         let is_over = AtomicBool::new(false);
+        let busy_us = AtomicU64::new(0);
         let (done, news) = mpsc::channel();
         let mut tally = Tally::default();
         thread::scope(|scope| {
             for _ in 0..self.jobs.get() {
                 let done = done.clone();
-                let (next, is_over) = (&next, &is_over);
-                scope.spawn(move || self.work(begun, next, is_over, &done));
+                let (next, is_over, busy_us) = (&next, &is_over, &busy_us);
+                scope.spawn(move || {
+                    self.work(begun, next, is_over, &done);
+                    let busy = busy().unwrap_or_else(|| begun.elapsed());
+                    let us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
+                    busy_us.fetch_add(us, Ordering::Relaxed);
+                });
             }
             drop(done);
             self.gather(&news, &mut tally, begun, notes);
         });
         tally.took = begun.elapsed();
+        tally.busy = Duration::from_micros(busy_us.into_inner());
         tally
     }
 

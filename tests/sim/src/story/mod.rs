@@ -41,8 +41,12 @@ fn generation(generation: Generation) -> String {
 
 /// Prints milliseconds as people say them.
 fn span(ms: u64) -> String {
+    const HOUR: u64 = 3_600_000;
+    const YEAR: u64 = 8_760 * HOUR;
     match ms {
         0..1_000 => format!("{ms} ms"),
+        YEAR.. => format!("{} years", ms / YEAR),
+        _ if ms.is_multiple_of(HOUR) => format!("{} h", ms / HOUR),
         _ if ms.is_multiple_of(1_000) => format!("{} s", ms / 1_000),
         _ => format!("{}.{:03} s", ms / 1_000, ms % 1_000),
     }

@@ -11,6 +11,9 @@ use crate::{
 /// How many hosts it has.
 const HOSTS: u16 = 20;
 
+/// When its faults are over: the rollout is in its middle by then.
+const HEALS_MS: u64 = 40_000;
+
 /// Draws a whole rollout from one release to the next on twenty hosts, in batches of a quarter,
 /// with some faults on the way.
 pub fn standard(seed: u64) -> Script {
@@ -52,12 +55,12 @@ pub fn standard(seed: u64) -> Script {
         stop_within_ms: 5_000,
         releases: vec![release("1.0"), release("2.0")],
     };
-    entries.extend(few.schedule(&mut dice, HOSTS, std::slice::from_ref(&application), 40_000));
+    entries.extend(few.schedule(&mut dice, HOSTS, std::slice::from_ref(&application), HEALS_MS));
     entries.sort_by_key(|entry| entry.at_ms);
-    Script {
+    let mut script = Script {
         seed,
-        mode: Mode::Liveness { heals_ms: 40_000, broken: Vec::new() },
-        ends_ms: 100_000,
+        mode: Mode::Liveness { heals_ms: HEALS_MS, broken: Vec::new() },
+        ends_ms: 0,
         hosts: HOSTS,
         network: Network {
             delay_min_us: 50,
@@ -76,5 +79,7 @@ pub fn standard(seed: u64) -> Script {
         settings: Settings::default(),
         applications: vec![application],
         entries,
-    }
+    };
+    script.ends_ms = HEALS_MS + crate::oracle::bound_ms(&script);
+    script
 }
