@@ -45,6 +45,9 @@ impl Coordinator {
                         planted!(RestoreGoesOn: (); rollout.hold_after_restore(*at));
                     }
                 }
+                if let EventKind::Restored { term } = kind {
+                    self.goals.restore(*term);
+                }
             }
             EventKind::OperatorCreated { name, role, token_hash } => {
                 let operator = Operator { name: name.clone(), role: *role };
@@ -67,9 +70,10 @@ impl Coordinator {
                 };
                 self.releases.insert(stored.release.name.clone(), stored);
             }
-            EventKind::GoalSet { agent, application, generation, slots, timers, rollout } => {
+            EventKind::GoalSet { agent, application, generation, slots, timers, rollout, held } => {
                 let goal = Goal {
                     generation: *generation,
+                    known_before: held.unwrap_or_default(),
                     steady_since: *generation,
                     slots: slots.clone(),
                     timers: *timers,

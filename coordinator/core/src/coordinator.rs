@@ -338,7 +338,8 @@ impl Coordinator {
             return;
         };
         for (agent, slots) in goals {
-            let held = self.fleet.seen(&agent).and_then(|seen| seen.held.get(&application));
+            let seen = self.fleet.seen(&agent);
+            let held = seen.and_then(|seen| seen.held.get(&application)).copied();
             let own = self.goals.of(&agent, &application);
             // Above whatever the agent holds: after a restore ours may be behind (F7).
             let generation = own
@@ -356,6 +357,7 @@ impl Coordinator {
                     slots,
                     timers,
                     rollout,
+                    held: held.map(|held| held.generation),
                 },
             );
             self.show(&agent, &application, now, step);

@@ -81,6 +81,9 @@ pub enum EventKind {
         slots: Slots<GoalSlot>,
         timers: Timers,
         rollout: Uuid,
+        /// What the agent had told that it holds. None: it had told nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held: Option<Generation>,
     },
     RolloutStarted(Box<RolloutStarted>),
     Rollout {

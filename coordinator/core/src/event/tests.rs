@@ -147,6 +147,7 @@ fn kinds() -> Vec<EventKind> {
             slots: slots.clone(),
             timers,
             rollout: ID,
+            held: None,
         },
         EventKind::GoalSet {
             agent: name("web-2"),
@@ -155,6 +156,7 @@ fn kinds() -> Vec<EventKind> {
             slots: slots.map(|_, _| GoalSlot::Absent),
             timers,
             rollout: ID,
+            held: None,
         },
         EventKind::RolloutStarted(Box::new(started())),
     ]);

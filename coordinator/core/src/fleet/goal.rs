@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{AgentName, ApplicationName, Generation, Slot, Slots, Timers, Version};
+use cutover_common::{AgentName, ApplicationName, Generation, Slot, Slots, Term, Timers, Version};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -29,6 +29,9 @@ impl GoalSlot {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Goal {
     pub generation: Generation,
+    /// The latest generation of before the last restore that this coordinator knows of: it was in
+    /// the backup, or the agent told of it before a goal was set above it.
+    pub known_before: Generation,
     /// The first generation since which what should run is the same. An agent that has not seen
     /// those after it leaves alone what it runs.
     pub steady_since: Generation,
@@ -92,31 +95,63 @@ pub(crate) fn without(slots: &Slots<GoalSlot>, version: &Version) -> Slots<GoalS
 
 /// All goals.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Goals(BTreeMap<AgentName, BTreeMap<ApplicationName, Goal>>);
+pub struct Goals {
+    goals: BTreeMap<AgentName, BTreeMap<ApplicationName, Goal>>,
+    /// The term of the last restore; zero if there was none.
+    restored: Term,
+}
 
 impl Goals {
     /// Returns the goal of `application` on `agent`.
     pub fn of(&self, agent: &AgentName, application: &ApplicationName) -> Option<&Goal> {
-        self.0.get(agent)?.get(application)
+        self.goals.get(agent)?.get(application)
     }
 
     /// Returns all goals of `agent`.
     pub fn of_agent(&self, agent: &AgentName) -> impl Iterator<Item = (&ApplicationName, &Goal)> {
-        self.0.get(agent).into_iter().flatten()
+        self.goals.get(agent).into_iter().flatten()
+    }
+
+    /// Returns the latest generation that an agent can have accepted in `term` without being ahead
+    /// of this coordinator.
+    ///
+    /// What was accepted before a restore must have been in the backup, or been told of before a
+    /// goal was set above it: a goal that was set since, without a word of the agent, says nothing
+    /// of what the agent was told in between (F7).
+    pub fn known(
+        &self,
+        agent: &AgentName,
+        application: &ApplicationName,
+        term: Term,
+    ) -> Generation {
+        let goal = self.of(agent, application);
+        let is_of_before = term < self.restored;
+        goal.map_or(Generation(0), |goal| {
+            if is_of_before { goal.known_before } else { goal.generation }
+        })
+    }
+
+    /// The store was made from a backup, and goes on in `term`.
+    pub(crate) fn restore(&mut self, term: Term) {
+        self.restored = term;
+        for goal in self.goals.values_mut().flat_map(BTreeMap::values_mut) {
+            goal.known_before = goal.generation;
+        }
     }
 
     pub(crate) fn set(&mut self, agent: AgentName, application: ApplicationName, mut goal: Goal) {
-        let goals = self.0.entry(agent).or_default();
-        if let Some(before) = goals.get(&application)
-            && before.running() == goal.running()
-        {
-            goal.steady_since = before.steady_since;
+        let goals = self.goals.entry(agent).or_default();
+        if let Some(before) = goals.get(&application) {
+            goal.known_before = goal.known_before.max(before.known_before);
+            if before.running() == goal.running() {
+                goal.steady_since = before.steady_since;
+            }
         }
         goals.insert(application, goal);
     }
 
     pub(crate) fn forget(&mut self, agent: &AgentName) {
-        self.0.remove(agent);
+        self.goals.remove(agent);
     }
 }
 

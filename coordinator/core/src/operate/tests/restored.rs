@@ -176,3 +176,29 @@ fn a_start_begins_a_term_above_the_last() {
 
     assert!(story.core.term() > before);
 }
+
+#[test]
+fn a_deploy_while_a_host_is_away_does_not_pass_over_what_it_was_told_in_between() {
+    let mut story = Story::fleet(1);
+    let backup = story.log.clone();
+    // Its first goal ever is not in the backup.
+    story.deploy("1.0", &[]);
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded");
+    let mut story = restore(&story, backup);
+    for agent in story.agents.values_mut() {
+        agent.assigned = None;
+    }
+
+    // Nobody is there when it is deployed anew, and again, so that the numbers pass those.
+    for _ in 0..3 {
+        story.deploy("2.0", &[]);
+        story.control(Verb::Abort).unwrap();
+    }
+    story.deploy("3.0", &[]);
+    story.connect_all();
+    story.pass(seconds(30));
+
+    assert_eq!(story.told("web-1"), None);
+    assert!(story.why().contains("later than this coordinator's"), "{}", story.why());
+}

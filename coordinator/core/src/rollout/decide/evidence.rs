@@ -2,7 +2,7 @@
 //! asked for. Everything else says nothing.
 
 use cutover_common::{
-    AgentName, ApplicationName, Generation, Phase, ReleaseRef, Report, SlotReport, Version, planted,
+    AgentName, ApplicationName, Phase, ReleaseRef, Report, SlotReport, Version, planted,
 };
 
 use super::Scene;
@@ -27,9 +27,8 @@ impl<'a> Scene<'a> {
     /// older than the fleet, or somebody else commands it (F7).
     pub fn is_ahead(&self, agent: &AgentName, application: &ApplicationName) -> bool {
         let held = self.fleet.seen(agent).and_then(|seen| seen.held.get(application));
-        let goal = self.goals.of(agent, application);
         held.is_some_and(|held| {
-            let known = goal.map_or(Generation(0), |goal| goal.generation);
+            let known = self.goals.known(agent, application, held.term);
             held.generation > planted!(AheadIgnored: held.generation; known)
                 || held.term > self.term
         })
