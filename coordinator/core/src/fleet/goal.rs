@@ -126,9 +126,12 @@ impl Goals {
     ) -> Generation {
         let goal = self.of(agent, application);
         let is_of_before = term < self.restored;
-        goal.map_or(Generation(0), |goal| {
-            if is_of_before { goal.known_before } else { goal.generation }
-        })
+        goal.map_or(
+            Generation(0),
+            |goal| {
+                if is_of_before { goal.known_before } else { goal.generation }
+            },
+        )
     }
 
     /// The store was made from a backup, and goes on in `term`.
