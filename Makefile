@@ -5,7 +5,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(or $(CARGO_HOME),$(HOME
 
 BINS := -p cutover-coordinator -p cutover-agent -p cutover-cli -p cutover-sample
 
-.PHONY: help demo test lint bench build fmt kill-everywhere
+.PHONY: help demo test lint bench build fmt sim sim-mutants sim-coverage kill-everywhere
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +40,19 @@ bench: ## Measure, beside etcd and Ansible on the same machine
 	cargo build --release --locked $(BINS) -p cutover-tests --bins
 	@mkdir -p target/bench
 	TMPDIR=$(CURDIR)/target/bench target/release/cutover-bench --json target/bench.json
+
+sim: ## Run ten thousand simulated fleets; with SEEDS=n, so many
+	@tests/setup.sh build
+	cargo run --locked -p cutover-sim -- run --seeds $(or $(SEEDS),10000)
+
+sim-mutants: ## Plant each known bug in the cores, and see that the simulator finds it
+	@tests/setup.sh build
+	cargo test --quiet --locked -p cutover-sim --features planted-bugs --test runs planted
+	cargo run --locked -p cutover-sim --features planted-bugs -- mutants
+
+sim-coverage: ## List which faults the simulator reaches, how often, and which never
+	@tests/setup.sh build
+	cargo run --locked -p cutover-sim -- coverage --seeds $(or $(SEEDS),2000)
 
 kill-everywhere: ## Kill each daemon after each of its system calls in a deployment (half an hour)
 	@tests/setup.sh test

@@ -83,6 +83,68 @@ fn the_journal_touches_files_in_one_place_and_needs_no_runtime() {
 }
 
 #[test]
+fn a_simulated_run_sees_no_clock_no_file_no_thread_and_no_luck_but_its_own() {
+    let crate_path = "tests/sim/";
+    let manifest = dependencies(&read("tests/sim/Cargo.toml"));
+    let mut wrong: Vec<String> =
+        manifest.into_iter().filter(|name| NOT_IN_A_CORE.contains(&name.as_str())).collect();
+    let in_a_run = |path: &String| {
+        path.starts_with("tests/sim/src/")
+            && !path.starts_with("tests/sim/src/command/")
+            && !path.starts_with("tests/sim/src/bin/")
+    };
+    let banned = [
+        "std::fs",
+        "std::net",
+        "std::env",
+        "std::process",
+        "std::thread",
+        "SystemTime",
+        "Instant::",
+        // Their order differs from process to process.
+        "HashMap",
+        "HashSet",
+        "RandomState",
+        "from_entropy",
+        "fastrand::Rng::new",
+        "new_v4",
+    ];
+    for source in sources().into_iter().filter(in_a_run) {
+        let text = code_of(&read(&source));
+        let found = banned.iter().filter(|word| text.contains(**word));
+        wrong.extend(found.map(|word| format!("{source}: {word}")));
+    }
+    assert!(sources().iter().any(|path| path.starts_with(crate_path)), "the simulator has moved");
+
+    assert_none(&wrong, "a script decides a run to the last bit: use dice.rs, moment.rs, BTreeMap");
+}
+
+#[test]
+fn every_promise_that_an_oracle_judges_is_published_and_the_reverse() {
+    const ORACLES: &str = "tests/sim/src/oracle/";
+    let mut judged: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in sources() {
+        let Some(name) = path.strip_prefix(ORACLES).filter(|name| !name.contains("tests")) else {
+            continue;
+        };
+        for word in code_of(&read(&path)).split('"').skip(1).step_by(2) {
+            if promise_id(&format!("{}_", word.to_lowercase())).as_deref() == Some(word) {
+                let files = judged.entry(word.to_owned()).or_default();
+                if files.last().is_none_or(|last| last != name) {
+                    files.push(name.to_owned());
+                }
+            }
+        }
+    }
+
+    assert_eq!(
+        promises("## Checked in simulation"),
+        judged,
+        "docs/promises.md and the oracles differ"
+    );
+}
+
+#[test]
 fn messages_of_the_wire_stop_at_the_border() {
     let border = |path: &str| {
         path.starts_with("common/src/wire/")
