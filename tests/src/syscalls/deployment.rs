@@ -45,6 +45,9 @@ const SELDOM: Duration = Duration::from_secs(1);
 /// typed again.
 const NOT_REACHABLE: i32 = 4;
 
+/// What it ends with when the coordinator refuses; nothing was begun then.
+const REFUSED: i32 = 3;
+
 /// How long ago the rollouts may be that are looked for: all of a fleet's life here.
 const HISTORY_MAX: &str = "500";
 
@@ -375,12 +378,15 @@ fn type_in(mut push: Command, mut deploy: Command) -> Said {
     Said { push, deploy: until_reached(&mut deploy) }
 }
 
-/// Types the same again for as long as it says that nobody was reached (promises F1, D1).
+/// Types the same again for as long as nobody was reached (promises F1, D1), or a coordinator that
+/// just started has not heard of every host yet and takes on nothing until it has (A1).
 fn until_reached(command: &mut Command) -> Ran {
     let deadline = Instant::now() + HEALTHY_WITHIN;
     loop {
         let ran = run(command);
-        if ran.status != NOT_REACHABLE || Instant::now() > deadline {
+        let is_early = ran.status == REFUSED && ran.stderr.contains("taking one more out would");
+        let is_answered = ran.status != NOT_REACHABLE && !is_early;
+        if is_answered || Instant::now() > deadline {
             return ran;
         }
         thread::sleep(Duration::from_millis(50));

@@ -12,6 +12,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read},
+    path::Path,
     process::{Child, ChildStderr, Command, Stdio},
     thread::{self, JoinHandle},
 };
@@ -54,23 +55,44 @@ pub(super) struct Tracer {
     reader: JoinHandle<Trace>,
 }
 
-/// Returns why nothing can be traced here, if so.
+/// Finds out whether a running process can be traced here, as a daemon will be.
 ///
 /// # Errors
 ///
-/// Says it as a line for whoever runs this.
+/// Says why not, as a line for whoever runs this.
+///
+/// # Panics
+///
+/// When a child of ours can be started, but not ended.
 pub fn can_trace() -> Result<(), String> {
     let strace = program_on_path("strace").ok_or("there is no strace; run: tests/setup.sh test")?;
-    let mut command = Command::new(strace);
-    let traced = command.args(options("/dev/null")).args(["--", "true"]).output();
-    match traced {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            Err(format!("strace may not trace here, or is older than 5.14: {}", said.trim()))
-        }
-        Err(error) => Err(format!("strace cannot be run: {error}")),
+    let mut other = Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .map_err(|error| format!("sleep cannot be run, to try strace on: {error}"))?;
+    let attached = try_on(&strace, other.id());
+    other.kill().expect("our own child can be killed");
+    other.wait().expect("our own child can be waited for");
+    attached
+}
+
+fn try_on(strace: &Path, pid: u32) -> Result<(), String> {
+    let mut strace = Command::new(strace)
+        .args(options("/dev/null"))
+        .args(["-p", &pid.to_string()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("strace cannot be run: {error}"))?;
+    let said = strace.stderr.take().expect("stderr is a pipe");
+    let first = BufReader::new(said).lines().next().and_then(Result::ok).unwrap_or_default();
+    // Fails only when it has ended.
+    let _ended = kill_process(Pid::from_child(&strace), Signal::KILL);
+    strace.wait().expect("our own child can be waited for");
+    if first.contains("attached") {
+        return Ok(());
     }
+    Err(format!("strace may not trace here (see ptrace_scope), or is older than 5.14: {first}"))
 }
 
 /// Returns strace's options, with what it saw going to `output`.
