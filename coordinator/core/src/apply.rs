@@ -74,6 +74,7 @@ impl Coordinator {
                 let goal = Goal {
                     generation: *generation,
                     known_before: held.unwrap_or_default(),
+                    is_informed: held.is_some(),
                     steady_since: *generation,
                     slots: slots.clone(),
                     timers: *timers,

@@ -32,6 +32,9 @@ pub struct Goal {
     /// The latest generation of before the last restore that this coordinator knows of: it was in
     /// the backup, or the agent told of it before a goal was set above it.
     pub known_before: Generation,
+    /// Whether it was set in the knowledge of what the agent held: it had told, or there was never
+    /// a restore that could have forgotten a goal.
+    pub is_informed: bool,
     /// The first generation since which what should run is the same. An agent that has not seen
     /// those after it leaves alone what it runs.
     pub steady_since: Generation,
@@ -138,14 +141,19 @@ impl Goals {
     pub(crate) fn restore(&mut self, term: Term) {
         self.restored = term;
         for goal in self.goals.values_mut().flat_map(BTreeMap::values_mut) {
-            goal.known_before = goal.generation;
+            // Of one that was set in the dark the agent may hold another of the same number.
+            if std::mem::take(&mut goal.is_informed) {
+                goal.known_before = goal.generation;
+            }
         }
     }
 
     pub(crate) fn set(&mut self, agent: AgentName, application: ApplicationName, mut goal: Goal) {
+        goal.is_informed |= self.restored == Term::default();
         let goals = self.goals.entry(agent).or_default();
         if let Some(before) = goals.get(&application) {
             goal.known_before = goal.known_before.max(before.known_before);
+            goal.is_informed |= before.is_informed;
             if before.running() == goal.running() {
                 goal.steady_since = before.steady_since;
             }

@@ -202,3 +202,26 @@ fn a_deploy_while_a_host_is_away_does_not_pass_over_what_it_was_told_in_between(
     assert_eq!(story.told("web-1"), None);
     assert!(story.why().contains("later than this coordinator's"), "{}", story.why());
 }
+
+#[test]
+fn a_second_restore_knows_no_more_of_a_host_than_the_first() {
+    let mut story = Story::fleet(1);
+    let backup = story.log.clone();
+    story.deploy("1.0", &[]);
+    story.settle();
+    let mut story = restore(&story, backup);
+    for agent in story.agents.values_mut() {
+        agent.assigned = None;
+    }
+    for _ in 0..3 {
+        story.deploy("2.0", &[]);
+        story.control(Verb::Abort).unwrap();
+    }
+
+    let again = story.log.clone();
+    let mut story = restore(&story, again);
+    story.connect_all();
+    story.pass(seconds(30));
+
+    assert_eq!(story.told("web-1"), None);
+}
