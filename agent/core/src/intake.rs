@@ -250,9 +250,9 @@ impl Agent {
             (Life::Starting | Life::Running { .. }, Finding::Exited { detail }) => {
                 self.ended(turn, at, instance, Ending::Exited, detail);
             }
-            // Never begun: it is asked for again. Running: the stop goes on.
-            (Life::Starting, Finding::Never) | (Life::Stopping { .. }, Finding::Running { .. }) => {
-            }
+            // Never begun: it is asked for again. A stop goes on, whatever is found: it also ends
+            // what its instance has left behind, and says when it cannot (E6).
+            (Life::Starting, Finding::Never) | (Life::Stopping { .. }, _) => {}
             // No crash of the application, so that it starts again at once (A2).
             (Life::Starting, Finding::Gone)
             | (Life::Running { .. }, Finding::Gone | Finding::Never) => {
@@ -260,9 +260,6 @@ impl Agent {
                 let detail = "gone without a trace; the host rebooted".to_owned();
                 let exited = Event::Exited { application, slot, instance, detail };
                 planted!(RebootForgotten: (); self.record(turn, exited));
-            }
-            (Life::Stopping { .. }, Finding::Exited { .. } | Finding::Never | Finding::Gone) => {
-                self.stop_done(turn, at, instance);
             }
             (Life::Ended { .. }, _) => {}
         }

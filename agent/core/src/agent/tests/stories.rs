@@ -525,6 +525,29 @@ fn a_stop_whose_outcome_is_unknown_is_neither_done_nor_forgotten() {
 }
 
 #[test]
+fn a_stop_that_failed_is_not_done_because_a_restarted_agent_finds_the_process_gone() {
+    let mut world = World::with_blue_running();
+    world.assign(assignment(2, prepared("1"), running("2")));
+    while let Some(action) = world.queue.pop_front() {
+        let answer = if let Action::Stop { instance, .. } = action {
+            // It has ended, and left a child that lives.
+            world.processes.insert(instance, Process::Dead);
+            Some(Input::StopFailed { instance, detail: "something is left".to_owned() })
+        } else {
+            world.perform(action)
+        };
+        if let Some(answer) = answer {
+            world.give(answer);
+        }
+    }
+
+    world.crash();
+    world.settle();
+
+    assert_eq!(world.trace, ["hook", "stop blue 1", "start green 2"]);
+}
+
+#[test]
 fn an_exit_that_nobody_saw_is_found_when_the_agent_starts() {
     let mut world = World::with_blue_running();
     let instance = world.alive()[0];
