@@ -3,6 +3,7 @@
 
 mod faults;
 mod fleet;
+mod interrupts;
 mod operators;
 mod standard;
 
@@ -22,6 +23,7 @@ pub fn draw(seed: u64) -> Script {
     let menu = faults::Menu::draw(&mut dice);
     let mut entries: Vec<Entry> = calls;
     entries.extend(menu.schedule(&mut dice, hosts, &applications, busy_ms));
+    interrupts::draw(seed, &applications, &mut entries);
     entries.sort_by_key(|entry| entry.at_ms);
     let mode = if is_liveness { liveness(&mut dice, hosts, busy_ms) } else { Mode::Safety };
     let mut script = Script {

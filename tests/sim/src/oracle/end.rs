@@ -1,18 +1,270 @@
-//! What must be true when a run is over.
+//! Ends: a rollout ends as it must, or waits for a person for a reason that is truly there.
+
+use std::collections::BTreeSet;
+
+use cutover_common::Version;
+use cutover_coordinator_core::{
+    Event, EventKind, SessionId,
+    event::Change,
+    rollout::{Direction, Outcome, Rollout, State},
+};
+use uuid::Uuid;
 
 use super::{Seen, Violation};
-use crate::{script::Script, world::World};
+use crate::{
+    script::{Application, Life, Mode, Script, What},
+    world::{Host, World},
+};
+
+/// How many things may still be to come for each host of a fleet at rest: its heartbeat, probes
+/// and wake-ups of each application, and what they replaced, which is still in the queue.
+const QUEUE_PER_HOST: usize = 64;
 
 /// See above.
 #[derive(Debug, Default)]
-pub(super) struct EndOracle {}
+pub(super) struct EndOracle {
+    is_healed: bool,
+    /// Nothing goes wrong in the script, and nobody interferes.
+    is_quiet: bool,
+    /// The rollouts of coordinators that began with nothing behind them.
+    begun: BTreeSet<Uuid>,
+}
 
 impl EndOracle {
-    pub(super) fn new(_script: &Script) -> Self {
-        Self {}
+    pub(super) fn new(script: &Script) -> Self {
+        let is_deploy =
+            |what: &What| matches!(what, What::Call(crate::script::Call::Deploy { .. }));
+        let network = &script.network;
+        // What is more than TCP does can make a host late, and failed.
+        let is_kind = network.reorder_permille == 0 && network.drop_permille == 0;
+        Self {
+            is_quiet: is_kind && script.entries.iter().all(|entry| is_deploy(&entry.what)),
+            ..Self::default()
+        }
     }
 
-    pub(super) fn see(&mut self, _world: &World, _seen: &Seen<'_>) -> Result<(), Violation> {
-        Ok(())
+    pub(super) fn see(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), Violation> {
+        match seen {
+            Seen::SiteStored { number, events } => {
+                events.iter().try_for_each(|event| self.stored(world, *number, event))
+            }
+            Seen::Healed => {
+                self.is_healed = true;
+                Ok(())
+            }
+            Seen::End => self.end(world),
+            _ => Ok(()),
+        }
     }
+
+    fn stored(&mut self, world: &World, number: u16, event: &Event) -> Result<(), Violation> {
+        match &event.kind {
+            EventKind::RolloutStarted(started) => {
+                self.begun.insert(started.id);
+                Ok(())
+            }
+            EventKind::Rollout {
+                id,
+                change: Change::Ended { outcome: Outcome::Succeeded, .. },
+                ..
+            } => {
+                let core = world.site(number).process.as_ref().map(|process| &process.core);
+                let rollout = core.and_then(|core| core.rollout(*id));
+                rollout.map_or(Ok(()), |rollout| may_succeed(world, rollout))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&self, world: &World) -> Result<(), Violation> {
+        let site = world.site(0);
+        let Some(process) = &site.process else { return Ok(()) };
+        for rollout in process.core.active() {
+            if self.is_healed {
+                has_reason(world, rollout)?;
+            }
+        }
+        if self.is_quiet && self.is_healed {
+            for id in &self.begun {
+                let Some(rollout) = process.core.rollout(*id) else { continue };
+                must_succeed(world, rollout)?;
+            }
+        }
+        if self.is_healed { nothing_waits(world) } else { Ok(()) }
+    }
+}
+
+/// E4: what works nowhere never succeeds.
+fn may_succeed(world: &World, rollout: &Rollout) -> Result<(), Violation> {
+    let application = rollout.application.as_str();
+    let Some(spec) = application_of(world, application) else { return Ok(()) };
+    let can_work = |host: u16| {
+        let release = spec.releases.iter().find(|it| it.version == rollout.to.as_str());
+        release.is_none_or(|release| {
+            let life = release.behaviour_on(host).life;
+            let is_hopeless = match life {
+                Life::CannotStart => true,
+                Life::NeverReady => spec.probe.is_some(),
+                _ => false,
+            };
+            !release.is_damaged && !is_hopeless
+        })
+    };
+    if rollout.hosts.keys().any(|agent| can_work(number_of(agent))) {
+        return Ok(());
+    }
+    let text = format!("{application} {} works nowhere, and its rollout succeeded", rollout.to);
+    Err(Violation::new("E4", text))
+}
+
+/// A6: with nothing wrong and nobody in the way a good release arrives.
+fn must_succeed(world: &World, rollout: &Rollout) -> Result<(), Violation> {
+    if let State::Ended { outcome: Outcome::Succeeded, .. } = rollout.state {
+        return Ok(());
+    }
+    let Mode::Liveness { broken, .. } = &world.script.mode else { return Ok(()) };
+    let Some(spec) = application_of(world, rollout.application.as_str()) else { return Ok(()) };
+    let is_fine = |host: &u16| {
+        !broken.contains(host)
+            && is_good(spec, &rollout.to, *host)
+            && rollout.from.as_ref().is_none_or(|from| is_good(spec, from, *host))
+    };
+    let takes_ms = spec
+        .releases
+        .iter()
+        .find(|it| it.version == rollout.to.as_str())
+        .map_or(0, |release| release.archive_bytes / world.script.network.bytes_per_ms.max(1));
+    let is_quick = u128::from(takes_ms) * 2 < rollout.spec.progress_within.as_millis();
+    if !is_quick || !spec.hosts.iter().all(is_fine) || !never_crashes(spec, &rollout.to) {
+        return Ok(());
+    }
+    let text = format!(
+        "nothing was wrong with {} {} nor with its hosts, and its rollout is {:?}",
+        rollout.application, rollout.to, rollout.state
+    );
+    Err(Violation::new("A6", text))
+}
+
+fn never_crashes(spec: &Application, version: &Version) -> bool {
+    let release = spec.releases.iter().find(|it| it.version == version.as_str());
+    release.is_some_and(|release| {
+        release.behaviour.life == Life::Well
+            && release.exceptions.iter().all(|it| it.behaviour.life == Life::Well)
+    })
+}
+
+/// A6: what still waits for a person, after people have sent it on again and again, waits for
+/// something that is truly so.
+fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
+    if let State::Paused { .. } = rollout.state
+        && rollout.direction() == Direction::Back
+    {
+        return Ok(());
+    }
+    let Some(process) = &world.site(0).process else { return Ok(()) };
+    let Some(spec) = application_of(world, rollout.application.as_str()) else { return Ok(()) };
+    let members = process.core.members(&rollout.environment);
+    let is_fit = |agent: &cutover_common::AgentName| {
+        let Some(host) = world.hosts.get(usize::from(number_of(agent))) else { return false };
+        is_well(world, host) && !process.core.is_ahead(agent, &rollout.application)
+    };
+    if !rollout.hosts.keys().chain(&members).all(is_fit) {
+        return Ok(());
+    }
+    // Of each host: what runs, what is to run, and what it would go back to.
+    let is_sound = |agent: &cutover_common::AgentName| {
+        let host = number_of(agent);
+        let goal = process.core.goals().of(agent, &rollout.application);
+        let goal = goal.and_then(|goal| goal.running());
+        let back = rollout.back_to(agent);
+        [goal, back, rollout.hosts.contains_key(agent).then_some(&rollout.to)]
+            .into_iter()
+            .flatten()
+            .all(|version| is_good(spec, version, host))
+    };
+    if !rollout.hosts.keys().chain(&members).all(is_sound) {
+        return Ok(());
+    }
+    // A floor that all hosts together do not reach can only be waited for.
+    let up = members
+        .iter()
+        .filter(|agent| {
+            let goal = process.core.goals().of(agent, &rollout.application);
+            goal.is_some_and(|goal| goal.running().is_some())
+        })
+        .count();
+    let floor = usize::try_from(rollout.spec.min_healthy).unwrap_or(usize::MAX);
+    if up <= floor {
+        return Ok(());
+    }
+    let slow = spec.releases.iter().any(|release| {
+        let takes_ms = release.archive_bytes / world.script.network.bytes_per_ms.max(1);
+        u128::from(takes_ms) * 2 > rollout.spec.progress_within.as_millis()
+    });
+    if slow {
+        return Ok(());
+    }
+    let text = format!(
+        "{} to {} waits for people, and nothing is wrong: {:?}",
+        rollout.id, rollout.to, rollout.state
+    );
+    Err(Violation::new("A6", text))
+}
+
+/// Returns whether a host is one that a coordinator can command.
+fn is_well(world: &World, host: &Host) -> bool {
+    let Mode::Liveness { broken, .. } = &world.script.mode else { return false };
+    let enrolled = world.site(0).process.as_ref().and_then(|process| {
+        process.core.enrolments().agents.get(&host.name).map(|enrolled| enrolled.enrolment)
+    });
+    !broken.contains(&host.number)
+        && !host.observes_only
+        && !host.is_gone
+        && enrolled == Some(host.certificate.enrolment)
+        && host.certificate.not_after > world.now
+        && host.agent.as_ref().is_some_and(|agent| {
+            let remembered = agent.core.remembered();
+            let bound = remembered.binding.as_ref().map(|binding| binding.term);
+            agent.core.is_joined() && !(remembered.split.is_some() && remembered.split >= bound)
+        })
+}
+
+/// A9: nothing waits that nobody will ever answer.
+fn nothing_waits(world: &World) -> Result<(), Violation> {
+    for site in &world.sites {
+        let Some(process) = site.process.as_ref().filter(|it| !it.is_storing()) else { continue };
+        if process.inbox.is_empty() && !process.replies.is_empty() {
+            let text = format!("{} calls are never answered", process.replies.len());
+            return Err(Violation::new("A9", text));
+        }
+        let is_dead = |session: &&SessionId| {
+            let connection = process.sessions.get(session);
+            let connection = connection.and_then(|id| world.network.connections.get(id));
+            connection.is_none_or(|connection| !connection.is_open_above)
+                || process.core.fleet().agent(**session).is_none()
+        };
+        let dead = process.sessions.keys().find(is_dead);
+        if let Some(session) = dead.filter(|_| process.inbox.is_empty()) {
+            let text = format!("session {} has no connection, or no agent", session.0);
+            return Err(Violation::new("A9", text));
+        }
+    }
+    let most = QUEUE_PER_HOST * (world.hosts.len() + 2) * world.script.applications.len();
+    if world.waiting() > most {
+        return Err(Violation::new("A9", format!("{} things are to come", world.waiting())));
+    }
+    Ok(())
+}
+
+fn application_of<'a>(world: &'a World, name: &str) -> Option<&'a Application> {
+    world.script.applications.iter().find(|spec| spec.name == name)
+}
+
+fn is_good(spec: &Application, version: &Version, host: u16) -> bool {
+    let release = spec.releases.iter().find(|it| it.version == version.as_str());
+    release.is_some_and(|release| !release.is_damaged && release.behaviour_on(host).is_good())
+}
+
+fn number_of(agent: &cutover_common::AgentName) -> u16 {
+    agent.as_str().rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(u16::MAX)
 }

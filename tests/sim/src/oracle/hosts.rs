@@ -245,6 +245,8 @@ impl Book {
         if let Some(promise) = invariants::broken(core.remembered()) {
             return Err(Violation::new(promise, format!("{} says so itself", host.name)));
         }
+        // Judged as it is decided. What is decided is done when its flush has ended, which a slow
+        // disk or a suspended host can make later than the permission lasts.
         if self.instances.stepped(host, step, core)? {
             self.permission.judge(now).map_err(|why| {
                 Violation::new("A5", format!("{} begins to disrupt, and {why}", host.name))

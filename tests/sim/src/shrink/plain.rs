@@ -72,7 +72,7 @@ pub(super) const RELEASE: &[Calm<Release>] = &[
 pub(super) fn make_plain(what: &mut What) {
     match what {
         What::Fault(Fault::KillAgent { point, .. } | Fault::KillCoordinator { point, .. }) => {
-            *point = KillPoint::Now
+            *point = KillPoint::Now;
         }
         What::Fault(Fault::CutLink { direction, .. }) => *direction = Direction::Both,
         What::Call(Call::Join { token_age_ms, .. }) => *token_age_ms = 0,

@@ -4,12 +4,20 @@ use std::{collections::BTreeMap, time::Duration};
 
 use cutover_common::{AgentName, Labels, Sha256, Timestamp};
 use cutover_coordinator_core::{
-    Answer, DeployOrder, Input, Refusal, Request, Verb, input::ReplyId, rollout::Options,
+    Answer, DeployOrder, Input, Refusal, Request, Verb,
+    input::ReplyId,
+    rollout::{Options, State},
 };
 use uuid::Uuid;
 
 use super::{Happening, World};
-use crate::{moment::Moment, oracle::Seen, script::Call, story, trace::Who};
+use crate::{
+    moment::Moment,
+    oracle::Seen,
+    script::{Call, Mode},
+    story,
+    trace::Who,
+};
 
 /// Names one call of an operator, with all its tries.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -39,6 +47,8 @@ impl OperatorCall {
 pub struct Operators {
     pub calls: BTreeMap<CallId, OperatorCall>,
     next: u32,
+    /// How often they sent on what waited for them.
+    patience: u32,
 }
 
 /// How long an answer is waited for, before the call is made again.
@@ -46,6 +56,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often a call is made: long enough for a coordinator's restart.
 const TRIES_MAX: u32 = 12;
+
+/// How often operators send on what waits for them, once everything is well and at rest.
+const PATIENCE: u32 = 4;
 
 /// From an operator's terminal to the coordinator.
 const WAY: Duration = Duration::from_millis(2);
@@ -144,6 +157,40 @@ impl World {
 
     fn label_of(&self, application: u16) -> Option<String> {
         self.script.applications.get(usize::from(application)).map(|it| it.name.clone())
+    }
+
+    /// Everything that is to be well has come to rest: operators send on what waits for them. False:
+    /// nothing does, or they have seen enough.
+    pub(super) fn be_patient(&mut self) -> bool {
+        let Mode::Liveness { heals_ms, .. } = self.script.mode else { return false };
+        // What they send on may take all of the time that is left.
+        let patient_until = heals_ms + self.script.ends_ms.saturating_sub(heals_ms) / 4;
+        let Some(process) = &self.site(0).process else { return false };
+        if self.operators.patience >= PATIENCE || self.now.ms() > patient_until {
+            return false;
+        }
+        let waiting: Vec<(String, Verb)> = process
+            .core
+            .active()
+            .filter_map(|rollout| {
+                let verb = match rollout.state {
+                    State::Paused { .. } => Verb::Resume,
+                    State::Held { .. } => Verb::Retry,
+                    State::Advancing { .. }
+                    | State::Baking { .. }
+                    | State::RollingBack { .. }
+                    | State::Ended { .. } => return None,
+                };
+                Some((rollout.application.as_str().to_owned(), verb))
+            })
+            .collect();
+        self.operators.patience += 1;
+        for (rollout, verb) in &waiting {
+            let new_rollout = self.luck.uuid();
+            let (rollout, verb, reason) = (rollout.clone(), *verb, "all is well".to_owned());
+            self.ask(Request::Control { rollout, verb, reason, new_rollout }, None);
+        }
+        !waiting.is_empty()
     }
 
     /// Makes a call, to the coordinator that operators know.

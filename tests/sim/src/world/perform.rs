@@ -404,12 +404,15 @@ impl World {
 
     fn retain(&mut self, number: u16, retained: Retained) {
         self.see(&Seen::Retains { number, retained: &retained });
+        let now = self.now;
         let host = self.host_mut(number);
         host.releases.retain(|(application, digest)| {
             retained.releases.get(application).is_none_or(|kept| kept.contains(digest))
         });
         host.kernel.processes.retain(|instance, process| {
+            // A child that nobody keeps a record of is there all the same.
             process.is_alive()
+                || process.child_until.is_some_and(|until| until > now)
                 || retained.instances.contains(&(process.application.clone(), *instance))
         });
         if let Some(agent) = &mut host.agent {
