@@ -1,6 +1,8 @@
 //! Event → memory: the only writer of what is remembered, live and on replay.
 
-use cutover_common::{ApplicationName, EnvironmentName, ReleaseRef, Timestamp, Version, planted};
+use cutover_common::{
+    ApplicationName, EnvironmentName, ReleaseRef, Term, Timestamp, Version, planted,
+};
 
 use crate::{
     coordinator::{Coordinator, Environment, StoredRelease},
@@ -34,21 +36,8 @@ impl Coordinator {
         let Event { at, kind } = event;
         self.last_event = self.last_event.max(*at);
         match kind {
-            EventKind::Started { term, .. } | EventKind::Restored { term } => {
-                if *term <= self.term {
-                    return Err(CannotApply::TermWentBack { held: self.term.0, found: term.0 });
-                }
-                self.term = *term;
-                for rollout in self.rollouts.values_mut() {
-                    rollout.restart_clocks(*at);
-                    if let EventKind::Restored { .. } = kind {
-                        planted!(RestoreGoesOn: (); rollout.hold_after_restore(*at));
-                    }
-                }
-                if let EventKind::Restored { term } = kind {
-                    self.goals.restore(*term);
-                }
-            }
+            EventKind::Started { term, .. } => self.apply_term(*at, *term, false)?,
+            EventKind::Restored { term } => self.apply_term(*at, *term, true)?,
             EventKind::OperatorCreated { name, role, token_hash } => {
                 let operator = Operator { name: name.clone(), role: *role };
                 self.enrolments.operators.insert(*token_hash, operator);
@@ -105,6 +94,29 @@ impl Coordinator {
                     self.make_stable(&environment, application, to);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A process begins `term`, or the store was made from a backup and goes on in it.
+    fn apply_term(
+        &mut self,
+        at: Timestamp,
+        term: Term,
+        is_restored: bool,
+    ) -> Result<(), CannotApply> {
+        if term <= self.term {
+            return Err(CannotApply::TermWentBack { held: self.term.0, found: term.0 });
+        }
+        self.term = term;
+        for rollout in self.rollouts.values_mut() {
+            rollout.restart_clocks(at);
+            if is_restored {
+                planted!(RestoreGoesOn: (); rollout.hold_after_restore(at));
+            }
+        }
+        if is_restored {
+            self.goals.restore(term);
         }
         Ok(())
     }

@@ -233,8 +233,8 @@ impl SimDisk {
 
 /// What a process may ask of the disk.
 impl SimDisk {
-    pub(crate) fn read(&mut self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.contents(name).map(<[u8]>::to_vec))
+    pub(crate) fn read(&self, name: &str) -> Option<Vec<u8>> {
+        self.contents(name).map(<[u8]>::to_vec)
     }
 
     pub(crate) fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {

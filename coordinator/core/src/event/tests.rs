@@ -93,6 +93,23 @@ fn changes() -> Vec<Change> {
     ]
 }
 
+fn goal_set(
+    agent: AgentName,
+    generation: u64,
+    slots: Slots<GoalSlot>,
+    timers: Timers,
+) -> EventKind {
+    EventKind::GoalSet {
+        agent,
+        application: "web".parse().unwrap(),
+        generation: Generation(generation),
+        slots,
+        timers,
+        rollout: ID,
+        held: None,
+    }
+}
+
 fn kinds() -> Vec<EventKind> {
     let (agent, by) = (name("web-1"), "ann".to_owned());
     let env = labels(&[("env", "prod")]);
@@ -140,24 +157,8 @@ fn kinds() -> Vec<EventKind> {
             manifest: "[application]\nname = \"web\"\n".to_owned(),
             by,
         },
-        EventKind::GoalSet {
-            agent,
-            application: "web".parse().unwrap(),
-            generation: Generation(7),
-            slots: slots.clone(),
-            timers,
-            rollout: ID,
-            held: None,
-        },
-        EventKind::GoalSet {
-            agent: name("web-2"),
-            application: "web".parse().unwrap(),
-            generation: Generation(8),
-            slots: slots.map(|_, _| GoalSlot::Absent),
-            timers,
-            rollout: ID,
-            held: None,
-        },
+        goal_set(agent, 7, slots.clone(), timers),
+        goal_set(name("web-2"), 8, slots.map(|_, _| GoalSlot::Absent), timers),
         EventKind::RolloutStarted(Box::new(started())),
     ]);
     kinds.extend(changes().into_iter().map(|change| EventKind::Rollout {

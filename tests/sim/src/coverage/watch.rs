@@ -132,10 +132,8 @@ impl Watch {
                     85
                 });
             }
-            Input::SessionEnded { .. } => {
-                if world.host(number).certificate.not_after <= world.now {
-                    self.coverage.reach(88);
-                }
+            Input::SessionEnded { .. } if world.host(number).certificate.not_after <= world.now => {
+                self.coverage.reach(88);
             }
             _ => {}
         }

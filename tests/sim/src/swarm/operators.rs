@@ -10,9 +10,9 @@ pub(super) fn draw(dice: &mut Dice, applications: &[Application], hosts: u16) ->
     let interferes = dice.chance(500);
     let fleet_changes = dice.chance(200);
     let mut entries = Vec::new();
-    for index in 0..applications.len() {
+    for (index, spec) in applications.iter().enumerate() {
         let application = u16::try_from(index).unwrap_or(0);
-        let size = applications[index].hosts.len();
+        let size = spec.hosts.len();
         let mut at_ms = 2_000 + dice.between(0, 3_000);
         let mut push =
             |at_ms: u64, call: Call| entries.push(Entry { at_ms, what: What::Call(call) });

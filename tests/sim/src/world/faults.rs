@@ -22,6 +22,7 @@ const TERM_JUMP: u64 = 1_000_000;
 
 impl World {
     /// Something goes wrong.
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of fault")]
     pub(super) fn fault(&mut self, fault: &Fault) {
         self.counts.faults += 1;
         self.trace.mark(self.now, Who::World, std::mem::discriminant(fault));

@@ -39,7 +39,7 @@ impl DiskHandle {
 
 impl Disk for DiskHandle {
     fn read(&mut self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        self.get().read(name)
+        Ok(self.get().read(name))
     }
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {

@@ -237,7 +237,6 @@ impl World {
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm for each thing that can happen")]
-    #[expect(clippy::cognitive_complexity, reason = "one arm for each thing that can happen")]
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Scheduled { index } => self.scheduled(index),
