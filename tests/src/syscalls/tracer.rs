@@ -60,10 +60,6 @@ pub(super) struct Tracer {
 /// # Errors
 ///
 /// Says why not, as a line for whoever runs this.
-///
-/// # Panics
-///
-/// When a child of ours can be started, but not ended.
 pub fn can_trace() -> Result<(), String> {
     let strace = program_on_path("strace").ok_or("there is no strace; run: tests/setup.sh test")?;
     let mut other = Command::new("sleep")
@@ -71,9 +67,15 @@ pub fn can_trace() -> Result<(), String> {
         .spawn()
         .map_err(|error| format!("sleep cannot be run, to try strace on: {error}"))?;
     let attached = try_on(&strace, other.id());
-    other.kill().expect("our own child can be killed");
-    other.wait().expect("our own child can be waited for");
+    end(&mut other);
     attached
+}
+
+/// Ends a child of ours.
+fn end(child: &mut Child) {
+    // Fails only when it has ended.
+    let _ended = kill_process(Pid::from_child(child), Signal::KILL);
+    child.wait().expect("our own child can be waited for");
 }
 
 fn try_on(strace: &Path, pid: u32) -> Result<(), String> {
@@ -86,9 +88,7 @@ fn try_on(strace: &Path, pid: u32) -> Result<(), String> {
         .map_err(|error| format!("strace cannot be run: {error}"))?;
     let said = strace.stderr.take().expect("stderr is a pipe");
     let first = BufReader::new(said).lines().next().and_then(Result::ok).unwrap_or_default();
-    // Fails only when it has ended.
-    let _ended = kill_process(Pid::from_child(&strace), Signal::KILL);
-    strace.wait().expect("our own child can be waited for");
+    end(&mut strace);
     if first.contains("attached") {
         return Ok(());
     }
@@ -156,9 +156,8 @@ impl Tracer {
         let Self { strace, reader } = self;
         if let Some(mut strace) = strace {
             // Not SIGTERM, after which strace 6.1 waits for ever for a call that it holds. The kernel
-            // lets go of whatever is traced. Fails only when it has ended.
-            let _ended = kill_process(Pid::from_child(&strace), Signal::KILL);
-            strace.wait().expect("our own child can be waited for");
+            // lets go of whatever is traced.
+            end(&mut strace);
         }
         reader.join().expect("the reader of the trace does not panic")
     }
