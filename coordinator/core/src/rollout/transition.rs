@@ -34,7 +34,7 @@ impl Rollout {
                 self.move_hosts(change, agents, &HostState::Reverting { since: at })?;
             }
             Change::HostsWithdrawn { agents } => {
-                self.move_hosts(change, agents, &HostState::Pending)?;
+                self.withdraw_hosts(change, agents)?;
             }
             Change::HostUpdated { agent } => {
                 self.move_host(change, agent, HostState::Updated)?;
@@ -182,6 +182,47 @@ impl Rollout {
         agents.iter().try_for_each(|agent| self.move_host(change, agent, to.clone()))
     }
 
+    /// What was called back was never told. One that was out of reach stays left out, and counts
+    /// as such.
+    fn withdraw_hosts(
+        &mut self,
+        change: &Change,
+        agents: &[AgentName],
+    ) -> Result<(), IllegalChange> {
+        let was_told = |agent: &AgentName| {
+            self.hosts.get(agent).is_some_and(|host| match host.state {
+                HostState::Updating { .. } | HostState::Unreachable { touched: true, .. } => true,
+                HostState::Pending
+                | HostState::Updated
+                | HostState::Failed { .. }
+                | HostState::Unreachable { .. }
+                | HostState::Reverting { .. }
+                | HostState::Reverted
+                | HostState::Stuck { .. } => false,
+            })
+        };
+        if !fits(&self.state, self.direction(), change) || !agents.iter().all(was_told) {
+            return Err(self.illegal(change));
+        }
+        for agent in agents {
+            let Some(host) = self.hosts.get_mut(agent) else { continue };
+            host.tries = 0;
+            host.state = match &host.state {
+                HostState::Unreachable { why, .. } => {
+                    HostState::Unreachable { why: why.clone(), touched: false }
+                }
+                HostState::Pending
+                | HostState::Updating { .. }
+                | HostState::Updated
+                | HostState::Failed { .. }
+                | HostState::Reverting { .. }
+                | HostState::Reverted
+                | HostState::Stuck { .. } => HostState::Pending,
+            };
+        }
+        Ok(())
+    }
+
     fn can_move(&self, change: &Change, agent: &AgentName, to: &HostState) -> bool {
         fits(&self.state, self.direction(), change)
             && self.hosts.get(agent).is_some_and(|host| may_move(&host.state, to))
@@ -198,8 +239,9 @@ impl Rollout {
             Some(host) if can_move => {
                 host.tries = match to {
                     HostState::Updating { .. } => host.tries.saturating_add(1),
-                    HostState::Pending | HostState::Reverted => 0,
-                    HostState::Updated
+                    HostState::Reverted => 0,
+                    HostState::Pending
+                    | HostState::Updated
                     | HostState::Failed { .. }
                     | HostState::Unreachable { .. }
                     | HostState::Reverting { .. }
@@ -300,8 +342,7 @@ const fn may_move(from: &HostState, to: &HostState) -> bool {
             HostState::Updated
             | HostState::Failed { .. }
             | HostState::Unreachable { .. }
-            | HostState::Reverting { .. }
-            | HostState::Pending,
+            | HostState::Reverting { .. },
         )
         | (
             HostState::Updated,

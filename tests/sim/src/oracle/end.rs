@@ -6,7 +6,7 @@ use cutover_common::Version;
 use cutover_coordinator_core::{
     Event, EventKind, SessionId,
     event::Change,
-    rollout::{Direction, Outcome, Rollout, State},
+    rollout::{Outcome, Rollout, State},
 };
 use uuid::Uuid;
 
@@ -156,11 +156,6 @@ fn never_crashes(spec: &Application, version: &Version) -> bool {
 /// A6: what still waits for a person, after people have sent it on again and again, waits for
 /// something that is truly so.
 fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
-    if let State::Paused { .. } = rollout.state
-        && rollout.direction() == Direction::Back
-    {
-        return Ok(());
-    }
     let Some(process) = &world.site(0).process else { return Ok(()) };
     let Some(spec) = application_of(world, rollout.application.as_str()) else { return Ok(()) };
     let members = process.core.members(&rollout.environment);

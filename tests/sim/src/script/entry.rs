@@ -148,6 +148,10 @@ pub enum Call {
         host: u16,
         token_age_ms: u64,
     },
+    /// Shows the token again with which a host has joined, with another key: somebody found it.
+    ShowUsedToken {
+        host: u16,
+    },
 }
 
 impl What {
@@ -159,7 +163,8 @@ impl What {
                 Call::Exclude { host, .. }
                 | Call::Include { host, .. }
                 | Call::Remove { host }
-                | Call::Join { host, .. },
+                | Call::Join { host, .. }
+                | Call::ShowUsedToken { host },
             ) => Some(host),
             Self::Call(
                 Call::Deploy { .. }
@@ -186,7 +191,10 @@ impl What {
                 | Call::Retry { application }
                 | Call::Rollback { application },
             ) => Some(application),
-            Self::Fault(_) | Self::Call(Call::Remove { .. } | Call::Join { .. }) => None,
+            Self::Fault(_)
+            | Self::Call(Call::Remove { .. } | Call::Join { .. } | Call::ShowUsedToken { .. }) => {
+                None
+            }
         }
     }
 }

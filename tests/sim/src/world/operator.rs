@@ -101,7 +101,25 @@ impl World {
                 let at = now + Duration::from_millis(*token_age_ms + 100);
                 self.queue.push(at, Happening::Joins { host: *host, token_hash });
             }
+            Call::ShowUsedToken { host } => {
+                let Some(token_hash) = self.used_token(*host) else { return };
+                let enrolment = self.luck.uuid();
+                let request = self.join(*host, token_hash, enrolment);
+                self.ask(request, None);
+            }
         }
+    }
+
+    /// Returns the token with which a host has joined.
+    fn used_token(&self, host: u16) -> Option<Sha256> {
+        self.operators.calls.values().rev().find_map(|call| match (&call.request, &call.answer) {
+            (Request::Join { token_hash, .. }, Some((_, Ok(_))))
+                if call.certificate_for.is_some_and(|(of, _)| of == host) =>
+            {
+                Some(*token_hash)
+            }
+            _ => None,
+        })
     }
 
     pub(super) fn join_token(&self, host: u16, token_hash: Sha256, expires: Timestamp) -> Request {

@@ -154,6 +154,28 @@ fn a_host_that_was_cut_off_before_it_heard_does_not_begin_after_an_abort() {
 }
 
 #[test]
+fn a_host_that_was_left_out_before_it_heard_does_not_begin_after_a_pause() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1"), ("max_unreachable", "1"), ("bake", "10m")]);
+    story.obey_all();
+    story.lose("web-1");
+    story.pass(seconds(60));
+    assert_eq!(story.hosts("unreachable"), "web-1", "{}", story.why());
+
+    story.control(Verb::Pause).unwrap();
+    story.connect_all();
+    story.settle();
+    assert_eq!(story.told("web-1").as_deref(), Some("1.0"), "it was called back (A5)");
+    assert_eq!(story.hosts("unreachable"), "web-1", "it counts as left out");
+
+    story.control(Verb::Resume).unwrap();
+    story.settle();
+    story.pass(seconds(700));
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+    assert_eq!(story.told("web-1").as_deref(), Some("1.0"));
+}
+
+#[test]
 fn a_host_that_ran_something_else_is_called_back_to_that() {
     let mut story = Story::running(2);
     story.deploy("2.0", &[("batch", "1")]);

@@ -99,7 +99,12 @@ pub fn not_begun(rollout: &Rollout, scene: Scene<'_>) -> Vec<AgentName> {
     rollout
         .hosts
         .iter()
-        .filter(|(_, host)| matches!(host.state, HostState::Updating { .. }) && host.tries == 1)
+        .filter(|(_, host)| {
+            // One that was given up because it is out of reach finds its goal when it comes back.
+            let was_told =
+                matches!(host.state, HostState::Updating { .. } | HostState::Unreachable { .. });
+            was_told && host.tries == 1
+        })
         .filter(|(agent, _)| {
             let goal = scene.goals.of(agent, &rollout.application);
             // What it told at its newest hello and in its reports since.

@@ -180,7 +180,7 @@ Updated: HostFailed HostUnreachable HostsReverted
 Failed: nothing
 Failed(touched): HostsReverted
 Unreachable: nothing
-Unreachable(touched): HostsReverted
+Unreachable(touched): HostsReverted HostsWithdrawn
 Reverting: HostReverted HostStuck
 Reverted: nothing
 Stuck: nothing

@@ -186,9 +186,14 @@ impl Course {
             Change::HostsReverted { agents } => self.revert(change, agents, now)?,
             Change::HostsWithdrawn { agents } => {
                 for agent in agents {
-                    let is_told = |standing: Standing| matches!(standing, Standing::Told { .. });
+                    let is_told = |standing: Standing| {
+                        matches!(standing, Standing::Told { .. } | Standing::LeftOut)
+                    };
                     let member = self.member(change, host_of(agent), is_told)?;
-                    (member.standing, member.told) = (Standing::Waits, 0);
+                    if member.standing != Standing::LeftOut {
+                        member.standing = Standing::Waits;
+                    }
+                    member.told = 0;
                     member.withdrawn = Some(now);
                 }
             }
