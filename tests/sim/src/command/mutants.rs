@@ -81,11 +81,12 @@ fn row(bug: Bug, tally: &Tally) -> [String; 5] {
     [bug.name().to_owned(), bug.promise().to_owned(), seed, took, found]
 }
 
-/// What fits beside the other columns.
+/// What fits beside the other columns, on one line.
 fn shortened(text: &str) -> String {
     const LETTERS_MAX: usize = 72;
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match text.char_indices().nth(LETTERS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+        None => text,
     }
 }

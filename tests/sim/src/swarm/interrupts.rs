@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// How many runs in a thousand have a rollout that is stopped so.
-const RUNS_PERMILLE: u32 = 150;
+const RUNS_PERMILLE: u32 = 400;
 
 /// Draws them, from luck of their own: they change nothing else of a run.
 pub(super) fn draw(seed: u64, applications: &[Application], entries: &mut Vec<Entry>) {

@@ -10,8 +10,11 @@ use crate::{
     script::{Behaviour, Life, OnStop},
 };
 
-/// How many process ids a host has: few, so that they are used again soon.
-const PIDS: u32 = 64;
+/// How many process ids a host has: few, so that they are used again soon, and more than a script
+/// has applications.
+const PIDS: u32 = 8;
+/// The first one that an application can have.
+const FIRST_PID: u32 = 300;
 
 /// One process of an application.
 #[derive(Clone, Debug)]
@@ -122,14 +125,24 @@ impl Kernel {
 
     /// Returns the evidence of a process that begins now.
     pub(crate) fn evidence(&mut self, instance: InstanceId, now: Moment) -> InstanceEvidence {
-        self.next_pid = (self.next_pid + 1) % PIDS;
+        let pid = self.free_pid();
         InstanceEvidence {
             instance,
             boot_id: self.boot_id(),
-            pid: 300 + self.next_pid,
+            pid,
             // Clock ticks of 10 ms.
             start_ticks: now.ms() / 10,
         }
+    }
+
+    fn free_pid(&mut self) -> u32 {
+        for _ in 0..PIDS {
+            self.next_pid = (self.next_pid + 1) % PIDS;
+            if self.alive().all(|process| process.evidence.pid != FIRST_PID + self.next_pid) {
+                break;
+            }
+        }
+        FIRST_PID + self.next_pid
     }
 
     /// Returns the processes that are alive.
