@@ -24,7 +24,8 @@ impl<'a> Sample<'a> {
         Self { version, port: 8080, args: &[], toml: "", ballast: 0 }
     }
 
-    /// Writes it below `folder`.
+    /// Writes it below `folder`. It is probed often, so that tests are quick, and may miss many
+    /// answers in a row, so that none fails because the machine is busy.
     ///
     /// # Panics
     ///
@@ -47,6 +48,7 @@ port = {port}
 http = "/healthz"
 every = "100ms"
 timeout = "100ms"
+failures = 50
 start_within = "3s"
 {toml}
 "#
