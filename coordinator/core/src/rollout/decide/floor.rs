@@ -58,8 +58,8 @@ pub(crate) fn is_up(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> b
         && scene.serving(agent, &rollout.application) == Serving::Up
 }
 
-/// Returns whether taking `agent` out leaves as many healthy instances as there are: it is down,
-/// or was taken out already and has not come back.
+/// Returns whether taking `agent` out leaves as many healthy instances as there are: it is known to
+/// be down, or is out already.
 pub(crate) fn costs_nothing(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> bool {
     let serving = scene.serving(agent, &rollout.application);
     let Some(host) = rollout.hosts.get(agent) else { return serving == Serving::Down };
@@ -73,12 +73,11 @@ pub(crate) fn costs_nothing(rollout: &Rollout, scene: Scene<'_>, agent: &AgentNa
         || returns_to_nothing
         || match host.state {
             HostState::Updating { .. } | HostState::Reverting { .. } => true,
-            HostState::Failed { touched: true, .. } | HostState::Stuck { .. } => {
-                serving != Serving::Up
-            }
+            // One that failed may have come back since, unseen.
             HostState::Pending
             | HostState::Updated
-            | HostState::Failed { touched: false, .. }
+            | HostState::Failed { .. }
+            | HostState::Stuck { .. }
             | HostState::Unreachable { .. }
             | HostState::Reverted => {
                 planted!(UnknownCountsAsDown: serving != Serving::Up; serving == Serving::Down)
