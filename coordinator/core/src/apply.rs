@@ -76,7 +76,9 @@ impl Coordinator {
             }
             EventKind::RolloutStarted(started) => {
                 self.requests.insert(started.request_id, started.id);
-                self.rollouts.insert(started.id, Rollout::new((**started).clone(), *at));
+                self.begun += 1;
+                let rollout = Rollout::new((**started).clone(), *at, self.begun);
+                self.rollouts.insert(started.id, rollout);
                 self.forget_oldest();
             }
             EventKind::Rollout { id, change, call } => {
@@ -125,7 +127,7 @@ impl Coordinator {
     fn forget_oldest(&mut self) {
         while self.rollouts.len() > ROLLOUTS_MAX {
             let over = self.rollouts.values().filter(|rollout| rollout.is_over());
-            let oldest = over.min_by_key(|rollout| (rollout.started, rollout.id));
+            let oldest = over.min_by_key(|rollout| rollout.number);
             let Some((id, request_id)) = oldest.map(|oldest| (oldest.id, oldest.request_id)) else {
                 return;
             };

@@ -60,6 +60,8 @@ pub struct Coordinator {
     pub(crate) releases: Releases,
     pub(crate) goals: Goals,
     pub(crate) rollouts: BTreeMap<Uuid, Rollout>,
+    /// How many rollouts ever began.
+    pub(crate) begun: u64,
     pub(crate) requests: BTreeMap<Uuid, Uuid>,
     pub(crate) last_event: Timestamp,
     // Known at this moment only.
@@ -338,14 +340,13 @@ impl Coordinator {
             return;
         };
         for (agent, slots) in goals {
-            let seen = self.fleet.seen(&agent);
-            let held = seen.and_then(|seen| seen.held.get(&application)).copied();
-            let own = self.goals.of(&agent, &application);
+            // An agent says at once what it holds, and of what it does not name it holds nothing.
+            let held = self.fleet.seen(&agent).map(|seen| {
+                seen.held.get(&application).map_or(Generation(0), |held| held.generation)
+            });
             // Above whatever the agent holds: after a restore ours may be behind (F7).
-            let generation = own
-                .map_or(Generation(0), |goal| goal.generation)
-                .max(held.map_or(Generation(0), |held| held.generation))
-                .next();
+            let generation =
+                self.goals.last(&agent, &application).max(held.unwrap_or_default()).next();
             let application = application.clone();
             self.record(
                 now,
@@ -357,7 +358,7 @@ impl Coordinator {
                     slots,
                     timers,
                     rollout,
-                    held: held.map(|held| held.generation),
+                    held,
                 },
             );
             self.show(&agent, &application, now, step);

@@ -162,7 +162,7 @@ impl Coordinator {
                     .filter(|rollout| {
                         rollout.environment == *environment && rollout.application == *application
                     })
-                    .max_by_key(|rollout| (rollout.started, rollout.id))
+                    .max_by_key(|rollout| rollout.number)
             };
             let mut applications: Vec<&ApplicationName> = self
                 .rollouts
@@ -236,7 +236,7 @@ impl Coordinator {
             .filter(|rollout| application.is_none_or(|it| rollout.application.as_str() == it))
             .filter(|rollout| environment.is_none_or(|it| rollout.environment.as_str() == it))
             .collect();
-        rollouts.sort_by_key(|rollout| std::cmp::Reverse((rollout.started, rollout.id)));
+        rollouts.sort_by_key(|rollout| std::cmp::Reverse(rollout.number));
         rollouts.truncate(limit);
         rollouts
     }

@@ -102,12 +102,20 @@ pub struct Goals {
     goals: BTreeMap<AgentName, BTreeMap<ApplicationName, Goal>>,
     /// The term of the last restore; zero if there was none.
     restored: Term,
+    /// The latest generation of agents that were removed: one of them may join again, and still
+    /// hold its goal.
+    forgotten: Generation,
 }
 
 impl Goals {
     /// Returns the goal of `application` on `agent`.
     pub fn of(&self, agent: &AgentName, application: &ApplicationName) -> Option<&Goal> {
         self.goals.get(agent)?.get(application)
+    }
+
+    /// Returns the latest generation that may have been given to `agent` for `application`.
+    pub(crate) fn last(&self, agent: &AgentName, application: &ApplicationName) -> Generation {
+        self.of(agent, application).map_or(self.forgotten, |goal| goal.generation)
     }
 
     /// Returns all goals of `agent`.
@@ -162,7 +170,9 @@ impl Goals {
     }
 
     pub(crate) fn forget(&mut self, agent: &AgentName) {
-        self.goals.remove(agent);
+        let goals = self.goals.remove(agent).unwrap_or_default();
+        let last = goals.values().map(|goal| goal.generation).max().unwrap_or_default();
+        self.forgotten = self.forgotten.max(last);
     }
 }
 

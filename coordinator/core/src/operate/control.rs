@@ -96,7 +96,7 @@ impl Coordinator {
         let of_name = self.rollouts.values().filter(|it| it.application.as_str() == named);
         for rollout in of_name {
             let place = newest.entry(&rollout.environment).or_insert(rollout);
-            if (place.started, place.id) < (rollout.started, rollout.id) {
+            if place.number < rollout.number {
                 *place = rollout;
             }
         }
@@ -347,7 +347,7 @@ impl Coordinator {
             .filter(|other| {
                 other.application == rollout.application && other.environment == rollout.environment
             })
-            .max_by_key(|other| (other.started, other.id));
+            .max_by_key(|other| other.number);
         if newest.is_some_and(|newest| newest.id != id) {
             return Err(refuse(
                 format!("rollout {id} is not the newest of {}", rollout.application),

@@ -337,7 +337,7 @@ impl Coordinator {
                 format!("name one of them: {}", environments.join(", ")),
             ));
         }
-        let newest = of_application().max_by_key(|rollout| (rollout.started, rollout.id));
+        let newest = of_application().max_by_key(|rollout| rollout.number);
         if let Some(rollout) = active.first().copied().or(newest) {
             return Ok(rollout);
         }

@@ -23,6 +23,8 @@ const CALLS_MAX: usize = 64;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rollout {
     pub id: Uuid,
+    /// Counts up over all rollouts: those of one batch begin at one moment, and still in an order.
+    pub number: u64,
     pub request_id: Uuid,
     pub application: ApplicationName,
     pub environment: EnvironmentName,
@@ -167,8 +169,8 @@ pub struct IllegalChange {
 }
 
 impl Rollout {
-    /// Makes the rollout that `started` describes.
-    pub fn new(started: RolloutStarted, at: Timestamp) -> Self {
+    /// Makes the rollout that `started` describes, the `number`th of all.
+    pub fn new(started: RolloutStarted, at: Timestamp, number: u64) -> Self {
         let RolloutStarted { id, request_id, application, environment, from, to, spec, plan, by } =
             started;
         let hosts = plan
@@ -182,6 +184,7 @@ impl Rollout {
             .collect();
         let mut rollout = Self {
             id,
+            number,
             request_id,
             application,
             environment,

@@ -150,7 +150,6 @@ fn host_is_restless(world: &World, host: &Host) -> Option<String> {
     }
     let remembered = agent.core.remembered();
     goals_are_held(world, host, remembered).or_else(|| {
-        // One that follows a goal that a restored coordinator does not know waits for a person.
         let mut known = remembered
             .applications
             .iter()
@@ -169,6 +168,10 @@ fn goals_are_held(world: &World, host: &Host, remembered: &Remembered) -> Option
     let applications = world.script.applications.iter().filter_map(|it| it.name.parse().ok());
     applications.into_iter().find_map(|name| {
         let goal = core.goals().of(&host.name, &name)?;
+        if core.is_ahead(&host.name, &name) {
+            // It waits for a person, and its numbers are of another history.
+            return None;
+        }
         let held = remembered.applications.get(&name).map(|it| it.fence().generation);
         let is_held = held.is_some_and(|held| held >= goal.generation);
         (!is_held).then(|| format!("holds goal {held:?} of {name}, not {:?}", goal.generation))
