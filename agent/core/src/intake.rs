@@ -309,13 +309,12 @@ impl Agent {
     fn probed(&mut self, now: Timestamp, instance: InstanceId, answer: ProbeAnswer) {
         let Some((at, Life::Running { .. })) = self.find(instance) else { return };
         let Some(application) = self.remembered.applications.get(&at.0) else { return };
-        let timers = application.assignment.timers;
         let held = application.slots.of(at.1).instance.as_ref();
         let Some(probe) = held.and_then(|held| held.release.probe.clone()) else { return };
         if let Some(watch) = &mut self.live(&at).watch
             && watch.instance() == instance
         {
-            watch.answered(answer, &probe, timers, now);
+            watch.answered(answer, &probe, now);
         }
     }
 

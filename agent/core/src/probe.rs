@@ -3,6 +3,8 @@
 //! A [`Watch`] is about one process. Another process, or the same after the agent was away,
 //! begins with an empty one: health is never inherited (promise E4).
 
+use std::time::Duration;
+
 use cutover_common::{Health, InstanceId, ProbeSpec, Timers, Timestamp, planted};
 
 use crate::ProbeAnswer;
@@ -36,9 +38,11 @@ enum Verdict {
         failures: u32,
         had_pass: bool,
     },
-    /// Enough passes in a row. `since` is the first pass without a failure after it.
+    /// Enough passes in a row. `since` is the first pass without a failure after it, and `longest`
+    /// the longest run of passes before that, since it last was failing.
     Passing {
         since: Option<Timestamp>,
+        longest: Duration,
         failures: u32,
     },
     Failing {
@@ -52,7 +56,7 @@ impl Watch {
     pub(crate) fn begin(instance: InstanceId, probe: Option<&ProbeSpec>, now: Timestamp) -> Self {
         let (next, verdict) = match probe {
             Some(_) => (NextProbe::At(now), Verdict::begin()),
-            None => (NextProbe::Never, Verdict::Passing { since: Some(now), failures: 0 }),
+            None => (NextProbe::Never, Verdict::passing(Some(now))),
         };
         Self { instance, began_at: now, next, verdict, last_answer: String::new() }
     }
@@ -85,7 +89,6 @@ impl Watch {
         &mut self,
         answer: ProbeAnswer,
         probe: &ProbeSpec,
-        timers: Timers,
         now: Timestamp,
     ) {
         let NextProbe::InFlight(asked_at) = self.next else { return };
@@ -96,7 +99,7 @@ impl Watch {
             self.verdict.pass(probe, now)
         } else {
             let is_starting = now.since(self.began_at) < probe.start_within;
-            self.verdict.fail(probe, timers, now, is_starting)
+            self.verdict.fail(probe, now, is_starting)
         };
     }
 
@@ -104,7 +107,11 @@ impl Watch {
     pub(crate) fn health(&self, timers: Timers, now: Timestamp) -> Health {
         match self.verdict {
             Verdict::Unknown { .. } => Health::Unknown,
-            Verdict::Passing { since, .. } if is_settled(since, timers, now) => Health::Settled,
+            Verdict::Passing { since, longest, .. }
+                if longest.max(run(since, now)) >= timers.healthy_for =>
+            {
+                Health::Settled
+            }
             Verdict::Passing { .. } => Health::Passing,
             Verdict::Failing { .. } => Health::Failing,
         }
@@ -127,8 +134,10 @@ impl Watch {
     }
 }
 
-fn is_settled(since: Option<Timestamp>, timers: Timers, now: Timestamp) -> bool {
-    since.is_some_and(|since| planted!(SettledAtFirstPass: true; now >= since + timers.healthy_for))
+fn run(since: Option<Timestamp>, now: Timestamp) -> Duration {
+    since.map_or(Duration::ZERO, |since| {
+        planted!(SettledAtFirstPass: Duration::MAX; now.since(since))
+    })
 }
 
 impl Verdict {
@@ -136,10 +145,14 @@ impl Verdict {
         Self::Unknown { passes: 0, first_pass_at: None, failures: 0, had_pass: false }
     }
 
+    const fn passing(since: Option<Timestamp>) -> Self {
+        Self::Passing { since, longest: Duration::ZERO, failures: 0 }
+    }
+
     fn pass(self, probe: &ProbeSpec, now: Timestamp) -> Self {
         let (passes, first_pass_at) = match self {
-            Self::Passing { since, .. } => {
-                return Self::Passing { since: since.or(Some(now)), failures: 0 };
+            Self::Passing { since, longest, .. } => {
+                return Self::Passing { since: since.or(Some(now)), longest, failures: 0 };
             }
             Self::Unknown { passes, first_pass_at, .. }
             | Self::Failing { passes, first_pass_at } => {
@@ -147,7 +160,7 @@ impl Verdict {
             }
         };
         if passes >= probe.passes {
-            return Self::Passing { since: first_pass_at, failures: 0 };
+            return Self::passing(first_pass_at);
         }
         match self {
             Self::Failing { .. } => Self::Failing { passes, first_pass_at },
@@ -157,7 +170,7 @@ impl Verdict {
         }
     }
 
-    fn fail(self, probe: &ProbeSpec, timers: Timers, now: Timestamp, is_starting: bool) -> Self {
+    fn fail(self, probe: &ProbeSpec, now: Timestamp, is_starting: bool) -> Self {
         let failing = Self::Failing { passes: 0, first_pass_at: None };
         match self {
             // Any pass ends the start period; until then failures are expected and do not count.
@@ -169,16 +182,16 @@ impl Verdict {
                 }
                 Self::Unknown { passes: 0, first_pass_at: None, failures, had_pass }
             }
-            Self::Passing { since, failures } => {
+            Self::Passing { since, longest, failures } => {
                 let failures = failures.saturating_add(1);
                 if failures >= probe.failures {
                     return failing;
                 }
                 // One failure breaks the run that is to become settled; what is settled stays
-                // so until it is failing.
-                let is_settled = is_settled(since, timers, now);
-                let since = since.filter(|_| planted!(FlapForgiven: true; is_settled));
-                Self::Passing { since, failures }
+                // so until it is failing, or is to be settled for longer.
+                let longest = longest.max(run(since, now));
+                let since = since.filter(|_| planted!(FlapForgiven: true; false));
+                Self::Passing { since, longest, failures }
             }
             Self::Failing { .. } => failing,
         }

@@ -36,7 +36,7 @@ impl Asked {
             self.now = self.watch.next_at().unwrap();
             self.watch.asked(self.now);
             let answer = ProbeAnswer { passed: answer == '+', text: answer.to_string() };
-            self.watch.answered(answer, &self.probe, TIMERS, self.now);
+            self.watch.answered(answer, &self.probe, self.now);
         }
         self
     }
@@ -93,6 +93,18 @@ fn one_failure_breaks_the_run_but_not_what_is_settled() {
 }
 
 #[test]
+fn settled_for_a_shorter_time_is_not_settled_for_a_longer_one() {
+    let shorter = Timers { healthy_for: Duration::from_secs(4), ..TIMERS };
+    let mut asked = Asked::begin();
+
+    // Runs of 4 s, for 36 s: settled for 4 s all the time, and never for 10 s.
+    asked.answer("+++-++-++-++-++-++-");
+
+    assert_eq!(asked.watch.health(shorter, asked.now), Health::Settled);
+    assert_eq!(asked.health(), Health::Passing);
+}
+
+#[test]
 fn a_release_without_a_probe_passes_while_it_is_alive() {
     let start = Timestamp::from_unix_ms(0);
     let watch = Watch::begin(InstanceId(Uuid::nil()), None, start);
@@ -107,7 +119,7 @@ fn an_answer_that_nobody_asked_for_counts_nothing() {
     let mut asked = Asked::begin();
     let answer = ProbeAnswer { passed: true, text: "ok".to_owned() };
     for _ in 0..5 {
-        asked.watch.answered(answer.clone(), &asked.probe, TIMERS, asked.now);
+        asked.watch.answered(answer.clone(), &asked.probe, asked.now);
     }
 
     assert_eq!(asked.health(), Health::Unknown);

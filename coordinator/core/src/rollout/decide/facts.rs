@@ -1,7 +1,8 @@
 //! What the reports say of each host, as changes to record: done, failed, unreachable.
 
 use cutover_common::{
-    AgentName, Generation, Health, Phase, SlotReport, Timestamp, duration_text, planted,
+    AgentName, Generation, Health, Phase, Report, SlotReport, Timestamp, Version, duration_text,
+    planted,
 };
 
 use super::{Decision, Scene, way_back};
@@ -94,7 +95,9 @@ pub(super) fn back(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
 }
 
 /// Returns the hosts that were told to switch for the first time and, as far as is known, have
-/// not begun: their agents have not accepted the goal, and only they can be called back.
+/// not begun: only they can be called back. Their agents have not accepted the goal, or wait for
+/// the permission to stop what runs: one that gets it after the answer to an operator must find
+/// that it is to stay (A5).
 pub fn not_begun(rollout: &Rollout, scene: Scene<'_>) -> Vec<AgentName> {
     rollout
         .hosts
@@ -107,16 +110,28 @@ pub fn not_begun(rollout: &Rollout, scene: Scene<'_>) -> Vec<AgentName> {
         })
         .filter(|(agent, _)| {
             let goal = scene.goals.of(agent, &rollout.application);
+            let seen = scene.fleet.seen(agent);
             // What it told at its newest hello and in its reports since.
-            let accepted = scene
-                .fleet
-                .seen(agent)
+            let accepted = seen
                 .and_then(|seen| seen.held.get(&rollout.application))
                 .map_or(Generation(0), |held| held.generation);
-            goal.is_some_and(|goal| accepted < goal.generation)
+            let told = seen.and_then(|seen| seen.reports.get(&rollout.application));
+            let waits = told.is_some_and(|report| waits(report, &rollout.to));
+            goal.is_some_and(|goal| {
+                accepted < goal.generation || (accepted == goal.generation && waits)
+            })
         })
         .map(|(agent, _)| agent.clone())
         .collect()
+}
+
+/// Returns whether `report` says that `to` waits while something else runs undisturbed.
+fn waits(report: &Report, to: &Version) -> bool {
+    let brings = |slot: &SlotReport| slot.release.as_ref().is_some_and(|(held, _)| held == to);
+    let is_waiting = |slot: &SlotReport| brings(slot) && slot.phase == Phase::Waiting;
+    let runs = |slot: &SlotReport| slot.phase == Phase::Running && slot.instance.is_some();
+    report.slots.iter().any(|(_, slot)| is_waiting(slot))
+        && report.slots.iter().any(|(_, slot)| !brings(slot) && runs(slot))
 }
 
 fn prepare_failed(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> Option<Change> {
@@ -261,7 +276,7 @@ fn late(
     scene: Scene<'_>,
     agent: &AgentName,
     since: Timestamp,
-    version: &cutover_common::Version,
+    version: &Version,
 ) -> Option<String> {
     let report = scene.fleet.fresh_report(agent, &rollout.application)?;
     let slot = scene.slot_of_goal(rollout, agent, version);

@@ -20,8 +20,8 @@ struct Answers {
     failures: u32,
     /// Enough of them came in a row, and it has not failed often enough since.
     is_passing: bool,
-    /// It had passed long enough, and has not failed often enough since.
-    was_settled: bool,
+    /// The longest run of passes before this one, since it last failed often enough.
+    longest: Duration,
 }
 
 /// The answers of one host's instances since its agent began.
@@ -42,7 +42,7 @@ impl Answered {
         passed: bool,
         now: Moment,
     ) {
-        let Some((probe, timers)) = judged_by(core, instance) else { return };
+        let Some((probe, _)) = judged_by(core, instance) else { return };
         let answers = self.0.entry(instance).or_default();
         if passed {
             answers.since = answers.since.or(Some(now));
@@ -51,11 +51,13 @@ impl Answered {
             answers.is_passing |= answers.passes >= probe.passes;
             return;
         }
-        answers.was_settled |= answers.has_passed(timers, now);
+        if answers.is_passing {
+            answers.longest = answers.longest.max(answers.run(now));
+        }
         answers.failures += 1;
         (answers.since, answers.passes) = (None, 0);
         if answers.failures >= probe.failures {
-            (answers.is_passing, answers.was_settled) = (false, false);
+            (answers.is_passing, answers.longest) = (false, Duration::ZERO);
         }
     }
 
@@ -74,7 +76,7 @@ impl Answered {
             };
             let Some((_, timers)) = judged_by(core, evidence.instance) else { continue };
             let answers = self.0.get(&evidence.instance).copied().unwrap_or_default();
-            if answers.was_settled || answers.has_passed(timers, now) {
+            if answers.has_passed(timers, now) {
                 continue;
             }
             let what = format!(
@@ -89,8 +91,11 @@ impl Answered {
 
 impl Answers {
     fn has_passed(&self, timers: Timers, now: Moment) -> bool {
-        self.is_passing
-            && self.since.is_some_and(|since| now.since(since) + ROUNDING >= timers.healthy_for)
+        self.is_passing && self.longest.max(self.run(now)) + ROUNDING >= timers.healthy_for
+    }
+
+    fn run(&self, now: Moment) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| now.since(since))
     }
 }
 

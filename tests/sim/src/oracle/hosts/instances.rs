@@ -217,7 +217,9 @@ fn may_end(
     let Some(application) = core.remembered().applications.get(name) else {
         return Err(wrong("A2", host, "an application is stopped that has no goal"));
     };
-    let runs = application.slots.of(slot).instance.as_ref().map(|it| it.release.digest);
+    // One step can know this one stopped and begin the next in its slot.
+    let inside = application.slots.of(slot).instance.as_ref().filter(|it| it.id == instance);
+    let runs = inside.map(|it| it.release.digest);
     let began = host.kernel.processes.get(&instance).map(|process| process.digest);
     let Some(content) = runs.or(began) else { return Ok(()) };
     let goal = application.goal(slot);
