@@ -85,12 +85,7 @@ impl Watch {
     }
 
     /// Notes an answer.
-    pub(crate) fn answered(
-        &mut self,
-        answer: ProbeAnswer,
-        probe: &ProbeSpec,
-        now: Timestamp,
-    ) {
+    pub(crate) fn answered(&mut self, answer: ProbeAnswer, probe: &ProbeSpec, now: Timestamp) {
         let NextProbe::InFlight(asked_at) = self.next else { return };
         // A slow answer does not shift the rhythm, and makes no burst either.
         self.next = NextProbe::At((asked_at + probe.every).max(now));
@@ -135,9 +130,10 @@ impl Watch {
 }
 
 fn run(since: Option<Timestamp>, now: Timestamp) -> Duration {
-    since.map_or(Duration::ZERO, |since| {
-        planted!(SettledAtFirstPass: Duration::MAX; now.since(since))
-    })
+    since.map_or(
+        Duration::ZERO,
+        |since| planted!(SettledAtFirstPass: Duration::MAX; now.since(since)),
+    )
 }
 
 impl Verdict {

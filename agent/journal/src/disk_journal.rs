@@ -49,8 +49,11 @@ impl<D: Disk> DiskJournal<D> {
         let bytes = match disk.read(JOURNAL_FILE).map_err(failed("read"))? {
             Some(bytes) => bytes,
             None => {
-                disk.append(JOURNAL_FILE, &[]).map_err(failed("begin"))?;
-                Vec::new()
+                // A journal is never without a whole commit, not even for a moment: one without
+                // was damaged, and is not taken for a new one.
+                let first = frame::encode(1, &[]).unwrap_or_default();
+                write_beside(&mut disk, &first).map_err(failed("begin"))?;
+                first
             }
         };
         let Found { events, last, length, next_sequence } = read(&path, &bytes)?;
@@ -92,7 +95,8 @@ impl<D: Disk> DiskJournal<D> {
     pub fn peek(disk: &mut D) -> Result<Vec<Event>, OpenJournal> {
         let path = disk.path(JOURNAL_FILE);
         match disk.read(JOURNAL_FILE) {
-            Ok(bytes) => Ok(read(&path, &bytes.unwrap_or_default())?.events),
+            Ok(None) => Ok(Vec::new()),
+            Ok(Some(bytes)) => Ok(read(&path, &bytes)?.events),
             Err(source) => Err(OpenJournal::Io { step: "read", path, source }),
         }
     }
@@ -197,6 +201,9 @@ struct Found {
 
 fn read(path: &Path, bytes: &[u8]) -> Result<Found, OpenJournal> {
     let (frames, length) = match frame::decode(bytes) {
+        Content::Frames(frames, _) if frames.is_empty() => {
+            return Err(OpenJournal::Damaged { path: path.to_owned(), at: 0 });
+        }
         Content::Frames(frames, length) => (frames, length),
         Content::Damaged(at) => {
             return Err(OpenJournal::Damaged { path: path.to_owned(), at: at as u64 });
