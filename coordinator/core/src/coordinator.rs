@@ -345,8 +345,11 @@ impl Coordinator {
                 seen.held.get(&application).map_or(Generation(0), |held| held.generation)
             });
             // Above whatever the agent holds: after a restore ours may be behind (F7).
-            let generation =
-                self.goals.last(&agent, &application).max(held.unwrap_or_default()).next();
+            let generation = self
+                .goals
+                .last_generation(&agent, &application)
+                .max(held.unwrap_or_default())
+                .next();
             let application = application.clone();
             self.record(
                 now,

@@ -1,6 +1,6 @@
 //! The goal that each agent should have for each application.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use cutover_common::{AgentName, ApplicationName, Generation, Slot, Slots, Term, Timers, Version};
 use serde::{Deserialize, Serialize};
@@ -102,10 +102,15 @@ pub struct Goals {
     goals: BTreeMap<AgentName, BTreeMap<ApplicationName, Goal>>,
     /// The term of the last restore; zero if there was none.
     restored: Term,
-    /// The latest generation of agents that were removed: one of them may join again, and still
-    /// hold its goal.
+    /// The goals of agents that were removed, the last one at the end. One may join again, and
+    /// still hold its goal and run what it says: the next one follows it. Nobody is shown these.
+    former: VecDeque<(AgentName, BTreeMap<ApplicationName, Goal>)>,
+    /// The latest generation of those that are not kept any more.
     forgotten: Generation,
 }
+
+/// Of how many removed agents the goals are kept: as many as a large fleet replaces in a month.
+const FORMER_MAX: usize = 4_096;
 
 impl Goals {
     /// Returns the goal of `application` on `agent`.
@@ -113,9 +118,20 @@ impl Goals {
         self.goals.get(agent)?.get(application)
     }
 
+    /// Returns the latest goal of `application` on `agent`, also if the agent was removed since:
+    /// what the next one follows.
+    pub(crate) fn last(&self, agent: &AgentName, application: &ApplicationName) -> Option<&Goal> {
+        let former = || self.former.iter().find(|(name, _)| name == agent);
+        self.of(agent, application).or_else(|| former()?.1.get(application))
+    }
+
     /// Returns the latest generation that may have been given to `agent` for `application`.
-    pub(crate) fn last(&self, agent: &AgentName, application: &ApplicationName) -> Generation {
-        self.of(agent, application).map_or(self.forgotten, |goal| goal.generation)
+    pub(crate) fn last_generation(
+        &self,
+        agent: &AgentName,
+        application: &ApplicationName,
+    ) -> Generation {
+        self.last(agent, application).map_or(self.forgotten, |goal| goal.generation)
     }
 
     /// Returns all goals of `agent`.
@@ -148,7 +164,8 @@ impl Goals {
     /// The store was made from a backup, and goes on in `term`.
     pub(crate) fn restore(&mut self, term: Term) {
         self.restored = term;
-        for goal in self.goals.values_mut().flat_map(BTreeMap::values_mut) {
+        let former = self.former.iter_mut().map(|(_, goals)| goals);
+        for goal in self.goals.values_mut().chain(former).flat_map(BTreeMap::values_mut) {
             // Of one that was set in the dark the agent may hold another of the same number.
             if std::mem::take(&mut goal.is_informed) {
                 goal.known_before = goal.generation;
@@ -158,21 +175,28 @@ impl Goals {
 
     pub(crate) fn set(&mut self, agent: AgentName, application: ApplicationName, mut goal: Goal) {
         goal.is_informed |= self.restored == Term::default();
-        let goals = self.goals.entry(agent).or_default();
-        if let Some(before) = goals.get(&application) {
+        if let Some(before) = self.last(&agent, &application) {
             goal.known_before = goal.known_before.max(before.known_before);
             goal.is_informed |= before.is_informed;
             if before.running() == goal.running() {
                 goal.steady_since = before.steady_since;
             }
         }
-        goals.insert(application, goal);
+        self.goals.entry(agent).or_default().insert(application, goal);
     }
 
     pub(crate) fn forget(&mut self, agent: &AgentName) {
-        let goals = self.goals.remove(agent).unwrap_or_default();
-        let last = goals.values().map(|goal| goal.generation).max().unwrap_or_default();
-        self.forgotten = self.forgotten.max(last);
+        let before = self.former.iter().position(|(name, _)| name == agent);
+        let mut goals =
+            before.and_then(|at| self.former.remove(at)).map_or_else(BTreeMap::new, |it| it.1);
+        goals.extend(self.goals.remove(agent).unwrap_or_default());
+        self.former.push_back((agent.clone(), goals));
+        if self.former.len() > FORMER_MAX
+            && let Some((_, oldest)) = self.former.pop_front()
+        {
+            let last = oldest.values().map(|goal| goal.generation).max().unwrap_or_default();
+            self.forgotten = self.forgotten.max(last);
+        }
     }
 }
 

@@ -64,7 +64,7 @@ impl Coordinator {
         application: &ApplicationName,
     ) -> Slots<GoalSlot> {
         if !self.is_ahead(agent, application) {
-            let goal = self.goals.of(agent, application);
+            let goal = self.goals.last(agent, application);
             return goal.map(|goal| goal.slots.clone()).unwrap_or_default();
         }
         let Some(report) = self.fleet.fresh_report(agent, application) else {

@@ -85,7 +85,7 @@ impl<'a> Scene<'a> {
         version: Option<&Version>,
         rollout: uuid::Uuid,
     ) -> Result<(), Violation> {
-        let before = self.ledger.goals.get(&key).and_then(|goal| goal.running());
+        let before = self.ledger.last(&key).and_then(|goal| goal.running());
         if before == version {
             return Ok(());
         }

@@ -29,6 +29,8 @@ pub(super) struct Ledger {
     pub(super) courses: BTreeMap<Uuid, Course>,
     /// By host and application.
     pub(super) goals: BTreeMap<(u16, u16), Goal>,
+    /// The goals of hosts that were removed: one that joins again goes on from them.
+    pub(super) former: BTreeMap<(u16, u16), Goal>,
     pub(super) stable: BTreeMap<u16, Version>,
 }
 
@@ -76,6 +78,11 @@ pub(super) fn host_of(agent: &AgentName) -> u16 {
 }
 
 impl Ledger {
+    /// Returns the goal that the next one of a host follows.
+    pub(super) fn last(&self, key: &(u16, u16)) -> Option<&Goal> {
+        self.goals.get(key).or_else(|| self.former.get(key))
+    }
+
     pub(super) fn new(script: &Script) -> Self {
         let names = script.applications.iter().map(|spec| spec.name.clone()).collect();
         Self { names, ..Self::default() }
@@ -143,7 +150,7 @@ impl Ledger {
                 self.not_in_a_rollout(agent)?;
                 let host = host_of(agent);
                 self.agents.remove(&host);
-                self.goals.retain(|(of, _), _| *of != host);
+                self.former.extend(self.goals.extract_if(.., |(of, _), _| *of == host));
             }
             EventKind::ReleaseRegistered { release, .. } => {
                 let key = (
@@ -215,7 +222,7 @@ impl Ledger {
     }
 
     fn take_goal(&mut self, key: (u16, u16), goal: Goal) -> Result<(), Violation> {
-        if let Some(before) = self.goals.get(&key)
+        if let Some(before) = self.last(&key)
             && before.generation >= goal.generation
         {
             let text = format!("generation {} of host-{} is repeated", goal.generation, key.0);
