@@ -115,8 +115,10 @@ impl Pauses {
         };
         let Some((_, Ok(Answer::Controlled { rollout, .. }))) = &call.answer else { return };
         // Goals and echoes come in the order of one stream, which is what a fresh echo rests on:
-        // where the world lets one overtake the other, nothing can be said.
-        if world.sites.len() > 1 || world.script.network.reorder_permille > 0 {
+        // where the world lets one overtake the other, or loses one of them, nothing can be said.
+        let network = &world.script.network;
+        let is_kind = network.reorder_permille == 0 && network.drop_permille == 0;
+        if world.sites.len() > 1 || !is_kind {
             return;
         }
         if self.went_on.iter().any(|(of, at)| of == named && *at >= call.asked) {
