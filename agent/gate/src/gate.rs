@@ -1,0 +1,196 @@
+//! The gate as a whole: takes programs, says what it does.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{SocketAddr, TcpListener},
+    num::NonZeroUsize,
+    sync::Arc,
+};
+
+use cutover_common::ApplicationName;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    live::Live,
+    program::{InvalidProgram, Program, Protocol, Service},
+    shard::{Accept, Thread},
+    state::{ServiceState, State},
+};
+
+/// Listening sockets that exist already, by their address.
+///
+/// A service whose address is among them takes that socket instead of a new one: clients that are
+/// on their way to it lose nothing.
+pub type Sockets = BTreeMap<SocketAddr, TcpListener>;
+
+/// Why a gate does not start.
+#[derive(Debug, thiserror::Error)]
+#[error("starting the gate's shard {index} failed")]
+pub struct StartGate {
+    index: usize,
+    #[source]
+    source: io::Error,
+}
+
+/// Why a program is not followed. Nothing of it is done then.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyProgram {
+    #[error("the program is refused")]
+    Invalid(#[from] InvalidProgram),
+    #[error("{application} cannot listen on {listen}; is another program there?")]
+    Listen {
+        application: ApplicationName,
+        listen: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{application} asks for {what}, which this gate cannot do yet")]
+    NotYet { application: ApplicationName, what: &'static str },
+}
+
+/// A gate. When it is dropped its clients are cut.
+#[derive(Debug)]
+pub struct Gate {
+    id: Uuid,
+    revision: Option<u64>,
+    served: BTreeMap<ApplicationName, Served>,
+    threads: Vec<Thread>,
+}
+
+/// A service that is served.
+#[derive(Debug)]
+struct Served {
+    live: Arc<Live>,
+    protocol: Protocol,
+    socket: TcpListener,
+    closing: watch::Sender<bool>,
+}
+
+impl Gate {
+    /// Starts a gate with one shard for each core that it is to use. It serves nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// When a thread or its runtime cannot be made.
+    pub fn start(shards: NonZeroUsize) -> Result<Self, StartGate> {
+        let start = |index| Thread::start(index).map_err(|source| StartGate { index, source });
+        let threads = (0..shards.get()).map(start).collect::<Result<_, _>>()?;
+        Ok(Self { id: Uuid::new_v4(), revision: None, served: BTreeMap::new(), threads })
+    }
+
+    /// Follows `program`, as a whole. A route changes at one moment: each request sees the old one
+    /// or the new one. Takes from `sockets` those that it needs. Must be called within a tokio
+    /// runtime that lasts as long as the gate.
+    ///
+    /// # Errors
+    ///
+    /// When the program is refused or a new address cannot be listened on; nothing has changed
+    /// then.
+    pub fn apply(&mut self, program: &Program, sockets: &mut Sockets) -> Result<(), ApplyProgram> {
+        program.check()?;
+        for service in &program.services {
+            is_there(service)?;
+        }
+        let mut bound = self.bind(program, sockets)?;
+        let mut before = std::mem::take(&mut self.served);
+        for service in &program.services {
+            let name = service.application.clone();
+            let kept = before.remove(&name);
+            let served = match (kept, bound.remove(&service.listen)) {
+                (Some(served), None) => {
+                    served.live.replace(service);
+                    served
+                }
+                (kept, Some(socket)) => {
+                    drop(kept);
+                    self.serve(service, socket)?
+                }
+                (None, None) => continue,
+            };
+            self.served.insert(name, served);
+        }
+        // Whoever is left is not wanted: its clients' requests end, and no other comes.
+        for gone in before.into_values() {
+            gone.closing.send_replace(true);
+        }
+        self.revision = Some(program.revision);
+        Ok(())
+    }
+
+    /// Returns the sockets of all services that are not served on their address already.
+    fn bind(&self, program: &Program, sockets: &mut Sockets) -> Result<Sockets, ApplyProgram> {
+        let mut bound = Sockets::new();
+        for service in &program.services {
+            let is_kept = self.served.get(&service.application).is_some_and(|served| {
+                served.protocol == service.protocol
+                    && served.live.routing().service.listen == service.listen
+            });
+            if is_kept {
+                continue;
+            }
+            let socket = match sockets.remove(&service.listen) {
+                Some(socket) => Ok(socket),
+                None => TcpListener::bind(service.listen),
+            };
+            let socket = socket.and_then(|socket| {
+                socket.set_nonblocking(true)?;
+                Ok(socket)
+            });
+            let socket = socket.map_err(|source| ApplyProgram::Listen {
+                application: service.application.clone(),
+                listen: service.listen,
+                source,
+            })?;
+            bound.insert(service.listen, socket);
+        }
+        Ok(bound)
+    }
+
+    fn serve(&self, service: &Service, socket: TcpListener) -> Result<Served, ApplyProgram> {
+        let live = Arc::new(Live::new(service, self.threads.len()));
+        let closing = watch::Sender::new(false);
+        for thread in &self.threads {
+            // One socket for all: what waits in its queue is lost with none of them.
+            let listener = socket.try_clone().map_err(|source| ApplyProgram::Listen {
+                application: service.application.clone(),
+                listen: service.listen,
+                source,
+            })?;
+            thread.accept(Accept {
+                live: Arc::clone(&live),
+                listener,
+                protocol: service.protocol,
+                closing: closing.subscribe(),
+            });
+        }
+        Ok(Served { live, protocol: service.protocol, socket, closing })
+    }
+
+    /// Says what it does at this moment.
+    pub fn state(&self) -> State {
+        let services = self.served.iter().map(|(application, served)| {
+            let (connections, held) = served.live.load();
+            let upstreams = served.live.upstreams();
+            let listen = served.socket.local_addr();
+            let listen = listen.unwrap_or_else(|_| served.live.routing().service.listen);
+            let application = application.clone();
+            ServiceState { application, listen, connections, held, upstreams }
+        });
+        State { gate: self.id, revision: self.revision, services: services.collect() }
+    }
+}
+
+/// Says what of the program's words has no work behind it yet.
+fn is_there(service: &Service) -> Result<(), ApplyProgram> {
+    let refuse =
+        |what| Err(ApplyProgram::NotYet { application: service.application.clone(), what });
+    if service.tls.is_some() {
+        return refuse("TLS");
+    }
+    if service.accepts_proxy_protocol {
+        return refuse("the PROXY protocol");
+    }
+    Ok(())
+}

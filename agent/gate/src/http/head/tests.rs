@@ -1,0 +1,111 @@
+//! Tests of heads: what is taken off, what is written down, what is refused.
+
+use super::*;
+
+const CLIENT: Client = Client {
+    address: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 1234),
+    is_trusted: false,
+    is_encrypted: false,
+};
+
+fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+    let mut builder = Request::builder().uri(uri);
+    for (name, value) in headers {
+        builder = builder.header(*name, *value);
+    }
+    builder.body(()).unwrap()
+}
+
+fn prepared(uri: &str, headers: &[(&str, &str)]) -> HeaderMap {
+    let mut request = request(uri, headers);
+    prepare(&mut request, CLIENT).unwrap();
+    request.headers().clone()
+}
+
+#[test]
+fn what_belongs_to_one_connection_is_taken_off() {
+    let headers = prepared(
+        "/",
+        &[
+            ("host", "a.example"),
+            ("connection", "keep-alive, X-Secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "gzip, trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("expect", "100-continue"),
+            ("x-kept", "1"),
+        ],
+    );
+
+    let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+    assert_eq!(
+        left,
+        [
+            "host",
+            "x-kept",
+            "te",
+            "x-forwarded-for",
+            "forwarded",
+            "x-forwarded-proto",
+            "x-forwarded-host"
+        ]
+    );
+    assert_eq!(headers["te"], "trailers");
+}
+
+#[test]
+fn nobody_takes_off_the_host_by_naming_it() {
+    let headers = prepared("/", &[("host", "a.example"), ("connection", "host, content-type")]);
+
+    assert_eq!(headers["host"], "a.example");
+}
+
+#[test]
+fn an_upgrade_is_kept_when_it_is_asked_for_properly() {
+    let wanted = [("host", "a"), ("connection", "Upgrade"), ("upgrade", "websocket")];
+
+    assert_eq!(prepared("/", &wanted)["upgrade"], "websocket");
+    assert!(!prepared("/", &wanted[..2]).contains_key("connection"));
+}
+
+#[test]
+fn a_client_cannot_invent_its_address_and_a_trusted_peer_can_tell_it() {
+    let invented = [("host", "a"), ("x-forwarded-for", "10.0.0.1"), ("forwarded", "for=10.0.0.1")];
+    let headers = prepared("/", &invented);
+    assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+    assert_eq!(headers["forwarded"], "for=192.0.2.7;proto=http");
+
+    let mut request = request("/", &invented);
+    prepare(&mut request, Client { is_trusted: true, ..CLIENT }).unwrap();
+    assert_eq!(request.headers()["x-forwarded-for"], "10.0.0.1, 192.0.2.7");
+}
+
+#[test]
+fn the_host_comes_from_the_address_where_that_names_one() {
+    let mut request = request("http://real.example/a?b", &[("host", "other.example")]);
+    prepare(&mut request, CLIENT).unwrap();
+
+    assert_eq!(request.headers()["host"], "real.example");
+    assert_eq!(request.uri(), "/a?b");
+}
+
+#[test]
+fn what_nobody_can_send_on_is_refused() {
+    let refused = |headers: &[(&str, &str)]| prepare(&mut request("/", headers), CLIENT).err();
+
+    assert_eq!(refused(&[]), Some(Refusal::Malformed));
+    assert_eq!(refused(&[("host", "a"), ("host", "b")]), Some(Refusal::Malformed));
+    let mut connect = request("a.example:443", &[("host", "a.example:443")]);
+    *connect.method_mut() = Method::CONNECT;
+    assert_eq!(prepare(&mut connect, CLIENT), Err(Refusal::Connect));
+}
+
+#[test]
+fn a_cookie_is_found_by_its_whole_name() {
+    let headers = prepared("/", &[("host", "a"), ("cookie", "xstay=1; stay=2; stays=3")]);
+
+    assert_eq!(cookie(&headers, "stay"), Some("2"));
+    assert_eq!(cookie(&headers, "sta"), None);
+}

@@ -1,0 +1,18 @@
+//! The gate: takes a host's traffic to the instances of its applications, and lets no request
+//! fail while they are replaced.
+//!
+//! It stands alone: whoever holds it gives it the whole goal, never a step, and reads from its
+//! [`State`] when an instance has nothing left to answer.
+
+mod gate;
+mod http;
+mod live;
+pub mod program;
+mod route;
+mod shard;
+mod state;
+mod tcp;
+
+pub use gate::{ApplyProgram, Gate, Sockets, StartGate};
+pub use program::Program;
+pub use state::{Counts, LATENCY_BUCKETS, ServiceState, State, UpstreamState};

@@ -1,0 +1,269 @@
+//! One service as it is served: the route of this moment, and the places it leads to.
+
+mod count;
+mod place;
+
+use std::{
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{sync::watch, time::Instant};
+
+use self::place::lock;
+pub(crate) use self::place::{Known, Link, Place, Span, UnderWay};
+use crate::{
+    program::{Drain, Flow, Limits, Service},
+    route::{Table, Wish},
+    state::UpstreamState,
+};
+
+/// One route and all that belongs to it. A request sees one of these, whole.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    pub(crate) service: Service,
+    pub(crate) table: Table,
+    /// In the order of the program.
+    places: Vec<Arc<Place>>,
+}
+
+/// One service.
+#[derive(Debug)]
+pub(crate) struct Live {
+    routing: ArcSwap<Routing>,
+    /// Routes that some request may still be choosing by.
+    older: Mutex<Vec<Weak<Routing>>>,
+    /// Places that are gone from the program and not yet empty.
+    leaving: Mutex<Vec<Arc<Place>>>,
+    changed: watch::Sender<()>,
+    held: AtomicU64,
+    held_bytes: AtomicU64,
+    connections: AtomicU64,
+    shards: usize,
+}
+
+/// Why a request goes nowhere.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum NoPlace {
+    /// No upstream is there for it.
+    NobodyServes,
+    /// It was held for as long as may be.
+    HeldTooLong,
+    /// As many are held as may be.
+    TooManyHeld,
+}
+
+/// What a choice led to.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) under_way: UnderWay,
+    pub(crate) connect_within: Duration,
+}
+
+/// One that counts until it is dropped.
+#[derive(Debug)]
+struct Counted<'a> {
+    count: &'a AtomicU64,
+    by: u64,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(self.by, Ordering::SeqCst);
+    }
+}
+
+impl Live {
+    pub(crate) fn new(service: &Service, shards: usize) -> Self {
+        let places = service.route.upstreams.iter().map(|it| Arc::new(Place::new(it, shards)));
+        let routing = Routing {
+            table: Table::new(&service.route),
+            places: places.collect(),
+            service: service.clone(),
+        };
+        begin_drains(&routing);
+        Self {
+            routing: ArcSwap::from_pointee(routing),
+            older: Mutex::default(),
+            leaving: Mutex::default(),
+            changed: watch::Sender::new(()),
+            held: AtomicU64::new(0),
+            held_bytes: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            shards,
+        }
+    }
+
+    /// Returns the route of this moment. Whoever keeps it keeps a place from counting as empty.
+    pub(crate) fn routing(&self) -> Arc<Routing> {
+        self.routing.load_full()
+    }
+
+    /// Takes another route, at one moment for everybody.
+    pub(crate) fn replace(&self, service: &Service) {
+        let before = self.routing();
+        let mut leaving = lock(&self.leaving);
+        let mut known: Vec<Arc<Place>> = before.places.iter().chain(&*leaving).cloned().collect();
+        let places = service.route.upstreams.iter().map(|upstream| {
+            let is_it = |place: &Arc<Place>| {
+                place.name == upstream.name
+                    && place.address == upstream.address
+                    && place.kind == upstream.kind
+            };
+            match known.iter().position(is_it) {
+                Some(at) => known.swap_remove(at),
+                None => Arc::new(Place::new(upstream, self.shards)),
+            }
+        });
+        let routing = Arc::new(Routing {
+            places: places.collect(),
+            table: Table::new(&service.route),
+            service: service.clone(),
+        });
+        self.routing.store(Arc::clone(&routing));
+        begin_drains(&routing);
+        for place in &known {
+            place.drain(Drain::default());
+        }
+        *leaving = known;
+        drop(leaving);
+        let mut older = lock(&self.older);
+        older.retain(|older| older.strong_count() > 0);
+        older.push(Arc::downgrade(&before));
+        drop(older);
+        drop(before);
+        self.changed.send_replace(());
+    }
+
+    /// Returns where a request goes, when it may go. It counts there from this moment on.
+    pub(crate) async fn choose(&self, wish: Wish, bytes: u64) -> Result<Chosen, NoPlace> {
+        let mut changed = self.changed.subscribe();
+        let mut waiting: Option<(Instant, [Counted<'_>; 2])> = None;
+        loop {
+            changed.borrow_and_update();
+            // Not kept while it waits: what is held belongs to no route.
+            let flow = {
+                let routing = self.routing();
+                if routing.table.flow == Flow::Open {
+                    return routing.choose(wish).ok_or(NoPlace::NobodyServes);
+                }
+                routing.table.flow
+            };
+            let Flow::Hold { for_ms, requests_max, bytes_max } = flow else { continue };
+            let since = match &waiting {
+                Some((since, _)) => *since,
+                None => {
+                    let counted = self.hold(bytes, requests_max.into(), bytes_max)?;
+                    waiting.insert((Instant::now(), counted)).0
+                }
+            };
+            let until = since + Duration::from_millis(for_ms.into());
+            if tokio::time::timeout_at(until, changed.changed()).await.is_err() {
+                return Err(NoPlace::HeldTooLong);
+            }
+        }
+    }
+
+    fn hold(&self, bytes: u64, most: u64, bytes_most: u64) -> Result<[Counted<'_>; 2], NoPlace> {
+        let count = |count, by, most| {
+            let before = AtomicU64::fetch_add(count, by, Ordering::SeqCst);
+            let counted = Counted { count, by };
+            if before.saturating_add(by) > most { Err(NoPlace::TooManyHeld) } else { Ok(counted) }
+        };
+        Ok([count(&self.held, 1, most)?, count(&self.held_bytes, bytes, bytes_most)?])
+    }
+
+    /// Counts one client. None: as many are connected as may be.
+    pub(crate) fn connect(self: &Arc<Self>) -> Option<Connected> {
+        let most = self.routing.load().service.limits.connections_max;
+        let before = self.connections.fetch_add(1, Ordering::SeqCst);
+        let connected = Connected(Arc::clone(self));
+        (before < u64::from(most)).then_some(connected)
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.routing.load().service.limits.clone()
+    }
+
+    pub(crate) fn load(&self) -> (u64, u64) {
+        (self.connections.load(Ordering::SeqCst), self.held.load(Ordering::SeqCst))
+    }
+
+    /// Returns what is known of every place. Those that left and are empty are forgotten after.
+    pub(crate) fn upstreams(&self) -> Vec<UpstreamState> {
+        let mut leaving = lock(&self.leaving);
+        // First whether anybody may still choose by an older route, then what is under way: who
+        // chooses counts before it lets go of its route.
+        let is_settled = {
+            let mut older = lock(&self.older);
+            older.retain(|older| older.strong_count() > 0);
+            older.is_empty()
+        };
+        let routing = self.routing();
+        let state = |place: &Arc<Place>, gets: bool| {
+            let (requests_in_flight, long_lived) = place.load();
+            UpstreamState {
+                name: place.name.clone(),
+                address: place.address,
+                requests_in_flight,
+                long_lived,
+                is_empty: is_settled && !gets && requests_in_flight == 0 && long_lived == 0,
+                counts: place.counters.read(),
+            }
+        };
+        let current = routing.places.iter().enumerate();
+        let mut states: Vec<UpstreamState> =
+            current.map(|(at, place)| state(place, routing.table.gives_to(at))).collect();
+        leaving.retain(|place| {
+            let left = state(place, false);
+            let is_empty = left.is_empty;
+            states.push(left);
+            !is_empty
+        });
+        states
+    }
+}
+
+impl Routing {
+    /// Returns a place for this request, which counts there from now on.
+    pub(crate) fn choose(&self, wish: Wish) -> Option<Chosen> {
+        let place = self.places.get(self.table.choose(wish)?)?;
+        let limits = &self.service.limits;
+        let within = match place.kind {
+            crate::program::UpstreamKind::Slot => limits.connect_ms,
+            crate::program::UpstreamKind::Gate => limits.gate_connect_ms,
+        };
+        Some(Chosen {
+            under_way: place.begin(Span::Request),
+            connect_within: Duration::from_millis(within.into()),
+        })
+    }
+
+    /// Returns the position of `place` in this route, if it is in it.
+    pub(crate) fn position(&self, place: &Arc<Place>) -> Option<usize> {
+        self.places.iter().position(|it| Arc::ptr_eq(it, place))
+    }
+}
+
+fn begin_drains(routing: &Routing) {
+    for (upstream, place) in routing.service.route.upstreams.iter().zip(&routing.places) {
+        match upstream.drain {
+            Some(drain) => place.drain(drain),
+            None => place.revive(),
+        }
+    }
+}
+
+/// A client that is connected. It counts until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Connected(Arc<Live>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::SeqCst);
+    }
+}

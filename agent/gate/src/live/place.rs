@@ -1,0 +1,232 @@
+//! One place where requests go: its connections, what is under way there, what was counted.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper::client::conn::http1::SendRequest;
+use tokio::task::AbortHandle;
+
+use super::count::Counters;
+use crate::{
+    http::Upload,
+    program::{Drain, Upstream, UpstreamKind, UpstreamName},
+};
+
+/// How many connections to one place wait for their next request, on each shard. What is beyond
+/// is closed: an instance's file descriptors are its own.
+const IDLE_MAX: usize = 256;
+
+/// One place, the same as long as its name and address are.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) name: UpstreamName,
+    pub(crate) address: SocketAddr,
+    pub(crate) kind: UpstreamKind,
+    pub(crate) counters: Counters,
+    requests: AtomicU64,
+    long_lived: AtomicU64,
+    /// Idle connections, by shard.
+    idle: Box<[Mutex<Vec<Link>>]>,
+    /// No connection is kept for a next request.
+    drains: AtomicBool,
+    open: Mutex<Open>,
+    deadlines: Mutex<Vec<AbortHandle>>,
+}
+
+/// A connection to a place.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) sender: SendRequest<Upload>,
+    pub(crate) known: Arc<Known>,
+}
+
+/// Every task that carries bytes to this place.
+#[derive(Debug, Default)]
+struct Open {
+    last: u64,
+    tasks: BTreeMap<u64, (AbortHandle, Span)>,
+}
+
+/// How long something lasts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Span {
+    /// A request and its answer.
+    Request,
+    /// A WebSocket or another upgrade, a stream of events, plain TCP.
+    LongLived,
+}
+
+/// Something under way at a place. It counts until it is dropped.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    place: Arc<Place>,
+    span: Span,
+}
+
+/// A task that is known to its place until it ends.
+#[derive(Debug)]
+pub(crate) struct Known {
+    place: Arc<Place>,
+    number: u64,
+}
+
+impl Place {
+    pub(crate) fn new(upstream: &Upstream, shards: usize) -> Self {
+        Self {
+            name: upstream.name.clone(),
+            address: upstream.address,
+            kind: upstream.kind,
+            counters: Counters::default(),
+            requests: AtomicU64::new(0),
+            long_lived: AtomicU64::new(0),
+            idle: (0..shards).map(|_| Mutex::default()).collect(),
+            drains: AtomicBool::new(false),
+            open: Mutex::default(),
+            deadlines: Mutex::default(),
+        }
+    }
+
+    /// Counts something that goes there.
+    pub(crate) fn begin(self: &Arc<Self>, span: Span) -> UnderWay {
+        self.under_way(span).fetch_add(1, Ordering::SeqCst);
+        UnderWay { place: Arc::clone(self), span }
+    }
+
+    /// Returns how many requests and how many long-lived connections are under way.
+    pub(crate) fn load(&self) -> (u64, u64) {
+        (self.requests.load(Ordering::SeqCst), self.long_lived.load(Ordering::SeqCst))
+    }
+
+    const fn under_way(&self, span: Span) -> &AtomicU64 {
+        match span {
+            Span::Request => &self.requests,
+            Span::LongLived => &self.long_lived,
+        }
+    }
+
+    /// Takes a connection that waits for its next request, the one used last.
+    pub(crate) fn take_idle(&self, shard: usize) -> Option<Link> {
+        let mut idle = lock(self.idle.get(shard)?);
+        while let Some(link) = idle.pop() {
+            if !link.sender.is_closed() {
+                return Some(link);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for a next request.
+    pub(crate) fn keep_idle(&self, shard: usize, link: Link) {
+        if self.drains.load(Ordering::SeqCst) || link.sender.is_closed() {
+            return;
+        }
+        let Some(idle) = self.idle.get(shard) else { return };
+        let mut idle = lock(idle);
+        if idle.len() < IDLE_MAX {
+            idle.push(link);
+        }
+    }
+
+    /// Notes a task that carries bytes there, to be ended with the drain's limit of its `span`.
+    pub(crate) fn note(self: &Arc<Self>, task: AbortHandle, span: Span) -> Arc<Known> {
+        let mut open = lock(&self.open);
+        open.last += 1;
+        let number = open.last;
+        open.tasks.insert(number, (task, span));
+        Arc::new(Known { place: Arc::clone(self), number })
+    }
+
+    /// Begins to drain, unless it does: nothing is kept for a next request, and what is under way
+    /// ends at the limits.
+    pub(crate) fn drain(self: &Arc<Self>, drain: Drain) {
+        if self.drains.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        for idle in &self.idle {
+            lock(idle).clear();
+        }
+        let limits = [(Span::Request, drain.requests_ms), (Span::LongLived, drain.long_lived_ms)];
+        let deadlines = limits.map(|(span, after)| {
+            let place = Arc::clone(self);
+            let after = Duration::from_millis(after.into());
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                place.cut(span);
+            })
+            .abort_handle()
+        });
+        lock(&self.deadlines).extend(deadlines);
+    }
+
+    /// Gets new requests again.
+    pub(crate) fn revive(&self) {
+        if self.drains.swap(false, Ordering::SeqCst) {
+            for deadline in lock(&self.deadlines).drain(..) {
+                deadline.abort();
+            }
+        }
+    }
+
+    fn cut(&self, span: Span) {
+        let open = lock(&self.open);
+        let overdue: Vec<_> = open.tasks.values().filter(|(_, of)| *of == span).collect();
+        if !overdue.is_empty() {
+            tracing::warn!(
+                upstream = %self.name, connections = overdue.len(), ?span,
+                "cutting what is left at the drain's limit"
+            );
+        }
+        for (task, _) in overdue {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.place.under_way(self.span).fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl UnderWay {
+    pub(crate) const fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
+    /// What was begun as a request turns out to last.
+    pub(crate) fn lasts(&mut self) {
+        if self.span == Span::Request {
+            // Added before it is taken away: a place is never empty in between.
+            self.place.long_lived.fetch_add(1, Ordering::SeqCst);
+            self.place.requests.fetch_sub(1, Ordering::SeqCst);
+            self.span = Span::LongLived;
+        }
+    }
+}
+
+impl Known {
+    /// What was begun as a request turns out to last.
+    pub(crate) fn lasts(&self) {
+        if let Some((_, span)) = lock(&self.place.open).tasks.get_mut(&self.number) {
+            *span = Span::LongLived;
+        }
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        lock(&self.place.open).tasks.remove(&self.number);
+    }
+}
+
+/// Nothing here panics while it holds a lock, and what is inside is right at any moment.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

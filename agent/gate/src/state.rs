@@ -1,0 +1,69 @@
+//! What a gate says of itself.
+
+use std::net::SocketAddr;
+
+use cutover_common::ApplicationName;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::program::UpstreamName;
+
+/// How many buckets of latency are counted: the last one holds all of 67 seconds and more.
+pub const LATENCY_BUCKETS: usize = 27;
+
+/// What a gate does at this moment.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct State {
+    /// Which process this is: another one has counted from zero.
+    pub gate: Uuid,
+    /// The program that it follows; none before the first.
+    pub revision: Option<u64>,
+    pub services: Vec<ServiceState>,
+}
+
+/// One service.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct ServiceState {
+    pub application: ApplicationName,
+    /// Where it listens in truth.
+    pub listen: SocketAddr,
+    /// How many clients are connected.
+    pub connections: u64,
+    /// How many requests are held.
+    pub held: u64,
+    /// Those of the program, and those that are gone from it and not yet empty.
+    pub upstreams: Vec<UpstreamState>,
+}
+
+/// One upstream.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct UpstreamState {
+    pub name: UpstreamName,
+    pub address: SocketAddr,
+    pub requests_in_flight: u64,
+    pub long_lived: u64,
+    /// Nothing is under way there, and nothing can come any more as long as this program holds,
+    /// not even from a request that was received before it. Only after this is an instance
+    /// stopped.
+    pub is_empty: bool,
+    pub counts: Counts,
+}
+
+/// What was counted since the process began. Only ever grows.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Counts {
+    pub requests: u64,
+    /// Answers by their class, 1xx to 5xx.
+    pub statuses: [u64; 5],
+    pub connect_errors: u64,
+    /// Connections that broke before the end of an answer.
+    pub resets: u64,
+    /// Requests that could not be sent there, and went on elsewhere or anew.
+    pub retries: u64,
+    /// Bytes of bodies received from there.
+    pub bytes_in: u64,
+    /// Bytes of bodies sent there.
+    pub bytes_out: u64,
+    /// Answers by the time until their head came; the `n`th holds those under 2^n microseconds.
+    pub latency: [u64; LATENCY_BUCKETS],
+}

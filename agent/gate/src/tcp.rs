@@ -1,0 +1,115 @@
+//! Bytes both ways: what follows an upgrade, and applications that are not HTTP.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
+    net::TcpStream,
+    sync::oneshot,
+    time::timeout,
+};
+
+use crate::{
+    live::{Chosen, Live, Span, UnderWay},
+    route::{Wish, point_of_turn},
+    shard::Shard,
+};
+
+/// How much of one direction is in memory at once.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// How many places a connection is tried at.
+const TRIES: usize = 2;
+
+/// Carries bytes between a client and an instance that agreed to speak something else, until one
+/// of them ends or the drain's limit comes.
+pub(crate) fn tunnel(client: OnUpgrade, instance: OnUpgrade, under_way: UnderWay) {
+    let place = Arc::clone(under_way.place());
+    known_while(&place, async move {
+        let (client, instance) = match tokio::try_join!(client, instance) {
+            Ok((client, instance)) => (TokioIo::new(client), TokioIo::new(instance)),
+            Err(error) => {
+                tracing::debug!(%error, "an upgrade was agreed on and did not happen");
+                return;
+            }
+        };
+        carry(client, instance, &under_way).await;
+    });
+}
+
+/// Runs `work` as a task that its place can end at the drain's limit for what lasts.
+fn known_while(place: &Arc<crate::live::Place>, work: impl Future<Output = ()> + Send + 'static) {
+    let (tell, known) = oneshot::channel();
+    let task = tokio::spawn(async move {
+        // Held to the end: a task that is over is not known any more.
+        let _known: Result<Arc<crate::live::Known>, _> = known.await;
+        work.await;
+    });
+    drop(tell.send(place.note(task.abort_handle(), Span::LongLived)));
+}
+
+async fn carry(
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
+    mut instance: impl AsyncRead + AsyncWrite + Unpin,
+    under_way: &UnderWay,
+) {
+    let counters = &under_way.place().counters;
+    let carried =
+        copy_bidirectional_with_sizes(&mut client, &mut instance, BUFFER_BYTES, BUFFER_BYTES);
+    match carried.await {
+        Ok((sent, received)) => {
+            counters.sent(usize::try_from(sent).unwrap_or(usize::MAX));
+            counters.received(usize::try_from(received).unwrap_or(usize::MAX));
+        }
+        Err(error) => {
+            counters.was_reset();
+            tracing::debug!(%error, "a long-lived connection broke");
+        }
+    }
+}
+
+/// Serves one connection of an application that is not HTTP.
+pub(crate) async fn serve(shard: Arc<Shard>, live: Arc<Live>, client: TcpStream, peer: SocketAddr) {
+    let Some(connected) = live.connect() else {
+        tracing::warn!(%peer, "a client is sent away: as many are connected as may be");
+        return;
+    };
+    let Some((mut under_way, instance)) = reach(&shard, &live).await else {
+        tracing::debug!(%peer, "a client is sent away: no instance takes connections");
+        return;
+    };
+    under_way.lasts();
+    let place = Arc::clone(under_way.place());
+    known_while(&place, async move {
+        carry(client, instance, &under_way).await;
+        drop(connected);
+    });
+}
+
+async fn reach(shard: &Shard, live: &Live) -> Option<(UnderWay, TcpStream)> {
+    let mut wish = Wish { point: point_of_turn(shard.turn()), ..Wish::default() };
+    for _ in 0..TRIES {
+        let Chosen { under_way, connect_within } = live.choose(wish, 0).await.ok()?;
+        let place = under_way.place();
+        place.counters.began();
+        match timeout(connect_within, connect(place.address)).await {
+            Ok(Ok(stream)) => return Some((under_way, stream)),
+            Ok(Err(_)) | Err(_) => {
+                place.counters.could_not_connect();
+                wish.without = live.routing().position(place);
+            }
+        }
+    }
+    None
+}
+
+async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// How long a listener that cannot accept rests: descriptors are freed by others meanwhile.
+pub(crate) const ACCEPT_REST: Duration = Duration::from_millis(50);

@@ -1,0 +1,182 @@
+//! An instance: a small server whose every answer says which one it is.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Either, Full, StreamBody};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    header::{CONNECTION, CONTENT_TYPE, UPGRADE},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
+
+type Said = Either<Full<Bytes>, Either<Incoming, StreamBody<Events>>>;
+
+/// What is still to be sent.
+pub(crate) struct Events(mpsc::UnboundedReceiver<Bytes>);
+
+impl futures::Stream for Events {
+    type Item = Result<Frame<Bytes>, hyper::Error>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.0.poll_recv(context).map(|event| event.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// A server of its own. Everything of it ends when it is dropped.
+pub(crate) struct Instance {
+    pub(crate) address: SocketAddr,
+    pub(crate) shared: Arc<Shared>,
+    _tasks: JoinSet<()>,
+}
+
+pub(crate) struct Shared {
+    name: &'static str,
+    /// How many requests it got.
+    pub(crate) got: AtomicU64,
+    /// Lets requests for `/slow` go on, one each.
+    pub(crate) slow: Semaphore,
+    /// Closes each connection after one answer, without saying so before.
+    closes: bool,
+    events: std::sync::Mutex<Vec<mpsc::UnboundedSender<Bytes>>>,
+}
+
+impl Instance {
+    pub(crate) async fn start(name: &'static str) -> Self {
+        Self::on(name, "127.0.0.1:0".parse().unwrap(), false).await
+    }
+
+    pub(crate) async fn that_closes(name: &'static str) -> Self {
+        Self::on(name, "127.0.0.1:0".parse().unwrap(), true).await
+    }
+
+    async fn on(name: &'static str, address: SocketAddr, closes: bool) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            name,
+            got: AtomicU64::new(0),
+            slow: Semaphore::new(0),
+            closes,
+            events: std::sync::Mutex::default(),
+        });
+        let mut tasks = JoinSet::new();
+        let of_all = Arc::clone(&shared);
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
+                connections.spawn(connection(Arc::clone(&of_all), stream));
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Self { address, shared, _tasks: tasks }
+    }
+
+    pub(crate) fn got(&self) -> u64 {
+        self.shared.got.load(Ordering::SeqCst)
+    }
+
+    /// Sends an event to everybody who listens to `/events`.
+    pub(crate) fn tell(&self, event: &'static str) {
+        for listener in self.shared.events.lock().unwrap().iter() {
+            listener.send(Bytes::from_static(event.as_bytes())).unwrap();
+        }
+    }
+}
+
+async fn connection(shared: Arc<Shared>, stream: TcpStream) {
+    if shared.closes {
+        return answer_and_close(&shared, stream).await;
+    }
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+    });
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // A client that went away is none of its business.
+    drop(connection.with_upgrades().await);
+}
+
+/// Answers one short request, and is gone without having said that it would be.
+async fn answer_and_close(shared: &Shared, mut stream: TcpStream) {
+    let mut request = Vec::new();
+    let ends = |request: &[u8]| {
+        let text = String::from_utf8_lossy(request).to_ascii_lowercase();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+        let length = head.split("content-length: ").nth(1).and_then(|it| it.lines().next());
+        body.len() >= length.map_or(0, |it| it.parse().unwrap())
+    };
+    while !ends(&request) {
+        if !matches!(stream.read_buf(&mut request).await, Ok(read) if read > 0) {
+            return;
+        }
+    }
+    shared.got.fetch_add(1, Ordering::SeqCst);
+    let said =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", shared.name.len(), shared.name);
+    stream.write_all(said.as_bytes()).await.unwrap();
+}
+
+async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Said> {
+    shared.got.fetch_add(1, Ordering::SeqCst);
+    let text = |text: String| Response::new(Either::Left(Full::new(Bytes::from(text))));
+    match request.uri().path() {
+        "/slow" => {
+            shared.slow.acquire().await.unwrap().forget();
+            text(shared.name.to_owned())
+        }
+        "/echo" => Response::new(Either::Right(Either::Left(request.into_body()))),
+        "/length" => {
+            let body = request.into_body().collect().await;
+            text(body.map_or_else(|_| "broken".to_owned(), |it| it.to_bytes().len().to_string()))
+        }
+        "/headers" => text(format!("{:?}", request.headers())),
+        "/upgrade" => upgraded(request),
+        "/events" => {
+            let (tell, events) = mpsc::unbounded_channel();
+            tell.send(Bytes::from_static(b"data: hello\n\n")).unwrap();
+            shared.events.lock().unwrap().push(tell);
+            let body = StreamBody::new(Events(events));
+            let mut response = Response::new(Either::Right(Either::Right(body)));
+            response.headers_mut().insert(CONTENT_TYPE, "text/event-stream".parse().unwrap());
+            response
+        }
+        _ => text(shared.name.to_owned()),
+    }
+}
+
+/// Speaks back whatever it hears.
+fn upgraded(mut request: Request<Incoming>) -> Response<Said> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+        drop(tokio::io::copy(&mut from, &mut to).await);
+    });
+    Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(CONNECTION, "upgrade")
+        .header(UPGRADE, "echo")
+        .body(Either::Left(Full::default()))
+        .unwrap()
+}

@@ -1,0 +1,12 @@
+//! Real traffic through a real gate: clients, instances and sockets of this machine.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
+
+mod bodies;
+mod drain;
+mod hold;
+mod instance;
+mod lasting;
+mod requests;
+mod support;
+mod swap;
