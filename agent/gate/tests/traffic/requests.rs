@@ -215,7 +215,7 @@ async fn what_is_too_long_is_refused() {
     assert_eq!(blue.got(), 1);
     let said = speak(
         bench.address,
-        "POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+        "POST /length HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
          b\r\n0123456789a\r\n0\r\n\r\n",
     )
     .await;
