@@ -64,7 +64,8 @@ pub struct Gate {
 struct Served {
     live: Arc<Live>,
     protocol: Protocol,
-    socket: TcpListener,
+    /// None: it is closing, and whoever connects is refused rather than left waiting.
+    socket: Option<TcpListener>,
     closing: watch::Sender<bool>,
 }
 
@@ -165,7 +166,20 @@ impl Gate {
                 closing: closing.subscribe(),
             });
         }
-        Ok(Served { live, protocol: service.protocol, socket, closing })
+        Ok(Served { live, protocol: service.protocol, socket: Some(socket), closing })
+    }
+
+    /// Accepts no client any more, and ends each connection after the request that it is at.
+    pub fn close(&mut self) {
+        for served in self.served.values_mut() {
+            drop(served.socket.take());
+            served.closing.send_replace(true);
+        }
+    }
+
+    /// Returns how many clients are connected.
+    pub fn connections(&self) -> u64 {
+        self.served.values().map(|served| served.live.load().0).sum()
     }
 
     /// Says what it does at this moment.
@@ -173,8 +187,8 @@ impl Gate {
         let services = self.served.iter().map(|(application, served)| {
             let (connections, held) = served.live.load();
             let upstreams = served.live.upstreams();
-            let listen = served.socket.local_addr();
-            let listen = listen.unwrap_or_else(|_| served.live.routing().service.listen);
+            let listen = served.socket.as_ref().and_then(|socket| socket.local_addr().ok());
+            let listen = listen.unwrap_or_else(|| served.live.routing().service.listen);
             let application = application.clone();
             ServiceState { application, listen, connections, held, upstreams }
         });

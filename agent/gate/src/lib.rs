@@ -4,8 +4,11 @@
 //! It stands alone: whoever holds it gives it the whole goal, never a step, and reads from its
 //! [`State`] when an instance has nothing left to answer.
 
+pub mod control;
+pub mod daemon;
 mod gate;
 mod http;
+mod keep;
 mod live;
 pub mod program;
 mod route;

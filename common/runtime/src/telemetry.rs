@@ -12,6 +12,7 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 pub enum Program {
     Coordinator,
     Agent,
+    Gate,
     Cli,
 }
 
@@ -73,7 +74,7 @@ pub fn init(program: Program, format: LogFormat) -> Result<(), InitTelemetry> {
 
 fn filter_from(value: Option<String>, program: Program) -> Result<EnvFilter, InitTelemetry> {
     let standard = match program {
-        Program::Coordinator | Program::Agent => "info",
+        Program::Coordinator | Program::Agent | Program::Gate => "info",
         // A person reads the command line's own output; its log is for the curious.
         Program::Cli => "warn",
     };

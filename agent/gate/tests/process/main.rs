@@ -1,0 +1,244 @@
+//! The program `cutover-gate`, as a process: told what to do, killed, started again.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use cutover_gate::{
+    Program,
+    control::{AskGate, Client},
+    daemon::SOCKET_FILE,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpStream, UnixStream},
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cutover-gate");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A gate's process in a directory of its own, ended with the test.
+struct Process {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Process {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let child = spawn(&dir);
+        let process = Self { child, dir };
+        process.wait_until_ready().await;
+        process
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("gate").join(SOCKET_FILE)
+    }
+
+    async fn wait_until_ready(&self) -> Client {
+        let begin = Instant::now();
+        loop {
+            if let Ok(client) = Client::connect(&self.socket()).await {
+                return client;
+            }
+            assert!(begin.elapsed() < PATIENCE, "the gate never listens");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Kills it as a crash would, and starts another in its place.
+    async fn crash(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = spawn(&self.dir);
+        self.wait_until_ready().await;
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn spawn(dir: &tempfile::TempDir) -> Child {
+    Command::new(PROGRAM)
+        .args(["run", "--cores", "2", "--data"])
+        .arg(dir.path().join("gate"))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// An address that belongs to this process alone: nobody else takes its port meanwhile.
+fn own_address() -> SocketAddr {
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let ip = Ipv4Addr::new(127, 77, high, low);
+    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
+}
+
+fn program(revision: u64, listen: SocketAddr, instance: SocketAddr) -> Program {
+    let upstream: Value =
+        json!({ "name": "blue", "address": instance, "weight": 1000, "is_healthy": true });
+    serde_json::from_value(json!({
+        "revision": revision,
+        "services": [{
+            "application": "shop", "listen": listen, "protocol": "tcp",
+            "route": { "flow": "open", "upstreams": [upstream] },
+        }],
+    }))
+    .unwrap()
+}
+
+/// Says back what it hears, for ever.
+async fn echo() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = stream.split();
+                drop(tokio::io::copy(&mut from, &mut to).await);
+            });
+        }
+    });
+    address
+}
+
+async fn serves(address: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
+    stream.write_all(b"ping").await.unwrap();
+    let mut back = [0; 4];
+    stream.read_exact(&mut back).await.is_ok() && &back == b"ping"
+}
+
+#[tokio::test]
+async fn it_does_what_it_is_told_and_does_it_again_after_a_crash() {
+    let mut process = Process::start().await;
+    let (listen, instance) = (own_address(), echo().await);
+    let mut client = process.wait_until_ready().await;
+
+    let applied = client.apply(&program(3, listen, instance)).await.unwrap();
+    assert!(applied.is_kept && applied.revision == 3);
+    assert!(serves(listen).await);
+
+    process.crash().await;
+    assert!(serves(listen).await, "nobody told it anew");
+    let state = process.wait_until_ready().await.state().await.unwrap();
+    assert_eq!(state.revision, Some(3));
+    assert_ne!(state.gate, applied.gate, "another process has another name");
+}
+
+#[tokio::test]
+async fn a_program_that_is_refused_changes_nothing_and_says_why() {
+    let process = Process::start().await;
+    let (listen, instance) = (own_address(), echo().await);
+    let mut client = process.wait_until_ready().await;
+    client.apply(&program(1, listen, instance)).await.unwrap();
+
+    let mut circle = program(2, listen, listen);
+    let refused = client.apply(&circle).await.unwrap_err();
+    assert!(matches!(&refused, AskGate::Refused(why) if why.contains("in a circle")), "{refused}");
+    // Somebody else has it.
+    let taken = TcpListener::bind((listen.ip(), 0)).unwrap();
+    circle.services[0].listen = taken.local_addr().unwrap();
+    let refused = client.apply(&circle).await.unwrap_err();
+    assert!(refused.to_string().contains("is another program there?"), "{refused}");
+
+    assert_eq!(client.state().await.unwrap().revision, Some(1));
+    assert!(serves(listen).await);
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_answered_and_a_second_gate_ends() {
+    let process = Process::start().await;
+    let mode = std::fs::metadata(process.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut stream = BufReader::new(UnixStream::connect(process.socket()).await.unwrap());
+    for nonsense in ["{}\n", "\"reboot\"\n", "{\"apply\":{\"revision\":1}}\n", "\n"] {
+        stream.write_all(nonsense.as_bytes()).await.unwrap();
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        assert!(line.starts_with("{\"refused\":\"this is not understood"), "{line}");
+    }
+
+    let second = spawn(&process.dir).wait_with_output().unwrap();
+    assert!(!second.status.success());
+    assert!(process.wait_until_ready().await.state().await.is_ok());
+}
+
+#[tokio::test]
+async fn told_to_end_it_finishes_what_is_under_way() {
+    let mut process = Process::start().await;
+    let (listen, instance) = (own_address(), echo().await);
+    let mut client = process.wait_until_ready().await;
+    client.apply(&program(1, listen, instance)).await.unwrap();
+    let mut stream = TcpStream::connect(listen).await.unwrap();
+    stream.write_all(b"one").await.unwrap();
+    let mut back = [0; 3];
+    stream.read_exact(&mut back).await.unwrap();
+
+    process.signal(rustix::process::Signal::TERM);
+    // It accepts no other: once that is so, it has begun to end.
+    let begin = Instant::now();
+    while TcpStream::connect(listen).await.is_ok() {
+        assert!(begin.elapsed() < PATIENCE, "it goes on accepting");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stream.write_all(b"two").await.unwrap();
+    stream.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"two");
+    assert!(process.child.try_wait().unwrap().is_none());
+
+    drop(stream);
+    let begin = Instant::now();
+    let ended = loop {
+        if let Some(ended) = process.child.try_wait().unwrap() {
+            break ended;
+        }
+        assert!(begin.elapsed() < PATIENCE, "it never ends");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(ended.success());
+}
+
+#[tokio::test]
+async fn status_says_where_requests_go() {
+    let process = Process::start().await;
+    let (listen, instance) = (own_address(), echo().await);
+    let mut client = process.wait_until_ready().await;
+    client.apply(&program(1, listen, instance)).await.unwrap();
+
+    let told = |args: &[&str]| {
+        let data = process.dir.path().join("gate");
+        let output =
+            Command::new(PROGRAM).arg("status").args(args).arg("--data").arg(data).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let text = told(&[]);
+    assert!(text.contains(&format!("shop on {listen}: 0 clients, 0 held")), "{text}");
+    assert!(text.contains(&format!("blue at {instance}: in use")), "{text}");
+    let json: Value = serde_json::from_str(&told(&["--json"])).unwrap();
+    assert_eq!(json["services"][0]["upstreams"][0]["name"], "blue");
+
+    let nobody = tempfile::tempdir().unwrap();
+    let output =
+        Command::new(PROGRAM).args(["status", "--data"]).arg(nobody.path()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("is cutover-gate running?"), "{said}");
+}
