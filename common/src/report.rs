@@ -12,6 +12,8 @@ pub struct Report {
     /// The fence of the assignment that this speaks of.
     pub fence: Fence,
     pub slots: Slots<SlotReport>,
+    /// The assignment that was refused last in this session, if none was accepted since.
+    pub refused: Option<Fence>,
 }
 
 /// The state of one slot.

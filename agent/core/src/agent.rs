@@ -163,7 +163,8 @@ impl Agent {
                 application.assignment.timers,
             )
         });
-        Some(Report { application: name.clone(), fence: application.fence(), slots })
+        let (fence, refused) = (application.fence(), volatile.refused);
+        Some(Report { application: name.clone(), fence, slots, refused })
     }
 
     pub(crate) fn view<'a>(

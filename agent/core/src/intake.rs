@@ -60,6 +60,9 @@ impl Agent {
 
     fn open(&mut self, turn: &mut Turn, session: SessionId) {
         self.session = Session::Opened { session };
+        for volatile in self.volatile.values_mut() {
+            volatile.refused = None;
+        }
         turn.act(Action::SendHello { session, held: self.held() });
     }
 
@@ -98,6 +101,8 @@ impl Agent {
         let name = assignment.application.clone();
         let held = self.remembered.applications.get(&name);
         let known = self.remembered.applications.len();
+        let offered = assignment.fence;
+        let mut refused = None;
         match goal::judge(held, known, binding.term, &assignment) {
             goal::Judgement::Adopt => {
                 // In release builds too: nothing may go wrong here (F2).
@@ -126,13 +131,13 @@ impl Agent {
                 }
             }
             goal::Judgement::Refuse(refusal) => {
-                let offered = assignment.fence;
+                refused = Some(offered);
                 turn.act(Action::NoteRefusal { application: name.clone(), offered, refusal });
             }
         }
         // Whoever asked is told what is held, also when nothing changed.
         if let Some(volatile) = self.volatile.get_mut(&name) {
-            volatile.reported = None;
+            (volatile.reported, volatile.refused) = (None, refused);
         }
     }
 

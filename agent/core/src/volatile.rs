@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{Report, Sha256, Slots, Timestamp, planted};
+use cutover_common::{Fence, Report, Sha256, Slots, Timestamp, planted};
 
 use crate::{Instance, prepare::Preparation, probe::Watch, slots::Work, supervise::Crashes};
 
@@ -13,6 +13,8 @@ pub(crate) struct Volatile {
     pub(crate) slots: Slots<LiveSlot>,
     /// What the coordinator of this session was told last.
     pub(crate) reported: Option<Report>,
+    /// The assignment of this session that was refused last, if none was accepted since.
+    pub(crate) refused: Option<Fence>,
 }
 
 /// The volatile side of one slot.

@@ -31,7 +31,7 @@ impl TryFrom<pb::Report> for Report {
     type Error = InvalidReport;
 
     fn try_from(message: pb::Report) -> Result<Self, InvalidReport> {
-        let pb::Report { application, fence, blue, green } = message;
+        let pb::Report { application, fence, blue, green, refused } = message;
         Ok(Self {
             application: application.parse().map_err(InvalidReport::Application)?,
             fence: fence.ok_or(InvalidReport::Missing("fence"))?.into(),
@@ -39,18 +39,20 @@ impl TryFrom<pb::Report> for Report {
                 blue: blue.ok_or(InvalidReport::Missing("blue"))?.try_into()?,
                 green: green.ok_or(InvalidReport::Missing("green"))?.try_into()?,
             },
+            refused: refused.map(Into::into),
         })
     }
 }
 
 impl From<Report> for pb::Report {
     fn from(report: Report) -> Self {
-        let Report { application, fence, slots: Slots { blue, green } } = report;
+        let Report { application, fence, slots: Slots { blue, green }, refused } = report;
         Self {
             application: application.into(),
             fence: Some(fence.into()),
             blue: Some(blue.into()),
             green: Some(green.into()),
+            refused: refused.map(Into::into),
         }
     }
 }

@@ -83,6 +83,7 @@ fn a_report_survives_the_wire() {
                 }),
             },
         },
+        refused: Some(Fence { term: Term(3), generation: Generation(7) }),
     };
 
     assert_eq!(Report::try_from(pb::Report::from(sent.clone())), Ok(sent));

@@ -16,8 +16,8 @@ use crate::{
     fleet::{Fleet, Goal, GoalSlot, Goals},
     input::{Input, SessionId},
     rollout::{
-        Rollout, Waiting,
-        decide::{Decision, NewGoals, Scene, decide, next_late},
+        Rollout, State, Waiting,
+        decide::{Decision, NewGoals, Scene, decide, lost_goals, next_late},
     },
 };
 
@@ -190,8 +190,29 @@ impl Coordinator {
         self.boot_nonce = boot_nonce;
         self.fleet.begin(now);
         self.record(now, step, EventKind::Started { term, boot_nonce });
+        // One that is held sets them when it is retried: a person looks first.
+        let goes_on = |rollout: &&Rollout| !matches!(rollout.state, State::Held { .. });
+        let lost: Vec<(Uuid, NewGoals)> = self
+            .active()
+            .filter(goes_on)
+            .map(|rollout| (rollout.id, self.lost_goals(rollout).collect()))
+            .collect();
+        for (rollout, goals) in lost {
+            self.set_goals(now, step, rollout, goals);
+        }
         step.actions.push(self.valid_enrolments());
         step.actions.push(Action::Changed);
+    }
+
+    /// Returns the goals that a crash has cost `rollout`, of those hosts that it may command.
+    pub(crate) fn lost_goals(
+        &self,
+        rollout: &Rollout,
+    ) -> impl Iterator<Item = (AgentName, Slots<GoalSlot>)> {
+        let application = rollout.application.clone();
+        lost_goals(rollout, &self.goals).into_iter().filter(move |(agent, _)| {
+            self.enrolments.agents.contains_key(agent) && !self.is_ahead(agent, &application)
+        })
     }
 
     pub(crate) fn valid_enrolments(&self) -> Action {
@@ -260,7 +281,8 @@ impl Coordinator {
         let Some(agent) = self.fleet.agent(session) else { return };
         let Some(seen) = self.fleet.seen(agent) else { return };
         let is_behind = |(application, goal): &(&ApplicationName, &Goal)| {
-            seen.is_behind(application, goal.generation, now)
+            let fence = Fence { term: self.term, generation: goal.generation };
+            seen.is_behind(application, fence, now)
         };
         let behind: Vec<ApplicationName> = self
             .goals
@@ -288,8 +310,8 @@ impl Coordinator {
         let Some(session) = self.fleet.session(agent) else { return };
         let Some(goal) = self.goals.of(agent, application) else { return };
         if self.is_ahead(agent, application) {
-            // The agent knows of a later goal than we do: this store is older than the fleet.
-            // Nothing is sent until an operator deploys anew (F7).
+            // The agent holds a goal that we know nothing of: this store is older than the fleet,
+            // or there are two. Nothing is sent until an operator deploys anew (F7).
             return;
         }
         if let Some(assignment) = self.assignment(application, goal) {
@@ -298,7 +320,7 @@ impl Coordinator {
         }
     }
 
-    /// Returns whether `agent` holds a later goal than this coordinator knows of.
+    /// Returns whether `agent` holds a goal that this coordinator knows nothing of.
     pub fn is_ahead(&self, agent: &AgentName, application: &ApplicationName) -> bool {
         self.scene(self.last_looked(), &[]).is_ahead(agent, application)
     }

@@ -217,7 +217,7 @@ impl Coordinator {
         }
         if self.is_ahead(agent, application) {
             status.detail =
-                "knows of a later goal than this coordinator; deploy anew to take it over"
+                "follows a goal that this coordinator has not set; deploy anew to take it over"
                     .to_owned();
         }
         status

@@ -129,7 +129,8 @@ impl Session {
         let [blue, green] = slots.map(Some);
         let application = assignment.application;
         let fence = assignment.fence;
-        let report = pb::Report { application: application.clone(), fence, blue, green };
+        let report =
+            pb::Report { application: application.clone(), fence, blue, green, refused: None };
         self.reports.insert(application, report.clone());
         let answered = Instant::now();
         self.send(agent_message::Kind::Report(report)).await?;

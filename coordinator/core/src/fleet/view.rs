@@ -7,8 +7,8 @@ use std::{
 };
 
 use cutover_common::{
-    AgentName, ApplicationName, Fence, Generation, HostLoad, Inventory, Phase, Report, SlotReport,
-    Timestamp, Version, planted,
+    AgentName, ApplicationName, Fence, HostLoad, Inventory, Phase, Report, SlotReport, Timestamp,
+    Version, planted,
     protocol::{HEARTBEAT_EVERY, SILENCE_MAX},
     wire::{Heartbeat, Hello, REPEATED_MAX},
 };
@@ -84,16 +84,16 @@ impl Seen {
         self.reports.insert(report.application.clone(), report);
     }
 
-    /// Returns whether the agent still follows an earlier goal than one of this generation, which
-    /// was sent to it long enough ago.
+    /// Returns whether the agent has not said that it holds this goal, or a later one, in this
+    /// term, although it was sent to it long enough ago.
     pub(crate) fn is_behind(
         &self,
         application: &ApplicationName,
-        generation: Generation,
+        fence: Fence,
         now: Timestamp,
     ) -> bool {
-        let held = self.held.get(application).map_or(Generation(0), |held| held.generation);
-        held < generation
+        let held = self.held.get(application).copied().unwrap_or_default();
+        (held.generation < fence.generation || held.term < fence.term)
             && self.shown.get(application).is_some_and(|at| now.since(*at) >= SHOWN_EVERY)
     }
 
@@ -302,6 +302,8 @@ pub(crate) fn serves(slot: &SlotReport) -> bool {
 }
 
 fn forget_health(mut report: Report) -> Report {
+    // Its goals are sent anew, and refused anew.
+    report.refused = None;
     for slot in cutover_common::Slot::ALL {
         report.slots.of_mut(slot).health = cutover_common::Health::Unknown;
     }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use cutover_common::{AgentName, ApplicationName, Phase, ReleaseRef, Slots, Version};
+use cutover_common::{
+    AgentName, ApplicationName, Health, Phase, ReleaseRef, SlotReport, Slots, Version,
+};
 
 use super::deploy::refuse;
 use crate::{action::Refusal, coordinator::Coordinator, fleet::GoalSlot, input::DeployOrder};
@@ -32,7 +34,7 @@ impl Coordinator {
             let Some(report) = self.fleet.fresh_report(agent, application) else {
                 return Err(refuse(
                     format!(
-                        "agent {agent} follows a later goal than this coordinator knows of, and \
+                        "agent {agent} follows a goal that this coordinator has not set, and \
                          has not said yet what it runs"
                     ),
                     "wait for its next heartbeat, and try again",
@@ -70,8 +72,11 @@ impl Coordinator {
         let Some(report) = self.fleet.fresh_report(agent, application) else {
             return Slots::default();
         };
+        let runs_one = report.slots.iter().any(|(_, slot)| runs(slot.phase));
         report.slots.map(|_, slot| match self.known_content(application, slot) {
-            Some(version) if runs(slot.phase) => GoalSlot::Running(version.clone()),
+            Some(version) if runs(slot.phase) || (!runs_one && is_tried(slot)) => {
+                GoalSlot::Running(version.clone())
+            }
             Some(version) => GoalSlot::Prepared(version.clone()),
             None => GoalSlot::Absent,
         })
@@ -102,12 +107,17 @@ impl Coordinator {
     fn known_content<'a>(
         &self,
         application: &ApplicationName,
-        slot: &'a cutover_common::SlotReport,
+        slot: &'a SlotReport,
     ) -> Option<&'a Version> {
         let (version, digest) = slot.release.as_ref()?;
         let name = ReleaseRef { application: application.clone(), version: version.clone() };
         (self.releases.get(&name)?.release.digest == *digest).then_some(version)
     }
+}
+
+/// Returns whether the slot is to run, and no instance could be started.
+fn is_tried(slot: &SlotReport) -> bool {
+    slot.phase == Phase::Failed && slot.health == Health::Failing
 }
 
 const fn runs(phase: Phase) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{Timestamp, Version, planted};
+use cutover_common::{AgentName, Slots, Timestamp, Version, planted};
 use uuid::Uuid;
 
 use super::deploy::refuse;
@@ -10,11 +10,11 @@ use crate::{
     action::{Answer, Refusal, RefusalKind},
     coordinator::{Coordinator, Step},
     event::{Change, EventKind},
-    fleet::{with_prepared, with_running, without},
+    fleet::{GoalSlot, with_prepared, with_running, without},
     input::{DeployOrder, Verb},
     rollout::{
         Cause, Direction, Host, HostState, Options, Outcome, Rollout, Spec, State, Strategy,
-        decide::{NewGoals, not_begun, way_back},
+        decide::{not_begun, way_back},
     },
 };
 
@@ -147,9 +147,6 @@ impl Coordinator {
     /// Calls back hosts that were told to switch and have not begun (A5).
     fn withdraw(&mut self, now: Timestamp, id: Uuid, step: &mut Step) {
         let Some(rollout) = self.rollouts.get(&id) else { return };
-        if rollout.direction() == Direction::Back {
-            return;
-        }
         let members = self.members(&rollout.environment);
         let agents = not_begun(rollout, self.scene(now, &members));
         if agents.is_empty() {
@@ -242,18 +239,22 @@ impl Coordinator {
                 format!("see what it does: cutover why {id}"),
             ));
         };
-        let goals = self.prepared_again(rollout);
+        let mut goals = self.prepared_again(rollout);
+        if rollout.direction() == Direction::Forward {
+            // The way back is told anew as a whole.
+            goals.extend(self.lost_goals(rollout));
+        }
         let change = Change::Retried { by: by.to_owned() };
         self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
-        self.set_goals(now, step, id, goals);
+        self.set_goals(now, step, id, goals.into_iter().collect());
         Ok("retrying".to_owned())
     }
 
     /// Returns the goals of the hosts that were never told to switch and are sent again: what
     /// could not be prepared is tried again for another generation only.
-    fn prepared_again(&self, rollout: &Rollout) -> NewGoals {
+    fn prepared_again(&self, rollout: &Rollout) -> BTreeMap<AgentName, Slots<GoalSlot>> {
         if rollout.direction() == Direction::Back {
-            return Vec::new();
+            return BTreeMap::new();
         }
         rollout
             .hosts

@@ -293,10 +293,10 @@ const fn fits(state: &State, direction: Direction, change: &Change) -> bool {
     match change {
         Change::HostsReleased { .. } => matches!(state, State::Advancing { .. }),
         Change::HostsReverted { .. } => matches!(state, State::RollingBack { .. }),
-        Change::HostsWithdrawn { .. }
-        | Change::HostUpdated { .. }
-        | Change::HostFailed { .. }
-        | Change::HostUnreachable { .. } => is_forward && !matches!(state, State::Ended { .. }),
+        Change::HostsWithdrawn { .. } => !matches!(state, State::Ended { .. }),
+        Change::HostUpdated { .. } | Change::HostFailed { .. } | Change::HostUnreachable { .. } => {
+            is_forward && !matches!(state, State::Ended { .. })
+        }
         Change::HostReverted { .. } | Change::HostStuck { .. } => !is_forward,
         Change::StepStarted { .. }
         | Change::BakeStarted

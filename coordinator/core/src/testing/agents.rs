@@ -199,7 +199,7 @@ impl Story {
         })
     }
 
-    pub(super) fn compliance(&self, agent: &str) -> Option<Report> {
+    pub(crate) fn compliance(&self, agent: &str) -> Option<Report> {
         let assigned = self.agents[&name(agent)].assigned.as_ref()?;
         let content = |release: &Release| Some((release.name.version.clone(), release.digest));
         let slots = assigned.slots.map(|_, goal| match goal {
@@ -216,7 +216,8 @@ impl Story {
                 ..SlotReport::default()
             },
         });
-        Some(Report { application: assigned.application.clone(), fence: assigned.fence, slots })
+        let (application, fence) = (assigned.application.clone(), assigned.fence);
+        Some(Report { application, fence, slots, refused: None })
     }
 
     /// Brings what was sent to the agent that it was sent to.

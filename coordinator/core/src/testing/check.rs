@@ -17,15 +17,17 @@ pub(super) struct Watch {
     replica: Coordinator,
     ended: BTreeMap<Uuid, Rollout>,
     generations: BTreeMap<(AgentName, ApplicationName), Generation>,
+    /// The agents that a decision has named and whose goals have not followed yet.
+    named: BTreeSet<AgentName>,
 }
 
 impl Watch {
     pub(super) fn check(&mut self, core: &Coordinator, now: Timestamp, step: &Step) {
         assert!(f1_one_rollout(core), "F1");
-        let mut may_switch = BTreeSet::new();
         for event in &step.events {
             assert_eq!(event.at, now, "{event:?}");
-            self.check_goal(event, &mut may_switch);
+            self.check_goal(event);
+            self.name(event);
             self.replica.apply(event).unwrap();
         }
         assert_remembers_the_same(&self.replica, core);
@@ -35,20 +37,14 @@ impl Watch {
 
     /// Takes an event that no step led to.
     pub(super) fn note(&mut self, event: &Event) {
+        self.name(event);
         self.replica.apply(event).unwrap();
     }
 
     /// A goal's generation is above every one before; and what should run changes only for hosts
-    /// that a decision just named, so that it is accounted for (A1).
-    fn check_goal(&mut self, event: &Event, may_switch: &mut BTreeSet<AgentName>) {
+    /// that a decision has named since their last one, so that it is accounted for (A1).
+    fn check_goal(&mut self, event: &Event) {
         match &event.kind {
-            EventKind::Rollout {
-                change:
-                    Change::HostsReleased { agents }
-                    | Change::HostsReverted { agents }
-                    | Change::HostsWithdrawn { agents },
-                ..
-            } => may_switch.extend(agents.iter().cloned()),
             EventKind::GoalSet { agent, application, generation, slots, .. } => {
                 let key = (agent.clone(), application.clone());
                 let before = self.generations.insert(key, *generation);
@@ -57,7 +53,7 @@ impl Watch {
                 // A goal above the one that follows ours adopts a host: see `operate::adopt`.
                 let follows = was.is_none_or(|was| was.generation.next() == *generation);
                 let is_switch = was.and_then(Goal::running) != crate::fleet::running(slots);
-                assert!(!is_switch || !follows || may_switch.contains(agent), "{event:?}");
+                assert!(!is_switch || !follows || self.named.contains(agent), "{event:?}");
             }
             // One that joins again begins anew.
             EventKind::AgentRemoved { agent, .. } => {
@@ -73,6 +69,22 @@ impl Watch {
             | EventKind::ReleaseRegistered { .. }
             | EventKind::RolloutStarted(_)
             | EventKind::Rollout { .. } => {}
+        }
+    }
+
+    fn name(&mut self, event: &Event) {
+        if let EventKind::GoalSet { agent, .. } = &event.kind {
+            self.named.remove(agent);
+        }
+        if let EventKind::Rollout {
+            change:
+                Change::HostsReleased { agents }
+                | Change::HostsReverted { agents }
+                | Change::HostsWithdrawn { agents },
+            ..
+        } = &event.kind
+        {
+            self.named.extend(agents.iter().cloned());
         }
     }
 

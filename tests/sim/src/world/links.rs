@@ -8,7 +8,7 @@ use cutover_coordinator_core::{Input, Request};
 
 use super::{
     Happening, World,
-    network::{Connection, ConnectionId, Down, Message, Up},
+    network::{Connection, ConnectionId, Down, Message, NEXT, Up},
 };
 use crate::{oracle::Seen, script::Direction, story, trace::Who};
 
@@ -127,7 +127,7 @@ impl World {
         let direction = direction_of(&message);
         if self.network.link(host).is_cut(direction) {
             if let Some(connection) = self.network.connections.get_mut(&id) {
-                connection.stuck.push(message);
+                connection.unsent.push(message);
             }
             return;
         }
@@ -144,7 +144,7 @@ impl World {
         let Some(connection) = self.network.connections.get_mut(&id) else { return };
         let host = connection.host;
         if self.network.links[usize::from(host)].is_cut(direction_of(&message)) {
-            connection.stuck.push(message);
+            connection.held_up.push(message);
             return;
         }
         match message {
@@ -378,7 +378,15 @@ impl World {
         for id in ids {
             let Some(connection) = self.network.connections.get_mut(&id) else { continue };
             let (open_above, open_below) = (connection.is_open_above, connection.is_open_below);
-            for message in std::mem::take(&mut connection.stuck) {
+            let (held_up, unsent) =
+                (std::mem::take(&mut connection.held_up), std::mem::take(&mut connection.unsent));
+            // What was on its way is there before anything that follows it.
+            let mut at = self.now;
+            for message in held_up {
+                self.queue.push(at, Happening::Arrives { id, message: Box::new(message) });
+                at = at + NEXT;
+            }
+            for message in unsent {
                 self.send(id, message);
             }
             // A side that closed while nothing could pass is heard of now.

@@ -62,8 +62,10 @@ pub struct Connection {
     down_at: Moment,
     /// When the agent last heard something.
     pub(super) heard: Moment,
-    /// What waits for the link to let it through.
-    pub(super) stuck: Vec<Message>,
+    /// What was on its way when the link let nothing through any more.
+    pub(super) held_up: Vec<Message>,
+    /// What was sent since, and waits.
+    pub(super) unsent: Vec<Message>,
 }
 
 /// The link of one host.
@@ -128,6 +130,10 @@ pub(super) struct Passage {
 /// How long a lost packet takes to be sent again: TCP's smallest retransmission time on Linux.
 const RETRANSMIT: Duration = Duration::from_millis(200);
 
+/// How much later the next message of a stream comes at least: two of one moment would come in
+/// either order.
+pub(super) const NEXT: Duration = Duration::from_micros(1);
+
 impl Network {
     pub(super) fn new(seed: u64, settings: Settings, hosts: u16) -> Self {
         Self {
@@ -188,7 +194,7 @@ impl Network {
         let late = |luck: &mut Dice| Duration::from_millis(luck.between(1, settings.late_max_ms));
         match message {
             Message::Up(_) => {
-                connection.up_at = connection.up_at.max(now + delay);
+                connection.up_at = (connection.up_at + NEXT).max(now + delay);
                 Some(Passage { at: connection.up_at, again_at: None })
             }
             Message::Down(message) => {
@@ -197,7 +203,7 @@ impl Network {
                 if is_loose && luck.chance(settings.reorder_permille) {
                     return Some(Passage { at: now + delay + late(luck), again_at: None });
                 }
-                connection.down_at = connection.down_at.max(now + delay);
+                connection.down_at = (connection.down_at + NEXT).max(now + delay);
                 let at = connection.down_at;
                 let is_twice = is_loose && luck.chance(settings.duplicate_permille);
                 Some(Passage { at, again_at: is_twice.then(|| at + late(luck)) })
@@ -234,7 +240,8 @@ impl Connection {
             up_at: now,
             down_at: now,
             heard: now,
-            stuck: Vec::new(),
+            held_up: Vec::new(),
+            unsent: Vec::new(),
         }
     }
 }

@@ -240,6 +240,12 @@ fn the_same_generation_with_another_content_is_a_conflict() {
 
     assert!(world.refusals[0].starts_with("GENERATION_CONFLICT"));
     assert!(world.trace.is_empty());
+    let refused = world.agent.reports()[0].refused;
+    assert_eq!(refused.map(|fence| fence.generation.0), Some(1), "whoever asked is told");
+
+    world.assign(assignment(2, running("1"), SlotGoal::Absent));
+    world.settle();
+    assert_eq!(world.agent.reports()[0].refused, None, "and what is accepted ends it");
 }
 
 #[test]

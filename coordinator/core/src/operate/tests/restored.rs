@@ -40,7 +40,7 @@ fn hosts_that_hold_a_later_goal_are_sent_nothing() {
     assert_eq!(story.told("web-1"), None);
     assert_eq!(
         story.core.status(None, story.now)[0].hosts[0].detail,
-        "knows of a later goal than this coordinator; deploy anew to take it over"
+        "follows a goal that this coordinator has not set; deploy anew to take it over"
     );
 }
 
@@ -138,7 +138,7 @@ fn a_rollout_whose_hosts_follow_another_coordinator_is_held_and_sends_nothing() 
 
     assert_eq!(story.state_word(), "held");
     assert_eq!(story.told("web-2"), told);
-    insta::assert_snapshot!(story.why(), @"Held for a person: web-2 follow goals that are later than this coordinator's, as after a restore; abort this, then deploy what they should run. 1 of 2 hosts run 2.0.");
+    insta::assert_snapshot!(story.why(), @"Held for a person: web-2 follow goals that this coordinator has not set, as after a restore; abort this, then deploy what they should run. 1 of 2 hosts run 2.0.");
     story.control(Verb::Retry).unwrap();
     assert_eq!(story.state_word(), "held", "nothing has changed");
 }
@@ -200,7 +200,7 @@ fn a_deploy_while_a_host_is_away_does_not_pass_over_what_it_was_told_in_between(
     story.pass(seconds(30));
 
     assert_eq!(story.told("web-1"), None);
-    assert!(story.why().contains("later than this coordinator's"), "{}", story.why());
+    assert!(story.why().contains("goals that this coordinator has not set"), "{}", story.why());
 }
 
 #[test]
@@ -224,4 +224,43 @@ fn a_second_restore_knows_no_more_of_a_host_than_the_first() {
     story.pass(seconds(30));
 
     assert_eq!(story.told("web-1"), None);
+}
+
+#[test]
+fn a_goal_that_an_agent_refuses_for_another_of_its_number_waits_for_a_person() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1")]);
+    let mut report = story.compliance("web-2").unwrap();
+    // What a clone of this coordinator had it hold, of the same number.
+    report.refused = Some(report.fence);
+    report.fence.term = Term(0);
+    *report.slots.of_mut(cutover_common::Slot::Green) = cutover_common::SlotReport::default();
+
+    story.say("web-2", report);
+
+    assert_eq!(story.state_word(), "held");
+    insta::assert_snapshot!(story.why(), @"Held for a person: web-2 follow goals that this coordinator has not set, as after a restore; abort this, then deploy what they should run. 0 of 2 hosts run 2.0.");
+    let refused = story.generation("web-2");
+    story.control(Verb::Abort).unwrap();
+    story.deploy("2.0", &[("batch", "1")]);
+    assert!(story.generation("web-2") > refused);
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}
+
+#[test]
+fn what_a_host_that_is_ahead_tries_to_run_is_taken_over_as_what_it_runs() {
+    let mut story = restored(2);
+    for agent in ["web-1", "web-2"] {
+        let report = story.slot_as(agent, "3.0", |slot| {
+            slot.phase = cutover_common::Phase::Failed;
+            slot.health = cutover_common::Health::Failing;
+        });
+        story.agents.get_mut(&crate::testing::name(agent)).unwrap().said = Some(report);
+    }
+    story.connect_all();
+
+    story.deploy("2.0", &[("batch", "1")]);
+
+    assert_eq!(story.told("web-2").as_deref(), Some("3.0"));
 }

@@ -2,7 +2,7 @@
 //! asked for. Everything else says nothing.
 
 use cutover_common::{
-    AgentName, ApplicationName, Phase, ReleaseRef, Report, SlotReport, Version, planted,
+    AgentName, ApplicationName, Fence, Phase, ReleaseRef, Report, SlotReport, Version, planted,
 };
 
 use super::Scene;
@@ -23,14 +23,26 @@ pub enum Serving {
 }
 
 impl<'a> Scene<'a> {
-    /// Returns whether `agent` holds a later goal than this coordinator knows of: its store is
-    /// older than the fleet, or somebody else commands it (F7).
+    /// Returns whether `agent` holds a goal that this coordinator knows nothing of, a later one or
+    /// another of the same number: its store is older than the fleet, or somebody else commanded
+    /// it (F7).
     pub fn is_ahead(&self, agent: &AgentName, application: &ApplicationName) -> bool {
-        let held = self.fleet.seen(agent).and_then(|seen| seen.held.get(application));
-        held.is_some_and(|held| {
+        let Some(seen) = self.fleet.seen(agent) else { return false };
+        let is_later = seen.held.get(application).is_some_and(|held| {
             let known = self.goals.known(agent, application, held.term);
             held.generation > planted!(AheadIgnored: held.generation; known)
                 || held.term > self.term
+        });
+        is_later || self.is_refused(agent, application)
+    }
+
+    /// Returns whether `agent` has refused the very goal that it should have.
+    fn is_refused(&self, agent: &AgentName, application: &ApplicationName) -> bool {
+        let report = self.fleet.seen(agent).and_then(|seen| seen.reports.get(application));
+        let refused = report.and_then(|report| report.refused);
+        let goal = self.goals.of(agent, application);
+        refused.zip(goal).is_some_and(|(refused, goal)| {
+            refused == Fence { term: self.term, generation: goal.generation }
         })
     }
 

@@ -8,6 +8,7 @@ mod evidence;
 mod facts;
 pub(crate) mod floor;
 mod forward;
+mod lost;
 
 use cutover_common::{AgentName, Phase, SlotReport, Slots, Term, Timestamp};
 
@@ -22,6 +23,7 @@ pub use back::way_back;
 pub use evidence::Serving;
 pub(crate) use facts::next_late;
 pub use facts::not_begun;
+pub(crate) use lost::lost_goals;
 
 /// What a decision may look at.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +91,7 @@ fn commanded_by_another(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision>
     (!ahead.is_empty()).then(|| {
         Decision::record(Change::Held {
             why: format!(
-                "{} follow goals that are later than this coordinator's, as after a restore; \
+                "{} follow goals that this coordinator has not set, as after a restore; \
                  abort this, then deploy what they should run",
                 names(&ahead)
             ),

@@ -131,11 +131,11 @@ fn what_may_follow_what_is_listed_and_all_else_is_refused() {
     insta::assert_snapshot!(table, @"
 Advancing: StepStarted(next) HostsReleased HostUpdated HostFailed HostUnreachable BakeStarted RollbackStarted HostsWithdrawn Paused Held Ended(Succeeded) Ended(Aborted)
 Baking: HostUpdated HostFailed HostUnreachable RollbackStarted HostsWithdrawn Paused Held Ended(Succeeded) Ended(Aborted)
-RollingBack: RollbackWave(next) HostsReverted HostReverted HostStuck Paused Held Ended(RolledBack) Ended(Aborted)
+RollingBack: RollbackWave(next) HostsReverted HostReverted HostStuck HostsWithdrawn Paused Held Ended(RolledBack) Ended(Aborted)
 Paused(Advancing): HostUpdated HostFailed HostUnreachable RollbackStarted HostsWithdrawn Resumed Ended(Aborted)
-Paused(RollingBack): HostReverted HostStuck Resumed Ended(Aborted)
+Paused(RollingBack): HostReverted HostStuck HostsWithdrawn Resumed Ended(Aborted)
 Held(Advancing): HostUpdated HostFailed HostUnreachable RollbackStarted HostsWithdrawn Retried Ended(Aborted)
-Held(RollingBack): HostReverted HostStuck Retried Ended(Aborted)
+Held(RollingBack): HostReverted HostStuck HostsWithdrawn Retried Ended(Aborted)
 Ended(Succeeded): nothing
 Ended(RolledBack): nothing
 Ended(Aborted): nothing

@@ -251,3 +251,23 @@ fn a_host_that_was_told_twice_is_not_called_back_to_what_it_left() {
 
     assert_eq!(story.told("web-1").as_deref(), Some("2.0"));
 }
+
+#[test]
+fn an_abort_on_the_way_back_calls_back_who_has_not_begun() {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "1"), ("max_unreachable", "1"), ("min_healthy", "2")]);
+    story.obey_all();
+    story.obey("web-1");
+    story.lose("web-2");
+    story.obey_all();
+    story.pass(seconds(20));
+    assert_eq!(story.hosts("unreachable"), "web-2", "{}", story.why());
+    story.lose("web-1");
+    story.control(Verb::Rollback).unwrap();
+    assert_eq!(story.hosts("reverting"), "", "the floor binds it");
+
+    story.control(Verb::Abort).unwrap();
+    story.connect("web-2");
+
+    assert_eq!(story.told("web-2").as_deref(), Some("1.0"));
+}

@@ -148,3 +148,66 @@ fn goals_are_shown_again_to_agents_that_come_back() {
     assert_eq!(story.told("web-1").as_deref(), Some("2.0"));
     assert_eq!(story.told("web-2").as_deref(), Some("1.0"));
 }
+
+/// Runs `step`, and goes on from every log that a crash in the middle of storing it can leave.
+fn cut_everywhere(before: &Story, step: impl Fn(&mut Story), goes_on: impl Fn(&mut Story)) {
+    let mut whole = before.clone();
+    step(&mut whole);
+    let begun = before.log.len() + 1;
+    assert!(whole.log.len() > begun, "nothing to cut");
+    for end in begun..=whole.log.len() {
+        let mut story = Story::from_log(before, whole.log[..end].to_vec());
+        story.rollout = whole.rollout;
+        story.connect_all();
+        goes_on(&mut story);
+    }
+}
+
+#[test]
+fn goals_that_a_crash_cut_off_from_what_they_follow_from_are_set_by_the_next_process() {
+    let all = [("batch", "3"), ("min_healthy", "0")];
+    let succeeds = |story: &mut Story| {
+        story.settle();
+        assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+    };
+    let running = Story::running(3);
+    cut_everywhere(&running, |story| _ = story.deploy("2.0", &all), succeeds);
+
+    let mut prepared = running.clone();
+    prepared.deploy("2.0", &all);
+    prepared.obey("web-1");
+    prepared.obey("web-2");
+    cut_everywhere(&prepared, |story| story.obey("web-3"), succeeds);
+
+    let mut failing = running;
+    failing.deploy("2.0", &all);
+    failing.obey_all();
+    cut_everywhere(
+        &failing,
+        |story| story.fail("web-2", "2.0"),
+        |story| {
+            story.fail("web-2", "2.0");
+            story.settle();
+            assert_eq!(story.state_word(), "rolled_back", "{}", story.why());
+            assert_eq!(story.told("web-1").as_deref(), Some("1.0"));
+        },
+    );
+}
+
+#[test]
+fn goals_that_call_hosts_back_are_set_by_the_next_process() {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "1"), ("max_unreachable", "1"), ("min_healthy", "1")]);
+    story.obey_all();
+    story.obey("web-1");
+    story.lose("web-2");
+    story.obey_all();
+    story.pass(seconds(20));
+    assert_eq!(story.hosts("unreachable"), "web-2", "{}", story.why());
+
+    cut_everywhere(
+        &story,
+        |story| drop(story.control(Verb::Pause)),
+        |story| assert_eq!(story.told("web-2").as_deref(), Some("1.0")),
+    );
+}

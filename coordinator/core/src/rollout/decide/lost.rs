@@ -1,0 +1,48 @@
+//! Goals that a crash has cost. A large step is stored in several appends: after a crash between
+//! two of them the log says what becomes of the hosts, and lacks the goals that follow from it.
+
+use super::NewGoals;
+use crate::{
+    fleet::{Goal, Goals, with_prepared, with_running, without},
+    rollout::{HostState, Rollout},
+};
+
+/// Returns the goals that the hosts of `rollout` should have by where they stand, and have not.
+/// What has been seen to be true of a host followed from a goal that is there.
+pub(crate) fn lost_goals(rollout: &Rollout, goals: &Goals) -> NewGoals {
+    rollout
+        .hosts
+        .iter()
+        .filter_map(|(agent, host)| {
+            let goal = goals.last(agent, &rollout.application);
+            let is_ours = goal.is_some_and(|goal| goal.rollout == rollout.id);
+            let slots = goal.map(|goal| goal.slots.clone()).unwrap_or_default();
+            let runs_new = goal.and_then(Goal::running) == Some(&rollout.to);
+            let wanted = match &host.state {
+                HostState::Pending
+                | HostState::Failed { touched: false, .. }
+                | HostState::Unreachable { touched: false, .. } => {
+                    let was_called_back = is_ours && runs_new && host.tries == 0;
+                    match &host.before {
+                        Some(before) if was_called_back => with_running(&slots, before),
+                        None if was_called_back => {
+                            with_prepared(&without(&slots, &rollout.to), &rollout.to)
+                        }
+                        Some(_) | None => with_prepared(&slots, &rollout.to),
+                    }
+                }
+                HostState::Updating { .. } => with_running(&slots, &rollout.to),
+                HostState::Reverting { .. } => match rollout.back_to(agent) {
+                    Some(from) => with_running(&slots, from),
+                    None => without(&slots, &rollout.to),
+                },
+                HostState::Updated
+                | HostState::Failed { touched: true, .. }
+                | HostState::Unreachable { touched: true, .. }
+                | HostState::Reverted
+                | HostState::Stuck { .. } => return None,
+            };
+            (!is_ours || wanted != slots).then(|| (agent.clone(), wanted))
+        })
+        .collect()
+}
