@@ -104,7 +104,7 @@ fn load(message: pb::HostLoad) -> Load {
 }
 
 fn application(message: pb::Report) -> AgentApplication {
-    let pb::Report { application, fence: _, blue, green } = message;
+    let pb::Report { application, fence: _, blue, green, refused: _ } = message;
     let slots = [("blue", blue), ("green", green)];
     AgentApplication {
         application: application.into(),
