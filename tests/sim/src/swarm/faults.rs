@@ -214,7 +214,14 @@ impl Drawn<'_> {
                 Fault::KillInstance { host, application }
             }
             Kind::FillDisk => Fault::FillDisk { host, for_ms: self.span() },
-            Kind::FailDisk => Fault::FailDisk { host, operation: number(self.dice.between(0, 6)) },
+            Kind::FailDisk => {
+                // Often soon before a power cut: what a failed sync lost is missed only then.
+                if self.dice.chance(300) {
+                    let wait = self.dice.between(100, 20_000);
+                    self.push(at_ms + wait, Fault::CutPower { host, down_ms: 3_000 });
+                }
+                Fault::FailDisk { host, operation: number(self.dice.between(0, 6)) }
+            }
             Kind::SlowDisk => {
                 let sync_ms = *self.dice.pick(&[500, 5_000, 20_000]);
                 Fault::SlowDisk { host, sync_ms, for_ms: self.span() }

@@ -41,8 +41,9 @@ pub(super) struct Member {
     pub(super) before: Option<Version>,
     /// How often it was told to switch since it last was as before.
     pub(super) told: u32,
-    /// When it was called back.
-    pub(super) withdrawn: Option<Moment>,
+    /// Whether it was called back, and the goal that follows from it is not set yet: a crash may
+    /// come between the two.
+    pub(super) is_withdrawn: bool,
 }
 
 impl Member {
@@ -157,9 +158,9 @@ impl Course {
     }
 
     pub(super) fn note_goal(&mut self, host: u16, running: Option<&Version>) {
-        if let Some(member) = self.hosts.get_mut(&host)
-            && member.told == 0
-        {
+        let Some(member) = self.hosts.get_mut(&host) else { return };
+        member.is_withdrawn = false;
+        if member.told == 0 {
             member.before = running.cloned();
         }
     }
@@ -194,7 +195,7 @@ impl Course {
                         member.standing = Standing::Waits;
                     }
                     member.told = 0;
-                    member.withdrawn = Some(now);
+                    member.is_withdrawn = true;
                 }
             }
             Change::HostUpdated { agent } => {
@@ -475,7 +476,7 @@ impl Course {
 
 impl Member {
     const fn new(wave: usize) -> Self {
-        Self { wave, standing: Standing::Waits, before: None, told: 0, withdrawn: None }
+        Self { wave, standing: Standing::Waits, before: None, told: 0, is_withdrawn: false }
     }
 }
 

@@ -92,8 +92,7 @@ impl<'a> Scene<'a> {
         let accepted = self.truth.accepted(key.0, key.1);
         let runs = accepted.and_then(|accepted| accepted.running.as_ref());
         let member = self.ledger.courses.get(&rollout).and_then(|it| it.hosts.get(&key.0));
-        let has_token = member
-            .is_some_and(|member| member.holds_token() || member.withdrawn == Some(self.world.now));
+        let has_token = member.is_some_and(|member| member.holds_token() || member.is_withdrawn);
         if has_token || runs == version {
             return Ok(());
         }

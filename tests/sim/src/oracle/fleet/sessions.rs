@@ -96,7 +96,8 @@ pub(super) fn assigned(
         return Err(Violation::new("F7", text));
     }
     // What is sent is durable (A1: a token is stored before it is told).
-    let stored = ledger.goals.get(&key).map_or(0, |goal| goal.generation);
+    // An agent may be removed in the same batch.
+    let stored = ledger.last(&key).map_or(0, |goal| goal.generation);
     if stored < offered {
         let text = format!("goal {offered} is sent to host-{}, and {stored} is stored", key.0);
         return Err(Violation::new("A1", text));
