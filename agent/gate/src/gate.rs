@@ -203,8 +203,5 @@ fn is_there(service: &Service) -> Result<(), ApplyProgram> {
     if service.tls.is_some() {
         return refuse("TLS");
     }
-    if service.accepts_proxy_protocol {
-        return refuse("the PROXY protocol");
-    }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod http;
 mod keep;
 mod live;
 pub mod program;
+mod proxied;
 mod route;
 mod shard;
 mod state;

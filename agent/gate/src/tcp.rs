@@ -13,6 +13,7 @@ use tokio::{
 
 use crate::{
     live::{Chosen, Live, Span, UnderWay},
+    proxied,
     route::{Wish, point_of_turn},
     shard::Shard,
 };
@@ -71,11 +72,21 @@ async fn carry(
 }
 
 /// Serves one connection of an application that is not HTTP.
-pub(crate) async fn serve(shard: Arc<Shard>, live: Arc<Live>, client: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(
+    shard: Arc<Shard>,
+    live: Arc<Live>,
+    mut client: TcpStream,
+    peer: SocketAddr,
+) {
     let Some(connected) = live.connect() else {
         tracing::warn!(%peer, "a client is sent away: as many are connected as may be");
         return;
     };
+    // An instance of plain TCP is not told who its client is: there is no place to say it.
+    if let Err(error) = proxied::client_of(&live, &mut client, peer).await {
+        tracing::warn!(%peer, error = &error as &dyn std::error::Error, "a client is sent away");
+        return;
+    }
     let Some((mut under_way, instance)) = reach(&shard, &live).await else {
         tracing::debug!(%peer, "a client is sent away: no instance takes connections");
         return;

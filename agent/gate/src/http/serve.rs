@@ -10,7 +10,7 @@ use hyper_util::{
 use tokio::{net::TcpStream, sync::watch};
 
 use super::{head::Client, pass::pass};
-use crate::{live::Live, program::Limits, shard::Shard};
+use crate::{live::Live, program::Limits, proxied, shard::Shard};
 
 /// How many requests one HTTP/2 client has under way at once: what common servers allow.
 const STREAMS_MAX: u32 = 128;
@@ -19,7 +19,7 @@ const STREAMS_MAX: u32 = 128;
 pub(crate) async fn serve(
     shard: Arc<Shard>,
     live: Arc<Live>,
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: SocketAddr,
     mut closing: watch::Receiver<bool>,
 ) {
@@ -27,8 +27,15 @@ pub(crate) async fn serve(
         tracing::warn!(%peer, "a client is sent away: as many are connected as may be");
         return;
     };
-    let is_trusted = live.routing().service.trusted_peers.contains(&peer.ip().to_canonical());
-    let client = Client { address: peer, is_trusted, is_encrypted: false };
+    let address = match proxied::client_of(&live, &mut stream, peer).await {
+        Ok(address) => address,
+        Err(error) => {
+            tracing::warn!(%peer, error = &error as &dyn std::error::Error, "a client is sent away");
+            return;
+        }
+    };
+    let is_trusted = live.routing().service.trusted_peers.contains(&address.ip().to_canonical());
+    let client = Client { address, is_trusted, is_encrypted: false };
     let builder = builder(&live.limits());
     let service = service_fn(|request| {
         let (shard, live) = (Arc::clone(&shard), Arc::clone(&live));

@@ -62,6 +62,8 @@ pub enum InvalidService {
     OutOfRange { field: &'static str, value: u64, allowed: RangeInclusive<u64> },
     #[error("the path {} is not absolute", .0.display())]
     Path(PathBuf),
+    #[error("it accepts the PROXY protocol and trusts nobody to speak it; name trusted_peers")]
+    NobodyTrusted,
     #[error("it trusts {count} peers; at most {UPSTREAMS_MAX} are allowed")]
     TrustedPeers { count: usize },
 }
@@ -121,6 +123,9 @@ fn check_service(service: &Service, listens: &BTreeSet<SocketAddr>) -> Result<()
     }
     if service.trusted_peers.len() > UPSTREAMS_MAX {
         return Err(InvalidService::TrustedPeers { count: service.trusted_peers.len() });
+    }
+    if service.accepts_proxy_protocol && service.trusted_peers.is_empty() {
+        return Err(InvalidService::NobodyTrusted);
     }
     if let Some(tls) = &service.tls {
         for path in [&tls.certificate, &tls.key] {

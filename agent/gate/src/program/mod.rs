@@ -54,7 +54,8 @@ pub struct Service {
     /// The certificate shown to clients; without one, they speak in the clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
-    /// Whether each connection begins with a PROXY protocol header, version 2.
+    /// Whether each connection begins with a PROXY protocol header, version 2. Only trusted peers
+    /// can connect then; who a client is, is what they say.
     #[serde(default)]
     pub accepts_proxy_protocol: bool,
     /// Peers whose word on the client (`X-Forwarded-*`, `Forwarded`) is kept and added to. What

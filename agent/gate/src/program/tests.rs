@@ -105,6 +105,7 @@ fn what_makes_no_sense_is_refused_with_its_reason() {
         ("/route/sticky", json!({ "cookie": { "name": "a;b" } }), "is no name"),
         ("/limits", json!({ "head_bytes_max": 100 }), "head_bytes_max is 100"),
         ("/limits", json!({ "idle_ms": 0 }), "idle_ms is 0"),
+        ("/accepts_proxy_protocol", json!(true), "trusts nobody"),
         ("/tls", json!({ "certificate": "a.pem", "key": "/b.pem" }), "not absolute"),
     ];
     for (pointer, value, reason) in cases {

@@ -7,6 +7,7 @@ mod drain;
 mod hold;
 mod instance;
 mod lasting;
+mod proxied;
 mod requests;
 mod support;
 mod swap;
