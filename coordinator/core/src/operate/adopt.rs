@@ -1,4 +1,4 @@
-//! Adoption: taking over hosts that follow later goals than this coordinator knows of, as after a
+//! Adoption: taking over hosts that follow goals that this coordinator has not set, as after a
 //! restore from a backup. What they run is what is built on; the stored goals are not (F7).
 
 use std::collections::BTreeSet;
