@@ -23,6 +23,12 @@ pub(crate) fn narrate(event: &Event) {
             tracing::info!(%agent, ?labels, by, "agent labelled");
         }
         EventKind::AgentRemoved { agent, by } => tracing::info!(%agent, by, "agent removed"),
+        EventKind::AgentDrained { agent, by, reason } => {
+            tracing::info!(%agent, by, reason, "agent drained");
+        }
+        EventKind::AgentUndrained { agent, by, reason } => {
+            tracing::info!(%agent, by, reason, "agent takes part again");
+        }
         EventKind::EnvironmentCreated { name, select, by } => {
             tracing::info!(environment = %name, ?select, by, "environment created");
         }

@@ -162,6 +162,12 @@ bugs! {
     /// Taking out a host of which nothing is known costs nothing.
     UnknownCountsAsDown "unknown-counts-as-down" breaks "A1":
         "agents that have just come back: more hosts are taken out than the floor bears",
+    /// A drained host that serves counts as up.
+    DrainedCountsAsUp "drained-counts-as-up" breaks "A1":
+        "hosts drained before or in a rollout: with those that it takes out fewer stay than promised",
+    /// A drain asks no rollout whether its floor bears it.
+    DrainBreaksFloor "drain-breaks-floor" breaks "A1":
+        "a drain while a batch is out: fewer are left than min_healthy",
     /// The floor is compared by `<` where it should be `<=`.
     FloorOffByOne "floor-off-by-one" breaks "A1":
         "the coordinator stops itself, or one host too many is out",
@@ -191,6 +197,18 @@ bugs! {
     /// An abort leaves the goals of hosts that have not begun.
     AbortDoesNotWithdraw "abort-does-not-withdraw" breaks "A5":
         "a host that was away when the rollout was aborted: it switches when it comes back",
+    /// Hosts that are excluded keep the goals that they have not begun.
+    ExcludedStillTold "excluded-still-told" breaks "A5":
+        "a host that was away when it was excluded: it switches when it comes back",
+    /// A retry sends hosts again that were excluded.
+    ExclusionForgotten "exclusion-forgotten" breaks "A5":
+        "an exclusion, a hold, then a retry: the host is told to switch after all",
+    /// Hosts that are drained keep the goals that they have not begun.
+    DrainDoesNotWithdraw "drain-does-not-withdraw" breaks "A5":
+        "a host that was away when it was drained: it switches when it comes back",
+    /// A drained host that waits for its turn in a rollout gets it.
+    DrainedStillBegun "drained-still-begun" breaks "A5":
+        "a drain in the middle of a rollout: the host is told to switch",
     /// A way back is over although hosts did not come back.
     StuckCountsAsReverted "stuck-counts-as-reverted" breaks "E8":
         "a rollback that fails on a host: the rollout ends rolled back, and the host is not",

@@ -6,7 +6,7 @@ use cutover_common::{
 
 use crate::{
     coordinator::{Coordinator, Environment, StoredRelease},
-    enrolment::{Enrolled, JoinToken, Operator, Used},
+    enrolment::{Drain, Enrolled, JoinToken, Operator, Used},
     event::{Event, EventKind},
     fleet::Goal,
     rollout::{IllegalChange, Outcome, Rollout},
@@ -45,7 +45,9 @@ impl Coordinator {
             EventKind::JoinTokenCreated { .. }
             | EventKind::AgentJoined { .. }
             | EventKind::AgentLabelled { .. }
-            | EventKind::AgentRemoved { .. } => self.apply_enrolment(*at, kind),
+            | EventKind::AgentRemoved { .. }
+            | EventKind::AgentDrained { .. }
+            | EventKind::AgentUndrained { .. } => self.apply_enrolment(*at, kind),
             EventKind::EnvironmentCreated { name, select, .. } => {
                 let environment = Environment { select: select.clone(), ..Environment::default() };
                 self.environments.insert(name.clone(), environment);
@@ -84,8 +86,8 @@ impl Coordinator {
             EventKind::Rollout { id, change, call } => {
                 let rollout = self.rollouts.get_mut(id).ok_or(CannotApply::UnknownRollout(*id))?;
                 rollout.apply(change, *at)?;
-                if let (Some(call), Some(verb)) = (call, change.verb()) {
-                    rollout.note_call(*call, verb);
+                if let (Some(call), Some(deed)) = (call, change.deed()) {
+                    rollout.note_call(*call, deed);
                 }
                 if let crate::event::Change::Ended { outcome: Outcome::Succeeded, .. } = change {
                     let (environment, application, to) = (
@@ -169,8 +171,12 @@ impl Coordinator {
                         key_hash: *key_hash,
                     });
                 }
-                let enrolled =
-                    Enrolled { enrolment: *enrolment, labels: labels.clone(), joined: at };
+                let enrolled = Enrolled {
+                    enrolment: *enrolment,
+                    labels: labels.clone(),
+                    joined: at,
+                    drained: None,
+                };
                 self.enrolments.agents.insert(agent.clone(), enrolled);
             }
             EventKind::AgentLabelled { agent, labels, .. } => {
@@ -181,6 +187,17 @@ impl Coordinator {
             EventKind::AgentRemoved { agent, .. } => {
                 self.enrolments.agents.remove(agent);
                 self.goals.forget(agent);
+            }
+            EventKind::AgentDrained { agent, by, reason } => {
+                if let Some(enrolled) = self.enrolments.agents.get_mut(agent) {
+                    let (by, reason) = (by.clone(), reason.clone());
+                    enrolled.drained = Some(Drain { by, reason, since: at });
+                }
+            }
+            EventKind::AgentUndrained { agent, .. } => {
+                if let Some(enrolled) = self.enrolments.agents.get_mut(agent) {
+                    enrolled.drained = None;
+                }
             }
             EventKind::Started { .. }
             | EventKind::Restored { .. }

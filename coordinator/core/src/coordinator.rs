@@ -423,6 +423,7 @@ impl Coordinator {
         Scene {
             fleet: &self.fleet,
             goals: &self.goals,
+            enrolments: &self.enrolments,
             releases: &self.releases,
             term: self.term,
             members,

@@ -61,6 +61,17 @@ pub struct Enrolled {
     pub enrolment: Uuid,
     pub labels: Labels,
     pub joined: Timestamp,
+    /// Set while its host is taken out for maintenance. It survives restarts, and ends with the
+    /// enrolment.
+    pub drained: Option<Drain>,
+}
+
+/// That a host is taken out for maintenance.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Drain {
+    pub by: String,
+    pub reason: String,
+    pub since: Timestamp,
 }
 
 /// All of them.
@@ -76,6 +87,11 @@ impl Enrolments {
     /// tells a guesser nothing by its timing.
     pub fn operator(&self, token_hash: &Sha256) -> Option<&Operator> {
         self.operators.get(token_hash)
+    }
+
+    /// Returns why `agent` is taken out for maintenance, if it is.
+    pub fn drain(&self, agent: &AgentName) -> Option<&Drain> {
+        self.agents.get(agent)?.drained.as_ref()
     }
 
     /// Returns the agents that all of `select` fits.

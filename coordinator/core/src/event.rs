@@ -11,8 +11,8 @@ use uuid::Uuid;
 use crate::{
     enrolment::Role,
     fleet::GoalSlot,
-    input::Verb,
-    rollout::{Cause, Outcome, Plan, Spec},
+    input::{Deed, Verb},
+    rollout::{Cause, Exclusion, Outcome, Plan, Spec},
 };
 
 /// Something that happened, and when, by the coordinator's clock.
@@ -93,6 +93,17 @@ pub enum EventKind {
         /// answer was lost, is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         call: Option<Uuid>,
+    },
+    /// The host was taken out for maintenance: it counts as down, and no rollout begins on it.
+    AgentDrained {
+        agent: AgentName,
+        by: String,
+        reason: String,
+    },
+    AgentUndrained {
+        agent: AgentName,
+        by: String,
+        reason: String,
     },
 }
 
@@ -177,17 +188,25 @@ pub enum Change {
         outcome: Outcome,
         why: String,
     },
+    /// These hosts were taken out of the rollout, which keeps its hands off them from here on (A5).
+    HostsExcluded {
+        agents: Vec<AgentName>,
+        cause: Exclusion,
+    },
 }
 
 impl Change {
     /// Returns what an operator did with it, if one did.
-    pub(crate) const fn verb(&self) -> Option<Verb> {
+    pub const fn deed(&self) -> Option<Deed> {
         match self {
-            Self::Paused { .. } => Some(Verb::Pause),
-            Self::Resumed { .. } => Some(Verb::Resume),
-            Self::Retried { .. } => Some(Verb::Retry),
-            Self::RollbackStarted { cause: Cause::Operator { .. }, .. } => Some(Verb::Rollback),
-            Self::Ended { outcome: Outcome::Aborted, .. } => Some(Verb::Abort),
+            Self::Paused { .. } => Some(Deed::Control(Verb::Pause)),
+            Self::Resumed { .. } => Some(Deed::Control(Verb::Resume)),
+            Self::Retried { .. } => Some(Deed::Control(Verb::Retry)),
+            Self::RollbackStarted { cause: Cause::Operator { .. }, .. } => {
+                Some(Deed::Control(Verb::Rollback))
+            }
+            Self::Ended { outcome: Outcome::Aborted, .. } => Some(Deed::Control(Verb::Abort)),
+            Self::HostsExcluded { cause: Exclusion::Operator { .. }, .. } => Some(Deed::Exclude),
             Self::StepStarted { .. }
             | Self::HostsReleased { .. }
             | Self::HostUpdated { .. }
@@ -201,6 +220,7 @@ impl Change {
             | Self::HostStuck { .. }
             | Self::HostsWithdrawn { .. }
             | Self::Held { .. }
+            | Self::HostsExcluded { cause: Exclusion::Drained { .. }, .. }
             | Self::Ended { outcome: Outcome::Succeeded | Outcome::RolledBack, .. } => None,
         }
     }

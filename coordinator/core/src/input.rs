@@ -92,6 +92,24 @@ pub enum Request {
         reason: String,
         new_rollout: Uuid,
     },
+    /// Hosts are to be taken out of a rollout that is not over.
+    Exclude {
+        rollout: String,
+        agents: Vec<AgentName>,
+        reason: String,
+        /// Names the call.
+        call: Uuid,
+    },
+    /// A host is to be taken out for maintenance.
+    DrainAgent {
+        agent: AgentName,
+        reason: String,
+    },
+    /// A host that was taken out for maintenance takes part again.
+    UndrainAgent {
+        agent: AgentName,
+        reason: String,
+    },
 }
 
 /// What `cutover deploy` asks for.
@@ -101,6 +119,13 @@ pub struct DeployOrder {
     pub version: Version,
     pub environment: EnvironmentName,
     pub options: Options,
+}
+
+/// What an operator's call did to a rollout, by which the same call is known again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Deed {
+    Control(Verb),
+    Exclude,
 }
 
 /// What an operator does to a rollout.

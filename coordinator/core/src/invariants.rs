@@ -77,6 +77,7 @@ pub(crate) fn assert_change(
         | Change::HostReverted { .. }
         | Change::HostStuck { .. }
         | Change::HostsWithdrawn { .. }
+        | Change::HostsExcluded { .. }
         | Change::Paused { .. }
         | Change::Resumed { .. }
         | Change::Held { .. }

@@ -27,5 +27,5 @@ pub mod view;
 pub use action::{Action, Answer, EndReason, Refusal, RefusalKind};
 pub use coordinator::{Coordinator, Step};
 pub use event::{Event, EventKind};
-pub use input::{DeployOrder, Input, Request, SessionId, Verb};
+pub use input::{Deed, DeployOrder, Input, Request, SessionId, Verb};
 pub use operate::ROLLOUT_HOSTS_MAX;

@@ -12,7 +12,7 @@ use crate::{
     coordinator::{Coordinator, StoredRelease},
     enrolment::Enrolled,
     fleet::Presence,
-    rollout::{Direction, Host, HostState, Outcome, Rollout, State},
+    rollout::{Direction, Host, HostState, Outcome, Rollout, State, story},
 };
 
 /// A rollout as it is shown.
@@ -135,6 +135,7 @@ impl Coordinator {
             HostState::Reverting { .. } => ("reverting", detail_of(rollout.from.as_ref())),
             HostState::Reverted => ("reverted", detail_of(rollout.from.as_ref())),
             HostState::Stuck { why } => ("stuck", why.clone()),
+            HostState::Excluded { cause, .. } => ("excluded", story::exclusion(cause)),
         }
     }
 

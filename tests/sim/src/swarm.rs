@@ -1,6 +1,7 @@
 //! The swarm: a seed draws first which faults are on and how often, then the fleet, then the run.
 //! Each run has some of them only: faults that are always on hide what others would show.
 
+mod exclusions;
 mod faults;
 mod fleet;
 mod interrupts;
@@ -24,6 +25,7 @@ pub fn draw(seed: u64) -> Script {
     let mut entries: Vec<Entry> = calls;
     entries.extend(menu.schedule(&mut dice, hosts, &applications, busy_ms));
     interrupts::draw(seed, &applications, &mut entries);
+    exclusions::draw(seed, &applications, &mut entries);
     entries.sort_by_key(|entry| entry.at_ms);
     let mode = if is_liveness { liveness(&mut dice, hosts, busy_ms) } else { Mode::Safety };
     let mut script = Script {

@@ -11,7 +11,7 @@ use crate::{
     Coordinator,
     enrolment::Role,
     fleet::GoalSlot,
-    rollout::{Cause, Outcome, Plan, PlanStep, Spec, Strategy, Wave},
+    rollout::{Cause, Exclusion, Outcome, Plan, PlanStep, Spec, Strategy, Wave},
     testing::{hash, labels, name, release, version},
 };
 
@@ -69,6 +69,8 @@ fn changes() -> Vec<Change> {
     let failed = Cause::Failed { agent: agent.clone(), why: why.clone(), failed: 2, max_failed: 1 };
     let operator = Cause::Operator { by: by.clone(), reason: why.clone() };
     let ended = |outcome| Change::Ended { outcome, why: "a reason".to_owned() };
+    let excluded = Exclusion::Operator { by: by.clone(), reason: why.clone() };
+    let drained = Exclusion::Drained { by: by.clone(), reason: why.clone() };
     vec![
         Change::StepStarted { wave: 0, step: 1 },
         Change::HostsReleased { agents: agents.clone() },
@@ -82,7 +84,7 @@ fn changes() -> Vec<Change> {
         Change::HostsReverted { agents: agents.clone() },
         Change::HostReverted { agent: agent.clone() },
         Change::HostStuck { agent, why: why.clone() },
-        Change::HostsWithdrawn { agents },
+        Change::HostsWithdrawn { agents: agents.clone() },
         Change::Paused { by: by.clone(), reason: why.clone() },
         Change::Resumed { by: by.clone() },
         Change::Held { why },
@@ -90,6 +92,8 @@ fn changes() -> Vec<Change> {
         ended(Outcome::Succeeded),
         ended(Outcome::RolledBack),
         ended(Outcome::Aborted),
+        Change::HostsExcluded { agents: agents.clone(), cause: excluded },
+        Change::HostsExcluded { agents, cause: drained },
     ]
 }
 
@@ -166,6 +170,13 @@ fn kinds() -> Vec<EventKind> {
         change,
         call: None,
     }));
+    let (agent, by, reason) = (name("web-1"), "ann".to_owned(), "a reason".to_owned());
+    kinds.push(EventKind::AgentDrained {
+        agent: agent.clone(),
+        by: by.clone(),
+        reason: reason.clone(),
+    });
+    kinds.push(EventKind::AgentUndrained { agent, by, reason });
     kinds
 }
 

@@ -11,10 +11,11 @@ use crate::{
     coordinator::{Coordinator, Step},
     event::{Change, EventKind},
     fleet::{GoalSlot, with_prepared, with_running, without},
-    input::{DeployOrder, Verb},
+    input::{Deed, DeployOrder, Verb},
     rollout::{
         Cause, Direction, Host, HostState, Options, Outcome, Rollout, Spec, State, Strategy,
         decide::{not_begun, way_back},
+        story,
     },
 };
 
@@ -35,7 +36,7 @@ impl Coordinator {
         order: ControlOrder,
         step: &mut Step,
     ) -> Result<Answer, Refusal> {
-        if let Some(answer) = self.done_already(named, order.verb, order.call) {
+        if let Some(answer) = self.done_already(named, Deed::Control(order.verb), order.call) {
             return answer;
         }
         let rollout = self.find_rollout(named)?;
@@ -56,8 +57,15 @@ impl Coordinator {
 
     /// Answers a call that was made before: its answer was lost, and what it asked for is done. A
     /// name may mean another rollout by now, so that the call is looked for first (E1).
-    fn done_already(&self, named: &str, verb: Verb, call: Uuid) -> Option<Result<Answer, Refusal>> {
-        if let Some(begun) = self.begun_by(named, verb, call) {
+    pub(super) fn done_already(
+        &self,
+        named: &str,
+        deed: Deed,
+        call: Uuid,
+    ) -> Option<Result<Answer, Refusal>> {
+        if let Deed::Control(verb) = deed
+            && let Some(begun) = self.begun_by(named, verb, call)
+        {
             let text = started_anew(&begun.to);
             return Some(Ok(Answer::Controlled { rollout: begun.id, text }));
         }
@@ -67,13 +75,22 @@ impl Coordinator {
         })?;
         let is_named = rollout.application.as_str() == named
             || rollout.id.to_string().starts_with(&named.to_ascii_lowercase());
-        if done == verb && is_named {
-            let text = format!("{} already, by this very request", participle(verb));
+        if done == deed && is_named {
+            let what = match deed {
+                Deed::Control(verb) => participle(verb),
+                Deed::Exclude => "excluded",
+            };
+            let text = format!("{what} already, by this very request");
             return Some(Ok(Answer::Controlled { rollout: rollout.id, text }));
         }
+        let id = rollout.id;
+        let what = match done {
+            Deed::Control(verb) => format!("rollout {id} was {}", participle(verb)),
+            Deed::Exclude => format!("hosts were excluded from rollout {id}"),
+        };
         Some(Err(Refusal::new(
             RefusalKind::Invalid,
-            format!("by this request id rollout {} was {}", rollout.id, participle(done)),
+            format!("by this request id {what}"),
             "leave the request id out, or give a new one",
         )))
     }
@@ -137,18 +154,25 @@ impl Coordinator {
             )
             | None => {}
         }
-        planted!(PauseDoesNotWithdraw: (); self.withdraw(now, id, step));
+        planted!(PauseDoesNotWithdraw: (); self.withdraw(now, id, |_| true, step));
         let by = by.to_owned();
         let change = Change::Paused { by, reason };
         self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
         Ok("paused: hosts that have begun finish, no other begins".to_owned())
     }
 
-    /// Calls back hosts that were told to switch and have not begun (A5).
-    fn withdraw(&mut self, now: Timestamp, id: Uuid, step: &mut Step) {
+    /// Calls back those of the `wanted` hosts that were told to switch and have not begun (A5).
+    pub(super) fn withdraw(
+        &mut self,
+        now: Timestamp,
+        id: Uuid,
+        wanted: impl Fn(&AgentName) -> bool,
+        step: &mut Step,
+    ) {
         let Some(rollout) = self.rollouts.get(&id) else { return };
         let members = self.members(&rollout.environment);
-        let agents = not_begun(rollout, self.scene(now, &members));
+        let mut agents = not_begun(rollout, self.scene(now, &members));
+        agents.retain(wanted);
         if agents.is_empty() {
             return;
         }
@@ -200,7 +224,7 @@ impl Coordinator {
         reason: &str,
         step: &mut Step,
     ) -> String {
-        planted!(AbortDoesNotWithdraw: (); self.withdraw(now, id, step));
+        planted!(AbortDoesNotWithdraw: (); self.withdraw(now, id, |_| true, step));
         let Some(rollout) = self.rollouts.get(&id) else { return String::new() };
         let because = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
         let (total, to) = (rollout.hosts.len(), &rollout.to);
@@ -211,14 +235,18 @@ impl Coordinator {
             }
             Direction::Back => {
                 let untold = rollout.hosts_where(|host| {
-                    let was_told =
-                        matches!(host.state, HostState::Reverting { .. } | HostState::Stuck { .. });
+                    let was_told = matches!(
+                        host.state,
+                        HostState::Reverting { .. }
+                            | HostState::Stuck { .. }
+                            | HostState::Excluded { .. }
+                    );
                     host.is_touched() && !was_told
                 });
                 format!("going back ends here, and {} of {total} hosts keep {to}", untold.len())
             }
         };
-        let why = format!("stopped by {by}{because}; {left}");
+        let why = format!("stopped by {by}{because}; {left}{}", story::left_out(rollout));
         let change = Change::Ended { outcome: Outcome::Aborted, why: why.clone() };
         self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
         why

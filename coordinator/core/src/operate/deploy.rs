@@ -12,7 +12,7 @@ use crate::{
     event::{EventKind, RolloutStarted},
     fleet::with_prepared,
     input::DeployOrder,
-    rollout::{Planned, Rollout, Spec, decide::Serving, strategy},
+    rollout::{Planned, Rollout, Spec, decide::Serving, story::names, strategy},
 };
 
 /// How many hosts one rollout takes. Its plan is one event: with a batch for each host and the
@@ -27,6 +27,15 @@ fn bounded(hosts: usize) -> Result<(), Refusal> {
         format!("{hosts} hosts are more than one rollout takes, which is {ROLLOUT_HOSTS_MAX}"),
         "divide them between environments, by a label",
     ))
+}
+
+/// How many hosts an environment has.
+#[derive(Clone, Copy)]
+struct Size {
+    total: u32,
+    drained: u32,
+    /// Of those that are not drained.
+    healthy: u32,
 }
 
 pub(super) fn refuse(text: impl Into<String>, hint: impl Into<String>) -> Refusal {
@@ -46,16 +55,19 @@ impl Coordinator {
         let release = self.known_release(&order.application, &order.version)?;
         let members = self.some_members(&order.environment)?;
         self.not_locked(order, &members)?;
-        self.adoptable(&members, &order.application)?;
+        let (drained, in_service): (Vec<AgentName>, Vec<AgentName>) =
+            members.iter().cloned().partition(|agent| self.enrolments.drain(agent).is_some());
+        self.adoptable(&in_service, &order.application)?;
         let manifest = Manifest::parse(&release.manifest).ok();
         let deploys = manifest.as_ref().map_or(&[][..], |manifest| &manifest.deploys);
         let deploy = deploys.iter().find(|deploy| deploy.environment == order.environment);
         let total = u32::try_from(members.len()).unwrap_or(u32::MAX);
-        let (spec, settings) = Spec::resolve(&order.options, deploy, total)
+        let left_out = u32::try_from(drained.len()).unwrap_or(u32::MAX);
+        let (spec, settings) = Spec::resolve(&order.options, deploy, total, left_out)
             .map_err(|mistakes| Refusal::new(RefusalKind::Invalid, mistakes.join("\n"), ""))?;
         let digest = release.release.digest;
         let (up_to_date, mut hosts): (Vec<AgentName>, Vec<AgentName>) =
-            members.iter().cloned().partition(|agent| {
+            in_service.iter().cloned().partition(|agent| {
                 let slot = self.fleet.slot_of(agent, &order.application, &order.version);
                 slot.is_some_and(|slot| {
                     slot.health.is_passing()
@@ -65,10 +77,11 @@ impl Coordinator {
         bounded(hosts.len())?;
         // Hosts that serve nobody first: they are the cheapest to learn from.
         hosts.sort_by_key(|agent| self.fleet.is_healthy(agent, &order.application));
-        let healthy =
-            members.iter().filter(|agent| self.fleet.is_healthy(agent, &order.application)).count();
+        let is_healthy = |agent: &&AgentName| self.fleet.is_healthy(agent, &order.application);
+        let healthy = in_service.iter().filter(is_healthy).count();
         let healthy = u32::try_from(healthy).unwrap_or(u32::MAX);
-        self.possible(&spec, &hosts, order, total, healthy)?;
+        let size = Size { total, drained: left_out, healthy };
+        self.possible(&spec, &hosts, order, size)?;
         let plan = strategy::compile(&spec, &hosts);
         let worst_healthy = plan
             .waves
@@ -92,6 +105,7 @@ impl Coordinator {
             from,
             to: order.version.clone(),
             up_to_date,
+            drained,
             hosts: total,
             healthy,
             worst_healthy,
@@ -180,10 +194,10 @@ impl Coordinator {
         spec: &Spec,
         hosts: &[AgentName],
         order: &DeployOrder,
-        total: u32,
-        healthy: u32,
+        Size { total, drained, healthy }: Size,
     ) -> Result<(), Refusal> {
         let floor = spec.min_healthy;
+        let drained = if drained == 0 { String::new() } else { format!(" ({drained} drained)") };
         if floor > total {
             return Err(Refusal::new(
                 RefusalKind::State,
@@ -218,8 +232,8 @@ impl Coordinator {
         if healthy.saturating_sub(1) < floor && !spare_down {
             return Err(refuse(
                 format!(
-                    "only {healthy} of {total} hosts are healthy and min_healthy is {floor}: \
-                     taking one more out would leave {}",
+                    "only {healthy} of {total} hosts{drained} are healthy and min_healthy is \
+                     {floor}: taking one more out would leave {}",
                     healthy.saturating_sub(1)
                 ),
                 "bring the others back first (`cutover status`), or give a lower --min-healthy",
@@ -249,6 +263,18 @@ impl Coordinator {
             ));
         }
         let planned = self.plan(order)?;
+        if planned.plan.waves.is_empty() && !planned.drained.is_empty() {
+            return Err(refuse(
+                format!(
+                    "every host of {} that does not run {}@{} in health is drained: {}",
+                    order.environment,
+                    order.application,
+                    order.version,
+                    names(&planned.drained)
+                ),
+                "let one take part again: cutover agents drain AGENT --undo",
+            ));
+        }
         if planned.plan.waves.is_empty() {
             return Err(refuse(
                 format!(

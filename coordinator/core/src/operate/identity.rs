@@ -133,7 +133,7 @@ impl Coordinator {
         ))
     }
 
-    fn enrolled(&self, agent: &AgentName) -> Result<(), Refusal> {
+    pub(super) fn enrolled(&self, agent: &AgentName) -> Result<(), Refusal> {
         if self.enrolments.agents.contains_key(agent) {
             return Ok(());
         }

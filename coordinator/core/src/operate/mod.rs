@@ -3,6 +3,8 @@
 mod adopt;
 mod control;
 mod deploy;
+mod drain;
+mod exclude;
 mod identity;
 
 pub use deploy::ROLLOUT_HOSTS_MAX;
@@ -73,6 +75,16 @@ impl Coordinator {
             Request::Control { rollout, verb, reason, new_rollout } => {
                 let order = control::ControlOrder { verb, reason, call: new_rollout };
                 self.control(now, by, &rollout, order, step)
+            }
+            Request::Exclude { rollout, agents, reason, call } => {
+                let order = exclude::ExcludeOrder { agents, reason, call };
+                self.exclude(now, by, &rollout, order, step)
+            }
+            Request::DrainAgent { agent, reason } => {
+                self.drain_agent(now, by, &agent, reason, step)
+            }
+            Request::UndrainAgent { agent, reason } => {
+                self.undrain_agent(now, by, &agent, reason, step)
             }
         };
         step.actions.push(Action::Changed);

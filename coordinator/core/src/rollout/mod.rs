@@ -15,5 +15,7 @@ pub mod waiting;
 
 pub use plan::{Plan, PlanStep, Planned, Wave};
 pub use spec::{Options, Setting, SettingSource, Spec, Strategy};
-pub use state::{Cause, Direction, Host, HostState, IllegalChange, Outcome, Rollout, State};
+pub use state::{
+    Cause, Direction, Exclusion, Host, HostState, IllegalChange, Outcome, Rollout, State,
+};
 pub use waiting::Waiting;

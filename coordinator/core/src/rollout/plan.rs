@@ -51,6 +51,8 @@ pub struct Planned {
     pub to: Version,
     /// Agents that run the release already, in health.
     pub up_to_date: Vec<AgentName>,
+    /// Agents that are left out, as their hosts are drained.
+    pub drained: Vec<AgentName>,
     /// How many hosts the environment has.
     pub hosts: u32,
     /// How many are healthy at this moment.

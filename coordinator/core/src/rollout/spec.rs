@@ -157,7 +157,8 @@ impl Resolver {
 }
 
 impl Spec {
-    /// Resolves the settings of a rollout over `hosts` hosts.
+    /// Resolves the settings of a rollout in an environment of `hosts` hosts, of which `drained`
+    /// are left out and count as down.
     ///
     /// # Errors
     ///
@@ -166,6 +167,7 @@ impl Spec {
         options: &Options,
         manifest: Option<&DeploySpec>,
         hosts: u32,
+        drained: u32,
     ) -> Result<(Self, Vec<Setting>), Vec<String>> {
         let mut resolver = Resolver { settings: Vec::new(), mistakes: Vec::new() };
         let strategy = resolver.pick(
@@ -198,12 +200,13 @@ impl Spec {
         }
         // The floor follows the pace unless it is given: it then bears what the largest batch
         // takes out and nothing more, so that an outage elsewhere stops the next batch.
-        let largest = batches.sizes(hosts).into_iter().max().unwrap_or(0);
+        let in_service = hosts.saturating_sub(drained);
+        let largest = batches.sizes(in_service).into_iter().max().unwrap_or(0);
         let min_healthy = resolver.amount(
             AmountSetting::MinHealthy,
             &options.min_healthy,
             manifest.and_then(|deploy| deploy.min_healthy),
-            Amount::Count(hosts.saturating_sub(largest)),
+            Amount::Count(in_service.saturating_sub(largest)),
             hosts,
         );
         let max_failed = resolver.amount(

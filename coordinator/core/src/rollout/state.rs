@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Plan, PlanStep, Spec, spec::WORD_WITHIN, story};
 use crate::{
     event::{Change, RolloutStarted},
-    input::Verb,
+    input::Deed,
 };
 
 /// How many lines of history a rollout keeps in memory: a flapping host must not grow it for
@@ -38,7 +38,7 @@ pub struct Rollout {
     pub hosts: BTreeMap<AgentName, Host>,
     pub history: Vec<(Timestamp, String)>,
     /// The newest calls of operators that changed it.
-    pub calls: Vec<(Uuid, Verb)>,
+    pub calls: Vec<(Uuid, Deed)>,
     /// When something last went forward; the standstill clock runs from here.
     pub progressed: Timestamp,
 }
@@ -80,6 +80,9 @@ pub enum HostState {
     Reverted,
     /// Could not be brought back.
     Stuck { why: String },
+    /// Taken out of the rollout: not told, judged or awaited, forward or back. Holds no token, and
+    /// counts by what is known of it (A1). `touched`: it was told to switch.
+    Excluded { cause: Exclusion, touched: bool },
 }
 
 impl HostState {
@@ -138,6 +141,20 @@ pub enum Cause {
         max_failed: u32,
     },
     Operator {
+        by: String,
+        reason: String,
+    },
+}
+
+/// Why a rollout keeps its hands off a host.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum Exclusion {
+    Operator {
+        by: String,
+        reason: String,
+    },
+    /// The host was taken out for maintenance.
+    Drained {
         by: String,
         reason: String,
     },
@@ -282,12 +299,12 @@ impl Rollout {
         Ok(())
     }
 
-    /// Notes that an operator's call did `verb`.
-    pub(crate) fn note_call(&mut self, call: Uuid, verb: Verb) {
+    /// Notes what an operator's call did.
+    pub(crate) fn note_call(&mut self, call: Uuid, deed: Deed) {
         if self.calls.len() >= CALLS_MAX {
             self.calls.remove(0);
         }
-        self.calls.push((call, verb));
+        self.calls.push((call, deed));
     }
 
     /// A new process has begun: what was being watched is watched from the start again, and no

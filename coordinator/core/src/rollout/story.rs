@@ -2,7 +2,7 @@
 
 use cutover_common::{AgentName, duration_text};
 
-use super::{Cause, Outcome, PlanStep, Rollout};
+use super::{Cause, Exclusion, HostState, Outcome, PlanStep, Rollout};
 use crate::event::Change;
 
 /// How many names a sentence lists before it counts the rest: one line on a terminal.
@@ -83,6 +83,9 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
         Change::HostsWithdrawn { agents } => {
             format!("{} had not begun and stay as they are", names(agents))
         }
+        Change::HostsExcluded { agents, cause } => {
+            format!("{} left out from here on: {}", names(agents), exclusion(cause))
+        }
         Change::Paused { by, reason } => told_by("paused", by, reason),
         Change::Resumed { by } => format!("resumed by {by}"),
         Change::Held { why } => format!("held: {why}"),
@@ -107,6 +110,35 @@ pub(crate) fn why(cause: &Cause) -> String {
         Cause::Operator { by, reason } if reason.is_empty() => format!("{by} asked for it"),
         Cause::Operator { by, reason } => format!("{by} asked for it: {reason}"),
     }
+}
+
+/// Tells why a rollout keeps its hands off a host.
+pub(crate) fn exclusion(cause: &Exclusion) -> String {
+    match cause {
+        Exclusion::Operator { by, reason } => told_by("excluded", by, reason),
+        Exclusion::Drained { by, reason } => told_by("drained", by, reason),
+    }
+}
+
+/// Tells which hosts of `rollout` it has left as they are, as the end of a sentence; nothing if
+/// there are none.
+pub(crate) fn left_out(rollout: &Rollout) -> String {
+    let of = |word: &str, wanted: fn(&Exclusion) -> bool| {
+        let agents = rollout.hosts_where(|host| match &host.state {
+            HostState::Excluded { cause, .. } => wanted(cause),
+            HostState::Pending
+            | HostState::Updating { .. }
+            | HostState::Updated
+            | HostState::Failed { .. }
+            | HostState::Unreachable { .. }
+            | HostState::Reverting { .. }
+            | HostState::Reverted
+            | HostState::Stuck { .. } => false,
+        });
+        if agents.is_empty() { String::new() } else { format!("; {word}: {}", names(&agents)) }
+    };
+    let excluded = of("excluded", |cause| matches!(cause, Exclusion::Operator { .. }));
+    excluded + &of("drained", |cause| matches!(cause, Exclusion::Drained { .. }))
 }
 
 fn told_by(what: &str, by: &str, reason: &str) -> String {

@@ -1,8 +1,8 @@
 //! What may follow what: legal pairs are listed, all others refused.
 
-use cutover_common::{AgentName, Timestamp};
+use cutover_common::{AgentName, Timestamp, planted};
 
-use super::{Direction, HostState, IllegalChange, Outcome, Rollout, State};
+use super::{Direction, Exclusion, HostState, IllegalChange, Outcome, Rollout, State};
 use crate::event::Change;
 
 impl Rollout {
@@ -35,6 +35,9 @@ impl Rollout {
             }
             Change::HostsWithdrawn { agents } => {
                 self.withdraw_hosts(change, agents)?;
+            }
+            Change::HostsExcluded { agents, cause } => {
+                self.exclude_hosts(change, agents, cause)?;
             }
             Change::HostUpdated { agent } => {
                 self.move_host(change, agent, HostState::Updated)?;
@@ -132,7 +135,9 @@ impl Rollout {
                 let wave = self
                     .hosts
                     .values()
-                    .filter(|host| !matches!(host.state, HostState::Updated))
+                    .filter(|host| {
+                        !matches!(host.state, HostState::Updated | HostState::Excluded { .. })
+                    })
                     .map(|host| host.wave)
                     .min()
                     .unwrap_or(0);
@@ -162,6 +167,10 @@ impl Rollout {
                 | HostState::Updated
                 | HostState::Reverting { .. }
                 | HostState::Reverted => {}
+                HostState::Excluded { .. } => {
+                    let stays = host.state.clone();
+                    host.state = planted!(ExclusionForgotten: HostState::Pending; stays);
+                }
             }
         }
     }
@@ -198,7 +207,8 @@ impl Rollout {
                 | HostState::Unreachable { .. }
                 | HostState::Reverting { .. }
                 | HostState::Reverted
-                | HostState::Stuck { .. } => false,
+                | HostState::Stuck { .. }
+                | HostState::Excluded { .. } => false,
             })
         };
         if !fits(&self.state, self.direction(), change) || !agents.iter().all(was_told) {
@@ -217,8 +227,30 @@ impl Rollout {
                 | HostState::Failed { .. }
                 | HostState::Reverting { .. }
                 | HostState::Reverted
-                | HostState::Stuck { .. } => HostState::Pending,
+                | HostState::Stuck { .. }
+                | HostState::Excluded { .. } => HostState::Pending,
             };
+        }
+        Ok(())
+    }
+
+    /// Takes hosts out for good: whoever wants one back deploys anew.
+    fn exclude_hosts(
+        &mut self,
+        change: &Change,
+        agents: &[AgentName],
+        cause: &Exclusion,
+    ) -> Result<(), IllegalChange> {
+        let is_in = |agent: &AgentName| {
+            let host = self.hosts.get(agent);
+            host.is_some_and(|host| !matches!(host.state, HostState::Excluded { .. }))
+        };
+        if !fits(&self.state, self.direction(), change) || !agents.iter().all(is_in) {
+            return Err(self.illegal(change));
+        }
+        for agent in agents {
+            let Some(host) = self.hosts.get_mut(agent) else { continue };
+            host.state = HostState::Excluded { cause: cause.clone(), touched: host.is_touched() };
         }
         Ok(())
     }
@@ -245,7 +277,8 @@ impl Rollout {
                     | HostState::Failed { .. }
                     | HostState::Unreachable { .. }
                     | HostState::Reverting { .. }
-                    | HostState::Stuck { .. } => host.tries,
+                    | HostState::Stuck { .. }
+                    | HostState::Excluded { .. } => host.tries,
                 };
                 host.state = to;
                 Ok(())
@@ -275,6 +308,7 @@ const fn goes_on(change: &Change) -> bool {
         | Change::Ended { .. }
         | Change::HostsReleased { .. }
         | Change::HostsReverted { .. }
+        | Change::HostsExcluded { .. }
         | Change::HostUpdated { .. }
         | Change::HostReverted { .. } => true,
         Change::Paused { .. }
@@ -293,7 +327,9 @@ const fn fits(state: &State, direction: Direction, change: &Change) -> bool {
     match change {
         Change::HostsReleased { .. } => matches!(state, State::Advancing { .. }),
         Change::HostsReverted { .. } => matches!(state, State::RollingBack { .. }),
-        Change::HostsWithdrawn { .. } => !matches!(state, State::Ended { .. }),
+        Change::HostsWithdrawn { .. } | Change::HostsExcluded { .. } => {
+            !matches!(state, State::Ended { .. })
+        }
         Change::HostUpdated { .. } | Change::HostFailed { .. } | Change::HostUnreachable { .. } => {
             is_forward && !matches!(state, State::Ended { .. })
         }
@@ -361,7 +397,8 @@ const fn may_move(from: &HostState, to: &HostState) -> bool {
             | HostState::Unreachable { .. }
             | HostState::Reverting { .. }
             | HostState::Reverted
-            | HostState::Stuck { .. },
+            | HostState::Stuck { .. }
+            | HostState::Excluded { .. },
             _,
         ) => false,
     }

@@ -6,8 +6,11 @@ use cutover_common::{AgentName, ApplicationName, Generation, Timestamp};
 use uuid::Uuid;
 
 use crate::{
-    Action, Coordinator, Event, EventKind, Step, event::Change, fleet::Goal,
-    invariants::f1_one_rollout, rollout::Rollout,
+    Action, Coordinator, Event, EventKind, Step,
+    event::Change,
+    fleet::Goal,
+    invariants::f1_one_rollout,
+    rollout::{HostState, Rollout},
 };
 
 /// What was seen so far.
@@ -27,6 +30,7 @@ impl Watch {
         for event in &step.events {
             assert_eq!(event.at, now, "{event:?}");
             self.check_goal(event);
+            self.check_left_out(event);
             self.name(event);
             self.replica.apply(event).unwrap();
         }
@@ -65,9 +69,49 @@ impl Watch {
             | EventKind::JoinTokenCreated { .. }
             | EventKind::AgentJoined { .. }
             | EventKind::AgentLabelled { .. }
+            | EventKind::AgentDrained { .. }
+            | EventKind::AgentUndrained { .. }
             | EventKind::EnvironmentCreated { .. }
             | EventKind::ReleaseRegistered { .. }
             | EventKind::RolloutStarted(_)
+            | EventKind::Rollout { .. } => {}
+        }
+    }
+
+    /// A rollout keeps its hands off a host that was taken out of it, and no rollout begins on one
+    /// that is drained (A5).
+    fn check_left_out(&self, event: &Event) {
+        let is_out = |rollout: &Rollout, agent: &AgentName| {
+            let host = rollout.hosts.get(agent);
+            host.is_some_and(|host| matches!(host.state, HostState::Excluded { .. }))
+        };
+        match &event.kind {
+            EventKind::GoalSet { agent, rollout, .. } => {
+                let rollout = &self.replica.rollouts[rollout];
+                assert!(!is_out(rollout, agent), "A5: {event:?}");
+            }
+            EventKind::Rollout {
+                change: Change::HostsReleased { agents } | Change::HostsReverted { agents },
+                ..
+            } => {
+                let is_drained = |agent: &AgentName| self.replica.enrolments.drain(agent).is_some();
+                assert!(!agents.iter().any(is_drained), "A5: {event:?}");
+            }
+            EventKind::RolloutStarted(started) => {
+                let mut agents = started.plan.waves.iter().flat_map(|wave| &wave.agents);
+                assert!(!agents.any(|agent| self.replica.enrolments.drain(agent).is_some()));
+            }
+            EventKind::Started { .. }
+            | EventKind::Restored { .. }
+            | EventKind::OperatorCreated { .. }
+            | EventKind::JoinTokenCreated { .. }
+            | EventKind::AgentJoined { .. }
+            | EventKind::AgentLabelled { .. }
+            | EventKind::AgentRemoved { .. }
+            | EventKind::AgentDrained { .. }
+            | EventKind::AgentUndrained { .. }
+            | EventKind::EnvironmentCreated { .. }
+            | EventKind::ReleaseRegistered { .. }
             | EventKind::Rollout { .. } => {}
         }
     }

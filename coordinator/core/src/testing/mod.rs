@@ -253,6 +253,39 @@ impl Story {
         Ok(text)
     }
 
+    /// Takes hosts out of the newest rollout.
+    pub(crate) fn exclude(&mut self, agents: &[&str]) -> Result<String, Refusal> {
+        let call = self.draw();
+        let rollout = self.rollout.unwrap().to_string();
+        self.exclude_from(&rollout, agents, call)
+    }
+
+    /// Takes hosts out of a rollout by a call of this id.
+    pub(crate) fn exclude_from(
+        &mut self,
+        rollout: &str,
+        agents: &[&str],
+        call: Uuid,
+    ) -> Result<String, Refusal> {
+        let agents = agents.iter().map(|agent| name(agent)).collect();
+        let (rollout, reason) = (rollout.to_owned(), "a bad disk".to_owned());
+        let answer = self.ask(Request::Exclude { rollout, agents, reason, call })?;
+        let Answer::Controlled { text, .. } = answer else { panic!("{answer:?}") };
+        Ok(text)
+    }
+
+    /// Takes the host of `agent` out for maintenance.
+    pub(crate) fn drain(&mut self, agent: &str) -> Result<Answer, Refusal> {
+        let reason = "a new disk".to_owned();
+        self.ask(Request::DrainAgent { agent: name(agent), reason })
+    }
+
+    /// Lets the host of `agent` take part again.
+    pub(crate) fn undrain(&mut self, agent: &str) -> Result<Answer, Refusal> {
+        let reason = String::new();
+        self.ask(Request::UndrainAgent { agent: name(agent), reason })
+    }
+
     /// Moves the clock; agents that are connected send their heartbeats meanwhile.
     pub(crate) fn pass(&mut self, duration: Duration) {
         let end = self.now + duration;

@@ -38,6 +38,10 @@ pub(crate) enum Happening {
     /// Time goes on while the coordinator is busy or stopped.
     Jump(Duration),
     Control(Verb),
+    /// These agents are taken out of the newest rollout.
+    Exclude(Vec<usize>),
+    Drain(usize),
+    Undrain(usize),
     Deploy {
         to: usize,
         settings: Settings,
@@ -122,6 +126,9 @@ pub(crate) fn happening() -> impl Strategy<Value = Happening> {
         1 => wait().prop_map(Happening::PassInSilence),
         1 => wait().prop_map(Happening::Jump),
         3 => verb.prop_map(Happening::Control),
+        2 => prop::collection::vec(agent(), 1..3).prop_map(Happening::Exclude),
+        2 => agent().prop_map(Happening::Drain),
+        2 => agent().prop_map(Happening::Undrain),
         3 => (0..3_usize, settings()).prop_map(|(to, settings)| Happening::Deploy { to, settings }),
         1 => Just(Happening::Restart),
     ]
@@ -168,6 +175,20 @@ impl Story {
             Happening::PassInSilence(duration) => self.pass_in_silence(*duration),
             Happening::Jump(duration) => self.now = self.now + *duration,
             Happening::Control(verb) => self.control_quietly(*verb),
+            Happening::Exclude(agents) => {
+                let agents: Vec<AgentName> = agents.iter().map(|agent| self.nth(*agent)).collect();
+                let Some(rollout) = self.rollout else { return };
+                let (rollout, reason, call) = (rollout.to_string(), String::new(), self.draw());
+                self.ask_quietly(Request::Exclude { rollout, agents, reason, call });
+            }
+            Happening::Drain(agent) => {
+                let (agent, reason) = (self.nth(*agent), String::new());
+                self.ask_quietly(Request::DrainAgent { agent, reason });
+            }
+            Happening::Undrain(agent) => {
+                let (agent, reason) = (self.nth(*agent), String::new());
+                self.ask_quietly(Request::UndrainAgent { agent, reason });
+            }
             Happening::Deploy { to, settings } => self.deploy_quietly(VERSIONS[*to], settings),
             Happening::Restart => self.restart(),
         }
@@ -188,12 +209,16 @@ impl Story {
         self.say(agent.as_str(), report);
     }
 
+    /// Asks for something, whatever is answered: what else happens at that moment happens too.
+    fn ask_quietly(&mut self, request: Request) {
+        self.handle(Input::Asked { reply: ReplyId(7), by: "ann".to_owned(), request });
+    }
+
     fn control_quietly(&mut self, verb: Verb) {
         let Some(rollout) = self.rollout else { return };
         let new_rollout = self.draw();
         let (rollout, reason) = (rollout.to_string(), String::new());
-        let request = Request::Control { rollout, verb, reason, new_rollout };
-        self.handle(Input::Asked { reply: ReplyId(7), by: "ann".to_owned(), request });
+        self.ask_quietly(Request::Control { rollout, verb, reason, new_rollout });
         if self.core.rollout(new_rollout).is_some() {
             self.rollout = Some(new_rollout);
         }
@@ -212,7 +237,7 @@ impl Story {
         ];
         let (request_id, rollout) = (self.draw(), self.draw());
         let deploy = Request::Deploy { request_id, rollout, order: order(to, &pairs) };
-        self.handle(Input::Asked { reply: ReplyId(7), by: "ann".to_owned(), request: deploy });
+        self.ask_quietly(deploy);
         if self.core.rollout(rollout).is_some() {
             self.rollout = Some(rollout);
         }

@@ -8,6 +8,7 @@ use crate::{
     coordinator::Coordinator,
     rollout::{
         Direction, Host, HostState, Outcome, Rollout, State, Waiting,
+        decide::floor::drained,
         story::{self, names},
     },
 };
@@ -58,10 +59,11 @@ impl Coordinator {
                 )
             }
             Some(Waiting::ForFloor { healthy, floor, agents, deadline }) => format!(
-                "Waiting up to {} to take {} out, as {healthy} are healthy and min_healthy is \
+                "Waiting up to {} to take {} out, as {healthy} are healthy{} and min_healthy is \
                  {floor}, then for a person.",
                 left(deadline),
                 names(agents),
+                drained(self.scene(now, &self.members(&rollout.environment))),
             ),
             Some(Waiting::ForContact { agents, deadline }) => format!(
                 "Waiting up to {} for {} to be reachable, as lost contact is no failure, then for \
@@ -100,17 +102,26 @@ impl Coordinator {
     }
 }
 
+const fn is_excluded(host: &Host) -> bool {
+    matches!(host.state, HostState::Excluded { .. })
+}
+
 /// Says how many hosts are where they should be.
 fn progress(rollout: &Rollout) -> String {
     let count = |wanted: fn(&Host) -> bool| rollout.hosts_where(wanted).len();
     match rollout.direction() {
         Direction::Forward => {
             let done = count(|host| host.state == HostState::Updated);
-            format!("{done} of {} hosts run {}.", rollout.hosts.len(), rollout.to)
+            let out = match count(is_excluded) {
+                0 => String::new(),
+                1 => " and 1 is left out".to_owned(),
+                out => format!(" and {out} are left out"),
+            };
+            format!("{done} of {} hosts run {}{out}.", rollout.hosts.len(), rollout.to)
         }
         Direction::Back => {
             let back = count(|host| host.state == HostState::Reverted);
-            let touched = back + count(Host::is_touched);
+            let touched = back + count(|host| host.is_touched() && !is_excluded(host));
             format!("{back} of {touched} hosts are back.")
         }
     }
@@ -122,18 +133,19 @@ fn ended(rollout: &Rollout, outcome: Outcome, why: &str) -> String {
         Outcome::RolledBack => "Rolled back",
         Outcome::Aborted => "Aborted",
     };
+    let is_left = rollout.hosts.values().any(|host| host.is_touched() && is_excluded(host));
+    let other = if is_left { " other" } else { "" };
     let back = match (outcome, &rollout.from) {
         (Outcome::RolledBack, Some(from)) => {
-            format!(" Every host it had touched runs {from} again.")
+            format!(" Every{other} host it had touched runs {from} again.")
         }
         (Outcome::RolledBack, None) => {
             let ran = rollout.hosts.values().any(|host| host.before.is_some());
-            let back = if ran {
-                " Every host it had touched runs what it ran before."
-            } else {
-                " Nothing runs, as before."
-            };
-            back.to_owned()
+            match (ran, is_left) {
+                (true, _) => format!(" Every{other} host it had touched runs what it ran before."),
+                (false, true) => " Every other host it had touched runs nothing again.".to_owned(),
+                (false, false) => " Nothing runs, as before.".to_owned(),
+            }
         }
         (Outcome::Succeeded | Outcome::Aborted, _) => String::new(),
     };

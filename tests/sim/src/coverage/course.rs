@@ -91,6 +91,7 @@ impl Courses {
             | Change::HostsReverted { .. }
             | Change::HostReverted { .. }
             | Change::HostsWithdrawn { .. }
+            | Change::HostsExcluded { .. }
             | Change::Paused { .. }
             | Change::Resumed { .. }
             | Change::Held { .. }

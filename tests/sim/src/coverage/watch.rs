@@ -318,7 +318,11 @@ impl Watch {
             Request::Control { verb: Verb::Abort, .. } if self.courses.is_busy() => {
                 self.coverage.reach(106);
             }
-            Request::LabelAgent { .. } if self.courses.is_busy() => self.coverage.reach(105),
+            Request::LabelAgent { .. } | Request::Exclude { .. } | Request::DrainAgent { .. }
+                if self.courses.is_busy() =>
+            {
+                self.coverage.reach(105);
+            }
             Request::RemoveAgent { agent } => {
                 if self.courses.is_busy() {
                     self.coverage.reach(105);

@@ -6,7 +6,7 @@ use cutover_common::Version;
 use cutover_coordinator_core::{
     Event, EventKind, SessionId,
     event::Change,
-    rollout::{Outcome, Rollout, State},
+    rollout::{HostState, Outcome, Rollout, State},
 };
 use uuid::Uuid;
 
@@ -180,12 +180,17 @@ fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
     if !rollout.hosts.keys().chain(&members).all(is_sound) {
         return Ok(());
     }
+    // Who takes part no more is sent on by nobody.
+    if rollout.hosts.values().all(|host| matches!(host.state, HostState::Excluded { .. })) {
+        return Ok(());
+    }
     // A floor that all hosts together do not reach can only be waited for.
     let up = members
         .iter()
         .filter(|agent| {
             let goal = process.core.goals().of(agent, &rollout.application);
-            goal.is_some_and(|goal| goal.running().is_some())
+            let is_drained = process.core.enrolments().drain(agent).is_some();
+            goal.is_some_and(|goal| goal.running().is_some()) && !is_drained
         })
         .count();
     let floor = usize::try_from(rollout.spec.min_healthy).unwrap_or(usize::MAX);

@@ -129,13 +129,26 @@ pub enum Call {
     Rollback {
         application: u16,
     },
-    /// Takes a host out of the environment of an application by its label.
+    /// Takes a host out of the rollout of an application that is under way.
     Exclude {
         host: u16,
         application: u16,
     },
+    /// Takes a host out for maintenance.
+    Drain {
+        host: u16,
+    },
+    /// Lets it take part again.
+    Undrain {
+        host: u16,
+    },
+    /// Takes a host out of the environment of an application by its label.
+    Unlabel {
+        host: u16,
+        application: u16,
+    },
     /// Takes it in again.
-    Include {
+    Label {
         host: u16,
         application: u16,
     },
@@ -161,7 +174,10 @@ impl What {
             Self::Fault(fault) => fault.host_mut(),
             Self::Call(
                 Call::Exclude { host, .. }
-                | Call::Include { host, .. }
+                | Call::Drain { host }
+                | Call::Undrain { host }
+                | Call::Unlabel { host, .. }
+                | Call::Label { host, .. }
                 | Call::Remove { host }
                 | Call::Join { host, .. }
                 | Call::ShowUsedToken { host },
@@ -183,7 +199,8 @@ impl What {
             Self::Fault(Fault::KillInstance { application, .. })
             | Self::Call(
                 Call::Exclude { application, .. }
-                | Call::Include { application, .. }
+                | Call::Unlabel { application, .. }
+                | Call::Label { application, .. }
                 | Call::Deploy { application, .. }
                 | Call::Pause { application }
                 | Call::Resume { application }
@@ -192,9 +209,13 @@ impl What {
                 | Call::Rollback { application },
             ) => Some(application),
             Self::Fault(_)
-            | Self::Call(Call::Remove { .. } | Call::Join { .. } | Call::ShowUsedToken { .. }) => {
-                None
-            }
+            | Self::Call(
+                Call::Drain { .. }
+                | Call::Undrain { .. }
+                | Call::Remove { .. }
+                | Call::Join { .. }
+                | Call::ShowUsedToken { .. },
+            ) => None,
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) fn events(core: &Coordinator, events: &[Event]) -> Vec<String> {
             | EventKind::AgentJoined { .. }
             | EventKind::AgentLabelled { .. }
             | EventKind::AgentRemoved { .. }
+            | EventKind::AgentDrained { .. }
+            | EventKind::AgentUndrained { .. }
             | EventKind::EnvironmentCreated { .. }
             | EventKind::ReleaseRegistered { .. }
             | EventKind::GoalSet { .. }
@@ -68,6 +70,8 @@ fn other(kind: &EventKind) -> String {
             format!("labels {agent}: {}", labels.join(", "))
         }
         EventKind::AgentRemoved { agent, .. } => format!("removes {agent}"),
+        EventKind::AgentDrained { agent, .. } => format!("drains {agent}"),
+        EventKind::AgentUndrained { agent, .. } => format!("lets {agent} take part again"),
         EventKind::EnvironmentCreated { name, .. } => format!("makes environment {name}"),
         EventKind::ReleaseRegistered { release, .. } => {
             format!("has release {} ({})", release.name, short_digest(release.digest))

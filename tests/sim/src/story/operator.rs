@@ -1,5 +1,6 @@
 //! What operators ask, and hear.
 
+use cutover_common::AgentName;
 use cutover_coordinator_core::{Answer, Request, rollout::Options};
 
 /// Tells a call.
@@ -17,6 +18,12 @@ pub(crate) fn request(request: &Request) -> String {
             format!("{agent} {}", words.join(" and "))
         }
         Request::RemoveAgent { agent } => format!("remove {agent}"),
+        Request::Exclude { rollout, agents, .. } => {
+            let agents: Vec<&str> = agents.iter().map(AgentName::as_str).collect();
+            format!("exclude {} from {rollout}", agents.join(", "))
+        }
+        Request::DrainAgent { agent, .. } => format!("drain {agent}"),
+        Request::UndrainAgent { agent, .. } => format!("{agent} takes part again"),
         Request::Join { name, .. } => format!("{name} joins"),
         Request::Renew { agent, .. } => format!("{agent} renews its certificate"),
         Request::CreateJoinToken { name: Some(name), .. } => format!("a join token for {name}"),

@@ -66,7 +66,7 @@ fn removal(entry: &Entry) -> Option<(u64, u16)> {
     }
 }
 
-fn later_deploy(entry: &Entry) -> Option<(u64, u16)> {
+pub(super) fn later_deploy(entry: &Entry) -> Option<(u64, u16)> {
     match &entry.what {
         // The first is what everything else begins from.
         What::Call(Call::Deploy { application, .. }) if entry.at_ms > 10_000 => {

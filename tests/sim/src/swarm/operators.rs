@@ -41,8 +41,8 @@ pub(super) fn draw(dice: &mut Dice, applications: &[Application], hosts: u16) ->
             let begin = dice.between(5_000, at_ms);
             let later = begin + dice.between(1_000, 40_000);
             if dice.chance(600) {
-                push(begin, Call::Exclude { host, application });
-                push(later, Call::Include { host, application });
+                push(begin, Call::Unlabel { host, application });
+                push(later, Call::Label { host, application });
             } else {
                 push(begin, Call::Remove { host });
                 // Sometimes the token is too old by then.

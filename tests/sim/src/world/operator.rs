@@ -79,12 +79,28 @@ impl World {
             Call::Retry { application } => self.control(*application, Verb::Retry),
             Call::Rollback { application } => self.control(*application, Verb::Rollback),
             Call::Exclude { host, application } => {
+                let Some(spec) = self.script.applications.get(usize::from(*application)) else {
+                    return;
+                };
+                let (rollout, agents) = (spec.name.clone(), vec![self.host(*host).name.clone()]);
+                let call = self.luck.uuid();
+                self.ask(Request::Exclude { rollout, agents, reason: String::new(), call }, None);
+            }
+            Call::Drain { host } => {
+                let agent = self.host(*host).name.clone();
+                self.ask(Request::DrainAgent { agent, reason: String::new() }, None);
+            }
+            Call::Undrain { host } => {
+                let agent = self.host(*host).name.clone();
+                self.ask(Request::UndrainAgent { agent, reason: String::new() }, None);
+            }
+            Call::Unlabel { host, application } => {
                 let Some(label) = self.label_of(*application) else { return };
                 let agent = self.host(*host).name.clone();
                 let unset = vec![label];
                 self.ask(Request::LabelAgent { agent, set: Labels::new(), unset }, None);
             }
-            Call::Include { host, application } => {
+            Call::Label { host, application } => {
                 let Some(label) = self.label_of(*application) else { return };
                 let agent = self.host(*host).name.clone();
                 let set = Labels::from([(label, "yes".to_owned())]);

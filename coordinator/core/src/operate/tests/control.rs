@@ -60,7 +60,7 @@ fn rolled_back() -> Story {
 }
 
 /// Every state that a rollout can be in, by its name.
-fn states() -> Vec<(&'static str, Story)> {
+pub(super) fn states() -> Vec<(&'static str, Story)> {
     vec![
         ("advancing", advancing()),
         ("baking", baking()),

@@ -2,6 +2,8 @@
 
 mod control;
 mod deploy;
+mod drain;
+mod exclude;
 mod identity;
 mod restored;
 mod sessions;

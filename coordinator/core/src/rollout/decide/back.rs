@@ -15,7 +15,9 @@ use crate::{
 /// Returns the change that turns `rollout` back: hosts that do not serve first, all together, as
 /// taking them out costs nothing; then those that serve well, in batches.
 pub fn way_back(rollout: &Rollout, scene: Scene<'_>, cause: Cause) -> Change {
-    let touched = rollout.hosts_where(Host::is_touched);
+    let goes_back =
+        |host: &Host| host.is_touched() && !matches!(host.state, HostState::Excluded { .. });
+    let touched = rollout.hosts_where(goes_back);
     let (well, worst): (Vec<AgentName>, Vec<AgentName>) = touched.into_iter().partition(|agent| {
         let is_updated =
             rollout.hosts.get(agent).is_some_and(|host| host.state == HostState::Updated);
@@ -47,7 +49,10 @@ pub(super) fn rolling_back(
         rollout.hosts.get(*agent).is_some_and(|host| {
             matches!(
                 host.state,
-                HostState::Reverting { .. } | HostState::Reverted | HostState::Stuck { .. }
+                HostState::Reverting { .. }
+                    | HostState::Reverted
+                    | HostState::Stuck { .. }
+                    | HostState::Excluded { .. }
             )
         })
     };
@@ -106,8 +111,9 @@ fn wait(
     if scene.now >= deadline {
         let all: Vec<AgentName> = untold.iter().cloned().chain(pending).collect();
         let why = format!(
-            "the way back stands still at {}: {healthy} are healthy and {} must stay",
+            "the way back stands still at {}: {healthy} are healthy{} and {} must stay",
             names(&all),
+            floor::drained(scene),
             rollout.spec.min_healthy
         );
         return Decision::record(Change::Held { why });
@@ -135,7 +141,8 @@ fn finish(rollout: &Rollout, cause: &Cause) -> Decision {
             | HostState::Updated
             | HostState::Failed { .. }
             | HostState::Unreachable { .. }
-            | HostState::Reverted => None,
+            | HostState::Reverted
+            | HostState::Excluded { .. } => None,
         })
         .collect();
     let cause = story::why(cause);
@@ -143,5 +150,6 @@ fn finish(rollout: &Rollout, cause: &Cause) -> Decision {
         let why = format!("{} did not come back; going back because {cause}", stuck.join(", "));
         return Decision::record(Change::Held { why });
     }
-    Decision::record(Change::Ended { outcome: Outcome::RolledBack, why: cause })
+    let why = cause + &story::left_out(rollout);
+    Decision::record(Change::Ended { outcome: Outcome::RolledBack, why })
 }

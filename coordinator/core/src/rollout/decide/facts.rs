@@ -9,7 +9,7 @@ use super::{Decision, Scene, way_back};
 use crate::{
     event::Change,
     fleet::Fleet,
-    rollout::{Cause, HostState, Rollout, spec::WORD_WITHIN},
+    rollout::{Cause, Direction, Exclusion, Host, HostState, Rollout, spec::WORD_WITHIN},
 };
 
 /// How often an instance may crash before its host counts as failed without waiting for
@@ -19,6 +19,9 @@ const CRASHES_MAX: u32 = 2;
 /// Returns the next fact about a host on the way forward.
 pub(super) fn forward(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
     rollout.hosts.iter().find_map(|(agent, host)| {
+        if let Some(left_out) = drained(scene, agent, host, Direction::Forward) {
+            return Some(Decision::record(left_out));
+        }
         let change = match &host.state {
             // One that was told before is judged by its next try, not by its last.
             HostState::Pending if host.tries > 0 => None,
@@ -31,7 +34,8 @@ pub(super) fn forward(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
             | HostState::Unreachable { .. }
             | HostState::Reverting { .. }
             | HostState::Reverted
-            | HostState::Stuck { .. } => None,
+            | HostState::Stuck { .. }
+            | HostState::Excluded { .. } => None,
         };
         change.map(Decision::record)
     })
@@ -50,7 +54,8 @@ pub(super) fn over_budget(rollout: &Rollout, scene: Scene<'_>) -> Option<Decisio
             | HostState::Unreachable { .. }
             | HostState::Reverting { .. }
             | HostState::Reverted
-            | HostState::Stuck { .. } => None,
+            | HostState::Stuck { .. }
+            | HostState::Excluded { .. } => None,
         })
         .collect();
     let failed = u32::try_from(failures.len()).unwrap_or(u32::MAX);
@@ -80,6 +85,9 @@ pub(super) fn over_budget(rollout: &Rollout, scene: Scene<'_>) -> Option<Decisio
 /// Returns the next fact about a host on the way back.
 pub(super) fn back(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
     rollout.hosts.iter().find_map(|(agent, host)| {
+        if let Some(left_out) = drained(scene, agent, host, Direction::Back) {
+            return Some(Decision::record(left_out));
+        }
         let since = match &host.state {
             HostState::Reverting { since } => *since,
             HostState::Pending
@@ -88,9 +96,37 @@ pub(super) fn back(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
             | HostState::Failed { .. }
             | HostState::Unreachable { .. }
             | HostState::Reverted
-            | HostState::Stuck { .. } => return None,
+            | HostState::Stuck { .. }
+            | HostState::Excluded { .. } => return None,
         };
         reverting(rollout, scene, agent, since).map(Decision::record)
+    })
+}
+
+/// Returns that a host is left out, as it is drained: who works on it is not to be surprised, nor
+/// a rollout held up by it. What was told before goes on by itself, and nobody waits for it. One
+/// that failed or was left out already is waited for by nobody, until it is sent again.
+fn drained(
+    scene: Scene<'_>,
+    agent: &AgentName,
+    host: &Host,
+    direction: Direction,
+) -> Option<Change> {
+    let drain = scene.drain(agent)?;
+    let is_due = match (&host.state, direction) {
+        (HostState::Pending, Direction::Forward) => planted!(DrainedStillBegun: false; true),
+        (HostState::Updating { .. } | HostState::Updated | HostState::Reverting { .. }, _)
+        // Also one that was called back, or never told, may be among those that are to go back.
+        | (
+            HostState::Pending | HostState::Failed { .. } | HostState::Unreachable { .. },
+            Direction::Back,
+        ) => true,
+        (HostState::Failed { .. } | HostState::Unreachable { .. }, Direction::Forward)
+        | (HostState::Reverted | HostState::Stuck { .. } | HostState::Excluded { .. }, _) => false,
+    };
+    is_due.then(|| Change::HostsExcluded {
+        agents: vec![agent.clone()],
+        cause: Exclusion::Drained { by: drain.by.clone(), reason: drain.reason.clone() },
     })
 }
 
@@ -220,7 +256,8 @@ pub(super) fn first_judged(
             | HostState::Unreachable { .. }
             | HostState::Reverting { .. }
             | HostState::Reverted
-            | HostState::Stuck { .. } => None,
+            | HostState::Stuck { .. }
+            | HostState::Excluded { .. } => None,
         })
         .flat_map(|since| {
             let failing = since + rollout.spec.healthy_within;
@@ -245,7 +282,8 @@ pub(crate) fn next_late(rollout: &Rollout, fleet: &Fleet, now: Timestamp) -> Opt
                 | HostState::Failed { .. }
                 | HostState::Unreachable { .. }
                 | HostState::Reverted
-                | HostState::Stuck { .. } => return None,
+                | HostState::Stuck { .. }
+                | HostState::Excluded { .. } => return None,
             };
             // Of one that is away nothing is judged until it is back.
             fleet.session(agent)?;

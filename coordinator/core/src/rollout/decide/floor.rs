@@ -5,7 +5,7 @@ use cutover_common::{AgentName, planted};
 use super::{Scene, Serving};
 use crate::{
     fleet::Goal,
-    rollout::{Direction, HostState, Rollout},
+    rollout::{Direction, HostState, Rollout, story::names},
 };
 
 /// Which of the hosts that wait may be taken out now.
@@ -18,8 +18,9 @@ pub(super) struct Permitted {
 /// Chooses from `candidates`, in their order, those whose disruption leaves the floor.
 ///
 /// Every member that is not freshly known to be healthy counts as down, and so does every one
-/// that holds a token, whatever it says of itself. A candidate that is known to be down costs
-/// nothing; one of which nothing is known may be serving, so the floor must hold without it.
+/// that holds a token or is drained, whatever it says of itself. A candidate that is known to be
+/// down costs nothing; one of which nothing is known may be serving, so the floor must hold without
+/// it.
 pub(super) fn permitted(
     rollout: &Rollout,
     scene: Scene<'_>,
@@ -29,7 +30,7 @@ pub(super) fn permitted(
         let up = agents.filter(|agent| is_up(rollout, scene, agent)).count();
         u32::try_from(up).unwrap_or(u32::MAX)
     };
-    let healthy = up(&mut scene.members.iter());
+    let healthy = count_up(rollout, scene);
     let free = up(&mut candidates.iter().filter(|agent| costs_nothing(rollout, scene, agent)));
     let mut left = healthy.saturating_sub(free);
     let agents = candidates
@@ -51,10 +52,25 @@ pub(super) fn permitted(
     Permitted { agents, healthy }
 }
 
-/// Returns whether `agent` serves and nobody is disrupting it.
+/// Returns how many of the environment's hosts count as healthy.
+pub(crate) fn count_up(rollout: &Rollout, scene: Scene<'_>) -> u32 {
+    let up = scene.members.iter().filter(|agent| is_up(rollout, scene, agent)).count();
+    u32::try_from(up).unwrap_or(u32::MAX)
+}
+
+/// Tells which hosts of the environment are drained, and so count as down; nothing if none are.
+pub(crate) fn drained(scene: Scene<'_>) -> String {
+    let drained = scene.members.iter().filter(|agent| scene.drain(agent).is_some());
+    let drained: Vec<AgentName> = drained.cloned().collect();
+    if drained.is_empty() { String::new() } else { format!(" ({} drained)", names(&drained)) }
+}
+
+/// Returns whether `agent` serves and nobody is disrupting it. One that is drained may be taken
+/// from its place at any moment, whatever it says.
 pub(crate) fn is_up(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> bool {
     let holds_token = rollout.hosts.get(agent).is_some_and(|host| host.state.holds_token());
     !planted!(TokensCountAsUp: false; holds_token)
+        && planted!(DrainedCountsAsUp: true; scene.drain(agent).is_none())
         && scene.serving(agent, &rollout.application) == Serving::Up
 }
 
@@ -79,7 +95,8 @@ pub(crate) fn costs_nothing(rollout: &Rollout, scene: Scene<'_>, agent: &AgentNa
             | HostState::Failed { .. }
             | HostState::Stuck { .. }
             | HostState::Unreachable { .. }
-            | HostState::Reverted => {
+            | HostState::Reverted
+            | HostState::Excluded { .. } => {
                 planted!(UnknownCountsAsDown: serving != Serving::Up; serving == Serving::Down)
             }
         }

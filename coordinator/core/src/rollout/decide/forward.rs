@@ -6,7 +6,10 @@ use super::{Decision, Scene, facts, floor, is_prepared};
 use crate::{
     event::Change,
     fleet::Presence,
-    rollout::{HostState, Outcome, PlanStep, Rollout, Waiting, story::names},
+    rollout::{
+        HostState, Outcome, PlanStep, Rollout, Waiting,
+        story::{self, names},
+    },
 };
 
 pub(super) fn advancing(
@@ -52,10 +55,15 @@ fn next_step(rollout: &Rollout, wave: usize, step: usize) -> Decision {
 
 fn succeeded(rollout: &Rollout) -> Decision {
     let updated = rollout.hosts_where(|host| host.state == HostState::Updated);
-    let left: Vec<AgentName> = rollout.hosts_where(|host| host.state != HostState::Updated);
+    let left: Vec<AgentName> = rollout
+        .hosts_where(|host| !matches!(host.state, HostState::Updated | HostState::Excluded { .. }));
     if updated.is_empty() {
         // Budgets that bear every host would call it a success that nothing runs.
-        let why = format!("no host runs {}: {}", rollout.to, names(&left));
+        let left = if left.is_empty() { String::new() } else { format!(": {}", names(&left)) };
+        let left_out = story::left_out(rollout);
+        // Of those that were left out nobody asks.
+        let which = if left_out.is_empty() { "" } else { " that takes part" };
+        let why = format!("no host{which} runs {}{left}{left_out}", rollout.to);
         return Decision::record(Change::Held { why });
     }
     let mut why =
@@ -63,6 +71,7 @@ fn succeeded(rollout: &Rollout) -> Decision {
     if !left.is_empty() {
         why.push_str(&format!("; left out within the budgets: {}", names(&left)));
     }
+    why.push_str(&story::left_out(rollout));
     Decision::record(Change::Ended { outcome: Outcome::Succeeded, why })
 }
 
@@ -121,22 +130,27 @@ fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision
             deadline,
         }
     };
-    Some(standstill(rollout, scene, deadline, || match &waiting {
-        Waiting::ForFloor { healthy, floor, agents, .. } => format!(
-            "taking {} out would leave fewer than min_healthy: {healthy} are healthy and {floor} \
-             must stay",
-            names(agents)
-        ),
-        Waiting::ForHealth { agents, .. } => format!("{} did not become healthy", names(agents)),
-        Waiting::ForPrepared { .. }
-        | Waiting::ForContact { .. }
-        | Waiting::ForSoak { .. }
-        | Waiting::ForBake { .. }
-        | Waiting::ForReverted { .. }
-        | Waiting::ForOperator
-        | Waiting::Over => String::new(),
-    })
-    .unwrap_or(Decision::Wait(waiting)))
+    Some(
+        standstill(rollout, scene, deadline, || match &waiting {
+            Waiting::ForFloor { healthy, floor, agents, .. } => format!(
+                "taking {} out would leave fewer than min_healthy: {healthy} are healthy{} and \
+                 {floor} must stay",
+                names(agents),
+                floor::drained(scene),
+            ),
+            Waiting::ForHealth { agents, .. } => {
+                format!("{} did not become healthy", names(agents))
+            }
+            Waiting::ForPrepared { .. }
+            | Waiting::ForContact { .. }
+            | Waiting::ForSoak { .. }
+            | Waiting::ForBake { .. }
+            | Waiting::ForReverted { .. }
+            | Waiting::ForOperator
+            | Waiting::Over => String::new(),
+        })
+        .unwrap_or(Decision::Wait(waiting)),
+    )
 }
 
 fn holding(rollout: &Rollout, scene: Scene<'_>, wave: usize, until: Timestamp) -> Option<Decision> {

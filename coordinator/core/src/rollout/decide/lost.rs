@@ -40,7 +40,9 @@ pub(crate) fn lost_goals(rollout: &Rollout, goals: &Goals) -> NewGoals {
                 | HostState::Failed { touched: true, .. }
                 | HostState::Unreachable { touched: true, .. }
                 | HostState::Reverted
-                | HostState::Stuck { .. } => return None,
+                | HostState::Stuck { .. }
+                // One that was called back has its goal: it comes in front of the exclusion.
+                | HostState::Excluded { .. } => return None,
             };
             (!is_ours || wanted != slots).then(|| (agent.clone(), wanted))
         })

@@ -12,9 +12,10 @@ mod lost;
 
 use cutover_common::{AgentName, Phase, SlotReport, Slots, Term, Timestamp};
 
-use super::{Direction, Rollout, State, Waiting, story::names};
+use super::{Direction, HostState, Rollout, State, Waiting, story::names};
 use crate::{
     coordinator::Releases,
+    enrolment::{Drain, Enrolments},
     event::Change,
     fleet::{Fleet, GoalSlot, Goals},
 };
@@ -30,12 +31,20 @@ pub(crate) use lost::lost_goals;
 pub struct Scene<'a> {
     pub fleet: &'a Fleet,
     pub goals: &'a Goals,
+    pub enrolments: &'a Enrolments,
     pub releases: &'a Releases,
     /// The coordinator's own.
     pub term: Term,
     /// All agents of the environment, those left out included: the floor counts them.
     pub members: &'a [AgentName],
     pub now: Timestamp,
+}
+
+impl<'a> Scene<'a> {
+    /// Returns why the host of `agent` is taken out for maintenance, if it is.
+    pub(crate) fn drain(&self, agent: &AgentName) -> Option<&'a Drain> {
+        self.enrolments.drain(agent)
+    }
 }
 
 /// What slots of which agents should hold from here on.
@@ -85,9 +94,14 @@ pub fn decide(rollout: &Rollout, scene: Scene<'_>) -> Decision {
 /// Holds a rollout whose hosts follow goals that this coordinator has never made: commanding them
 /// could take them back (F7).
 fn commanded_by_another(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
-    let ahead =
-        rollout.hosts.keys().filter(|agent| scene.is_ahead(agent, &rollout.application)).cloned();
-    let ahead: Vec<AgentName> = ahead.collect();
+    let ahead: Vec<AgentName> = rollout
+        .hosts
+        .iter()
+        .filter(|(_, host)| !matches!(host.state, HostState::Excluded { .. }))
+        .map(|(agent, _)| agent)
+        .filter(|agent| scene.is_ahead(agent, &rollout.application))
+        .cloned()
+        .collect();
     (!ahead.is_empty()).then(|| {
         Decision::record(Change::Held {
             why: format!(

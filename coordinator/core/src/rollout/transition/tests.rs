@@ -4,7 +4,7 @@ use cutover_common::{AgentName, Timestamp};
 
 use crate::{
     event::Change,
-    rollout::{Cause, HostState, Outcome, Rollout, State},
+    rollout::{Cause, Exclusion, HostState, Outcome, Rollout, State},
     testing::{Story, name},
 };
 
@@ -41,6 +41,10 @@ fn held(was: State) -> State {
 
 fn cause() -> Cause {
     Cause::Operator { by: "ann".to_owned(), reason: String::new() }
+}
+
+fn exclusion() -> Exclusion {
+    Exclusion::Operator { by: "ann".to_owned(), reason: String::new() }
 }
 
 fn waves() -> Vec<Vec<AgentName>> {
@@ -100,7 +104,8 @@ fn changes() -> Vec<(&'static str, HostState, Change)> {
         ("HostsReverted", updating.clone(), Change::HostsReverted { agents: agents.clone() }),
         ("HostReverted", reverting.clone(), Change::HostReverted { agent: agent.clone() }),
         ("HostStuck", reverting, Change::HostStuck { agent, why: why.clone() }),
-        ("HostsWithdrawn", updating.clone(), Change::HostsWithdrawn { agents }),
+        ("HostsWithdrawn", updating.clone(), Change::HostsWithdrawn { agents: agents.clone() }),
+        ("HostsExcluded", updating.clone(), Change::HostsExcluded { agents, cause: exclusion() }),
         ("Paused", updating.clone(), Change::Paused { by: by.clone(), reason: String::new() }),
         ("Resumed", updating.clone(), Change::Resumed { by: by.clone() }),
         ("Held", updating.clone(), Change::Held { why }),
@@ -129,13 +134,13 @@ fn what_may_follow_what_is_listed_and_all_else_is_refused() {
     }
 
     insta::assert_snapshot!(table, @"
-Advancing: StepStarted(next) HostsReleased HostUpdated HostFailed HostUnreachable BakeStarted RollbackStarted HostsWithdrawn Paused Held Ended(Succeeded) Ended(Aborted)
-Baking: HostUpdated HostFailed HostUnreachable RollbackStarted HostsWithdrawn Paused Held Ended(Succeeded) Ended(Aborted)
-RollingBack: RollbackWave(next) HostsReverted HostReverted HostStuck HostsWithdrawn Paused Held Ended(RolledBack) Ended(Aborted)
-Paused(Advancing): HostUpdated HostFailed HostUnreachable RollbackStarted HostsWithdrawn Resumed Ended(Aborted)
-Paused(RollingBack): HostReverted HostStuck HostsWithdrawn Resumed Ended(Aborted)
-Held(Advancing): HostUpdated HostFailed HostUnreachable RollbackStarted HostsWithdrawn Retried Ended(Aborted)
-Held(RollingBack): HostReverted HostStuck HostsWithdrawn Retried Ended(Aborted)
+Advancing: StepStarted(next) HostsReleased HostUpdated HostFailed HostUnreachable BakeStarted RollbackStarted HostsWithdrawn HostsExcluded Paused Held Ended(Succeeded) Ended(Aborted)
+Baking: HostUpdated HostFailed HostUnreachable RollbackStarted HostsWithdrawn HostsExcluded Paused Held Ended(Succeeded) Ended(Aborted)
+RollingBack: RollbackWave(next) HostsReverted HostReverted HostStuck HostsWithdrawn HostsExcluded Paused Held Ended(RolledBack) Ended(Aborted)
+Paused(Advancing): HostUpdated HostFailed HostUnreachable RollbackStarted HostsWithdrawn HostsExcluded Resumed Ended(Aborted)
+Paused(RollingBack): HostReverted HostStuck HostsWithdrawn HostsExcluded Resumed Ended(Aborted)
+Held(Advancing): HostUpdated HostFailed HostUnreachable RollbackStarted HostsWithdrawn HostsExcluded Retried Ended(Aborted)
+Held(RollingBack): HostReverted HostStuck HostsWithdrawn HostsExcluded Retried Ended(Aborted)
 Ended(Succeeded): nothing
 Ended(RolledBack): nothing
 Ended(Aborted): nothing
@@ -156,6 +161,8 @@ fn a_host_moves_only_along_the_listed_ways() {
         ("Reverting", HostState::Reverting { since: NOW }),
         ("Reverted", HostState::Reverted),
         ("Stuck", HostState::Stuck { why: why() }),
+        ("Excluded", HostState::Excluded { cause: exclusion(), touched: false }),
+        ("Excluded(touched)", HostState::Excluded { cause: exclusion(), touched: true }),
     ];
     let mut table = String::new();
     for (from, host) in hosts {
@@ -174,16 +181,18 @@ fn a_host_moves_only_along_the_listed_ways() {
     }
 
     insta::assert_snapshot!(table, @"
-Pending: HostsReleased HostFailed HostUnreachable HostsReverted
-Updating: HostUpdated HostFailed HostUnreachable HostsReverted HostsWithdrawn
-Updated: HostFailed HostUnreachable HostsReverted
-Failed: nothing
-Failed(touched): HostsReverted
-Unreachable: nothing
-Unreachable(touched): HostsReverted HostsWithdrawn
-Reverting: HostReverted HostStuck
-Reverted: nothing
-Stuck: nothing
+Pending: HostsReleased HostFailed HostUnreachable HostsReverted HostsExcluded
+Updating: HostUpdated HostFailed HostUnreachable HostsReverted HostsWithdrawn HostsExcluded
+Updated: HostFailed HostUnreachable HostsReverted HostsExcluded
+Failed: HostsExcluded
+Failed(touched): HostsReverted HostsExcluded
+Unreachable: HostsExcluded
+Unreachable(touched): HostsReverted HostsWithdrawn HostsExcluded
+Reverting: HostReverted HostStuck HostsExcluded
+Reverted: HostsExcluded
+Stuck: HostsExcluded
+Excluded: nothing
+Excluded(touched): nothing
 ");
 }
 
@@ -197,6 +206,18 @@ fn a_change_of_several_hosts_is_made_of_all_or_of_none() {
 
     assert!(rollout.apply(&both, NOW).is_err());
     assert_eq!(rollout, before);
+}
+
+#[test]
+fn an_excluded_host_is_not_sent_again() {
+    let excluded = HostState::Excluded { cause: exclusion(), touched: true };
+    for was in [advancing(), going_back()] {
+        let mut rollout = rollout(held(was), &excluded);
+
+        rollout.apply(&Change::Retried { by: "ann".to_owned() }, NOW).unwrap();
+
+        assert!(rollout.hosts.values().all(|host| host.state == excluded), "{rollout:?}");
+    }
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(super) enum Standing {
     },
     Back,
     Stuck,
+    /// Taken out: not told anything any more.
+    Out,
 }
 
 /// A host of a rollout.
@@ -185,17 +187,11 @@ impl Course {
             }
             Change::HostsReleased { agents } => self.release(change, agents, now)?,
             Change::HostsReverted { agents } => self.revert(change, agents, now)?,
-            Change::HostsWithdrawn { agents } => {
+            Change::HostsWithdrawn { agents } => self.call_back(change, agents)?,
+            Change::HostsExcluded { agents, .. } => {
                 for agent in agents {
-                    let is_told = |standing: Standing| {
-                        matches!(standing, Standing::Told { .. } | Standing::LeftOut)
-                    };
-                    let member = self.member(change, host_of(agent), is_told)?;
-                    if member.standing != Standing::LeftOut {
-                        member.standing = Standing::Waits;
-                    }
-                    member.told = 0;
-                    member.is_withdrawn = true;
+                    let is_in = |standing: Standing| standing != Standing::Out;
+                    self.member(change, host_of(agent), is_in)?.standing = Standing::Out;
                 }
             }
             Change::HostUpdated { agent } => {
@@ -279,6 +275,7 @@ impl Course {
             | Change::HostsReverted { .. }
             | Change::HostReverted { .. }
             | Change::HostStuck { .. }
+            | Change::HostsExcluded { .. }
             | Change::HostsWithdrawn { .. } => {}
         }
         Ok(())
@@ -302,7 +299,9 @@ impl Course {
             }
             Outcome::RolledBack => {
                 self.require(change, self.moves() && self.goes_back())?;
-                let left = self.hosts_that(|member| member.told > 0).next();
+                let goes_back =
+                    |member: &Member| member.told > 0 && member.standing != Standing::Out;
+                let left = self.hosts_that(goes_back).next();
                 if let Some(host) = left {
                     return self.broken("E8", change, &format!("host-{host} has not come back"));
                 }
@@ -338,6 +337,24 @@ impl Course {
         Ok(())
     }
 
+    fn call_back(
+        &mut self,
+        change: &Change,
+        agents: &[cutover_common::AgentName],
+    ) -> Result<(), Violation> {
+        for agent in agents {
+            let is_told =
+                |standing: Standing| matches!(standing, Standing::Told { .. } | Standing::LeftOut);
+            let member = self.member(change, host_of(agent), is_told)?;
+            if member.standing != Standing::LeftOut {
+                member.standing = Standing::Waits;
+            }
+            member.told = 0;
+            member.is_withdrawn = true;
+        }
+        Ok(())
+    }
+
     fn revert(
         &mut self,
         change: &Change,
@@ -347,7 +364,10 @@ impl Course {
         self.require(change, self.moves() && self.goes_back())?;
         for agent in agents {
             let may = |standing: Standing| {
-                !matches!(standing, Standing::ToldBack { .. } | Standing::Back | Standing::Stuck)
+                !matches!(
+                    standing,
+                    Standing::ToldBack { .. } | Standing::Back | Standing::Stuck | Standing::Out
+                )
             };
             self.member(change, host_of(agent), may)?.standing = Standing::ToldBack { at: now };
         }
@@ -367,7 +387,7 @@ impl Course {
             self.hosts.get(host).is_some_and(|member| {
                 !matches!(
                     member.standing,
-                    Standing::ToldBack { .. } | Standing::Back | Standing::Stuck
+                    Standing::ToldBack { .. } | Standing::Back | Standing::Stuck | Standing::Out
                 )
             })
         };
@@ -433,7 +453,10 @@ impl Course {
             *wave = 0;
             return;
         }
-        let open = self.hosts.values().filter(|member| member.standing != Standing::Done);
+        let open = self
+            .hosts
+            .values()
+            .filter(|member| !matches!(member.standing, Standing::Done | Standing::Out));
         let wave = open.map(|member| member.wave).min().unwrap_or(0);
         self.phase = Phase::Forward { wave, step: 0 };
     }

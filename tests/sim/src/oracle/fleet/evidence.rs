@@ -42,6 +42,7 @@ impl<'a> Scene<'a> {
                 let key = (host_of(agent), self.ledger.number_of(application.as_str()));
                 return self.has_token(key, running(slots), *rollout);
             }
+            EventKind::AgentDrained { agent, .. } => return self.bears_drain(agent),
             _ => return Ok(()),
         };
         let Some(course) = self.ledger.courses.get(id) else { return Ok(()) };
@@ -70,11 +71,29 @@ impl<'a> Scene<'a> {
             | Change::RollbackStarted { .. }
             | Change::RollbackWave { .. }
             | Change::HostsWithdrawn { .. }
+            | Change::HostsExcluded { .. }
             | Change::Paused { .. }
             | Change::Resumed { .. }
             | Change::Held { .. }
             | Change::Retried { .. } => Ok(()),
         }
+    }
+
+    /// A1: a host that serves is drained only where every rollout's floor bears it.
+    fn bears_drain(self, agent: &AgentName) -> Result<(), Violation> {
+        let host = host_of(agent);
+        let Some(process) = &self.world.site(self.number).process else { return Ok(()) };
+        for course in self.ledger.active() {
+            let Self { world, ledger, truth, .. } = self;
+            let name = world.script.applications.get(usize::from(course.application));
+            let name = name.and_then(|spec| spec.name.parse().ok());
+            let seen = process.core.fleet().seen(agent);
+            let told = name.and_then(|name| seen?.reports.get(&name));
+            let Some(told) = told.filter(|_| self.was_here(course, host)) else { continue };
+            let floor = Floor { world, ledger, truth, course };
+            floor.judge_drain(host, told.fence.generation.0)?;
+        }
+        Ok(())
     }
 
     /// A1: what should run changes only on a host that holds a token, which was taken before, or
@@ -182,7 +201,8 @@ impl<'a> Scene<'a> {
             | Standing::Failed
             | Standing::LeftOut
             | Standing::Back
-            | Standing::Stuck => return Ok(()),
+            | Standing::Stuck
+            | Standing::Out => return Ok(()),
         };
         let application = course.application;
         let window = self.truth.delays.of(host, application);

@@ -42,10 +42,38 @@ impl Floor<'_> {
         }
     }
 
+    /// Judges that `host`, which the coordinator has long been in contact with, is drained: by the
+    /// most that can be known the floor must bear that it counts as down.
+    pub(super) fn judge_drain(self, host: u16, told: u64) -> Result<(), Violation> {
+        let application = self.course.application;
+        let members = || self.ledger.members(application);
+        let floor = usize::try_from(self.course.spec.min_healthy).unwrap_or(usize::MAX);
+        let left = members().filter(|other| *other != host && self.may_be_up(*other)).count();
+        if left >= floor || !members().any(|member| member == host) || !self.may_be_up(host) {
+            return Ok(());
+        }
+        let goal = self.ledger.goals.get(&(host, application));
+        let is_known = goal.is_some_and(|goal| {
+            let process = self.truth.surely_up(self.world, host, application);
+            let runs = process.map(|process| &process.version);
+            goal.generation == told && goal.running() == runs
+        });
+        if !is_known {
+            return Ok(());
+        }
+        let text = format!(
+            "host-{host}, which serves, is drained, and leaves {left} that may serve where rollout \
+             {} must leave {floor}",
+            self.course.id
+        );
+        Err(Violation::new("A1", text))
+    }
+
     /// Returns whether a host could count as serving, by the most that can be known.
     fn may_be_up(self, host: u16) -> bool {
         let application = self.course.application;
-        if self.course.hosts.get(&host).is_some_and(Member::holds_token) {
+        let holds_token = self.course.hosts.get(&host).is_some_and(Member::holds_token);
+        if holds_token || self.ledger.is_drained(host) {
             return false;
         }
         let wanted = self.ledger.goals.get(&(host, application)).and_then(|goal| goal.running());
@@ -86,7 +114,8 @@ impl Floor<'_> {
             | Standing::Failed
             | Standing::LeftOut
             | Standing::Back
-            | Standing::Stuck => true,
+            | Standing::Stuck
+            | Standing::Out => true,
         }
     }
 }

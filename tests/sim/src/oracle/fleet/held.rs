@@ -27,8 +27,11 @@ impl Ledger {
         if let Some(other) = core.active().find(|other| !self.courses.contains_key(&other.id)) {
             return broken(format!("rollout {} is held, and not stored", other.id));
         }
-        let agents = core.agents().map(|(agent, enrolled)| (host_of(agent), enrolled.enrolment));
-        if !agents.eq(self.by_name().map(|(host, agent)| (host, agent.enrolment))) {
+        let agents = core.agents().map(|(agent, enrolled)| {
+            (host_of(agent), enrolled.enrolment, enrolled.drained.is_some())
+        });
+        let stored = self.by_name().map(|(host, agent)| (host, agent.enrolment, agent.is_drained));
+        if !agents.eq(stored) {
             return broken("other agents are held than are stored".to_owned());
         }
         for (name, _, stable) in core.environments() {
@@ -119,5 +122,6 @@ const fn is_same_standing(standing: Standing, state: &HostState) -> bool {
             | (Standing::ToldBack { .. }, HostState::Reverting { .. })
             | (Standing::Back, HostState::Reverted)
             | (Standing::Stuck, HostState::Stuck { .. })
+            | (Standing::Out, HostState::Excluded { .. })
     )
 }

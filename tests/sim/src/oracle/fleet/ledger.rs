@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 
 use cutover_common::{AgentName, Sha256, Slots, Timestamp, Version};
-use cutover_coordinator_core::{Event, EventKind, event::Change, fleet::GoalSlot};
+use cutover_coordinator_core::{
+    Event, EventKind, event::Change, fleet::GoalSlot, rollout::Exclusion,
+};
 use uuid::Uuid;
 
-use super::course::Course;
+use super::course::{Course, Standing};
 use crate::{moment::Moment, oracle::Violation, script::Script};
 
 /// What is known by the events of one store.
@@ -40,6 +42,8 @@ pub(super) struct Enrolled {
     pub(super) enrolment: Uuid,
     /// The applications whose environments it belongs to.
     pub(super) applications: Vec<u16>,
+    /// Whether its host is taken out for maintenance.
+    pub(super) is_drained: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -135,8 +139,11 @@ impl Ledger {
             }
             EventKind::AgentJoined { agent, enrolment, labels, token_hash, .. } => {
                 self.take_token(agent, token_hash, event.at)?;
-                let enrolled =
-                    Enrolled { enrolment: *enrolment, applications: self.applications(labels) };
+                let enrolled = Enrolled {
+                    enrolment: *enrolment,
+                    applications: self.applications(labels),
+                    is_drained: false,
+                };
                 self.agents.insert(host_of(agent), enrolled);
             }
             EventKind::AgentLabelled { agent, labels, .. } => {
@@ -151,6 +158,11 @@ impl Ledger {
                 let host = host_of(agent);
                 self.agents.remove(&host);
                 self.former.extend(self.goals.extract_if(.., |(of, _), _| *of == host));
+            }
+            EventKind::AgentDrained { agent, .. } | EventKind::AgentUndrained { agent, .. } => {
+                if let Some(enrolled) = self.agents.get_mut(&host_of(agent)) {
+                    enrolled.is_drained = matches!(event.kind, EventKind::AgentDrained { .. });
+                }
             }
             EventKind::ReleaseRegistered { release, .. } => {
                 let key = (
@@ -171,6 +183,8 @@ impl Ledger {
                 let application = self.number_of(started.application.as_str());
                 let course = Course::new(started, application, now);
                 self.one_at_a_time(&course)?;
+                let hosts: Vec<u16> = course.hosts.keys().copied().collect();
+                self.none_is_drained(&hosts, started.id)?;
                 if self.courses.insert(started.id, course).is_some() {
                     let text = format!("rollout {} was replaced by another plan", started.id);
                     return Err(Violation::new("F6", text));
@@ -229,6 +243,13 @@ impl Ledger {
             return Err(Violation::new("F2", text));
         }
         if let Some(course) = self.courses.get_mut(&goal.rollout) {
+            if course.hosts.get(&key.0).is_some_and(|member| member.standing == Standing::Out) {
+                let text = format!(
+                    "host-{} was taken out of rollout {}, and has a new goal of it",
+                    key.0, goal.rollout
+                );
+                return Err(Violation::new("A5", text));
+            }
             course.note_goal(key.0, goal.running());
         }
         self.goals.insert(key, goal);
@@ -236,6 +257,20 @@ impl Ledger {
     }
 
     fn take_change(&mut self, id: Uuid, change: &Change, now: Moment) -> Result<(), Violation> {
+        match change {
+            Change::HostsReleased { agents } | Change::HostsReverted { agents } => {
+                let hosts: Vec<u16> = agents.iter().map(host_of).collect();
+                self.none_is_drained(&hosts, id)?;
+            }
+            Change::HostsExcluded { agents, cause: Exclusion::Drained { .. } } => {
+                let taking_part = agents.iter().find(|agent| !self.is_drained(host_of(agent)));
+                if let Some(agent) = taking_part {
+                    let text = format!("{agent} is left out of {id} as drained, and is not");
+                    return Err(Violation::new("E1", text));
+                }
+            }
+            _ => {}
+        }
         let Some(course) = self.courses.get_mut(&id) else {
             return Err(Violation::new("D1", format!("rollout {id} is not known: {change:?}")));
         };
@@ -257,6 +292,22 @@ impl Ledger {
             let text = format!("rollout {} begins while {} is under way", new.id, other.id);
             Err(Violation::new("F1", text))
         })
+    }
+
+    /// Returns whether a host is taken out for maintenance.
+    pub(super) fn is_drained(&self, host: u16) -> bool {
+        self.agents.get(&host).is_some_and(|agent| agent.is_drained)
+    }
+
+    /// A5: no rollout begins on a host that is taken out for maintenance.
+    fn none_is_drained(&self, hosts: &[u16], rollout: Uuid) -> Result<(), Violation> {
+        match hosts.iter().find(|host| self.is_drained(**host)) {
+            None => Ok(()),
+            Some(host) => {
+                let text = format!("rollout {rollout} begins on host-{host}, which is drained");
+                Err(Violation::new("A5", text))
+            }
+        }
     }
 
     fn not_in_a_rollout(&self, agent: &AgentName) -> Result<(), Violation> {

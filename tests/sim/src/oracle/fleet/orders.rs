@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use cutover_common::AgentName;
 use cutover_coordinator_core::{Answer, Event, EventKind, Request};
 
-use super::ledger::Ledger;
+use super::{
+    course::Standing,
+    ledger::{Ledger, host_of},
+};
 use crate::{
     moment::Moment,
     oracle::Violation,
@@ -18,6 +22,9 @@ pub(super) struct Orders {
     restored: Option<Moment>,
     /// The applications that somebody has asked for since then.
     asked: BTreeSet<String>,
+    /// The agents that somebody has asked to drain since then: what had not begun there is called
+    /// back.
+    drained: BTreeSet<AgentName>,
     now: Moment,
 }
 
@@ -30,8 +37,11 @@ impl Orders {
             Request::Deploy { order, .. } => {
                 self.asked.insert(order.application.as_str().to_owned());
             }
-            Request::Control { rollout, .. } => {
+            Request::Control { rollout, .. } | Request::Exclude { rollout, .. } => {
                 self.asked.insert(rollout.clone());
+            }
+            Request::DrainAgent { agent, .. } => {
+                self.drained.insert(agent.clone());
             }
             _ => {}
         }
@@ -40,6 +50,7 @@ impl Orders {
     pub(super) fn restored(&mut self, now: Moment) {
         self.restored = Some(now);
         self.asked.clear();
+        self.drained.clear();
     }
 
     /// F7: after a restore a person decides first.
@@ -53,6 +64,7 @@ impl Orders {
             return Ok(());
         }
         let application = match &event.kind {
+            EventKind::GoalSet { agent, .. } if self.drained.contains(agent) => return Ok(()),
             EventKind::GoalSet { application, .. } => application.as_str(),
             EventKind::Rollout { id, change, .. } => {
                 use cutover_coordinator_core::event::Change;
@@ -94,8 +106,15 @@ impl Orders {
             Answer::RolloutStarted { rollout, .. } | Answer::Controlled { rollout, .. } => rollout,
             Answer::Done | Answer::EnvironmentCreated { .. } => return Ok(()),
         };
-        if stored.courses.contains_key(rollout) {
-            return Ok(());
+        if let Some(course) = stored.courses.get(rollout) {
+            let Request::Exclude { agents, .. } = &call.request else { return Ok(()) };
+            let is_out = |agent: &&AgentName| {
+                let member = course.hosts.get(&host_of(agent));
+                member.is_some_and(|member| member.standing == Standing::Out)
+            };
+            let Some(agent) = agents.iter().find(|agent| !is_out(agent)) else { return Ok(()) };
+            let text = format!("call {} was answered, and {agent} is not stored as out", id.0);
+            return Err(Violation::new("D1", text));
         }
         let text = format!("call {} was answered, and rollout {rollout} is not stored", id.0);
         Err(Violation::new("D1", text))

@@ -1,6 +1,10 @@
-//! A5: after a pause or an abort is acknowledged no other host begins, connected or not.
+//! A5: after a pause or an abort is acknowledged no other host begins, connected or not; nor does a
+//! host begin after it is acknowledged that it was taken out.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cutover_agent_core::{Agent, Event, Step};
 use cutover_common::{AgentName, ApplicationName, SlotGoal, Version};
@@ -27,6 +31,10 @@ struct Course {
     version: Version,
     /// Hosts that were told to switch.
     told: BTreeSet<AgentName>,
+    /// Hosts that were told to switch more than once: an earlier goal of it may be under way.
+    told_again: BTreeSet<AgentName>,
+    /// Hosts that were taken out of it, and since when an operator knows that.
+    out: BTreeMap<AgentName, Option<Moment>>,
     /// Since when an operator knows that it stands.
     stands: Option<Moment>,
 }
@@ -39,6 +47,8 @@ pub(super) struct Pauses {
     went_on: Vec<(String, Moment)>,
     /// How many stand.
     standing: usize,
+    /// How many hosts an operator knows to be out.
+    out: usize,
 }
 
 impl Pauses {
@@ -53,6 +63,8 @@ impl Pauses {
                         application: order.application.clone(),
                         version: order.version.clone(),
                         told: BTreeSet::new(),
+                        told_again: BTreeSet::new(),
+                        out: BTreeMap::new(),
                         stands: None,
                     });
                 }
@@ -67,6 +79,9 @@ impl Pauses {
             | Request::Join { .. }
             | Request::Renew { .. }
             | Request::LabelAgent { .. }
+            | Request::Exclude { .. }
+            | Request::DrainAgent { .. }
+            | Request::UndrainAgent { .. }
             | Request::RemoveAgent { .. }
             | Request::CreateEnvironment { .. }
             | Request::RegisterRelease { .. } => {}
@@ -86,45 +101,78 @@ impl Pauses {
     /// A rollout that another coordinator knows of, or that a backup knows nothing of, is not
     /// told to stop by what one of them answered.
     pub(super) fn forget(&mut self) {
-        self.standing = 0;
+        (self.standing, self.out) = (0, 0);
         for course in &mut self.courses {
             course.stands = None;
+            course.out.clear();
         }
     }
 
     /// A coordinator has told hosts to switch.
     pub(super) fn stored(&mut self, events: &[CoordinatorEvent]) {
         for event in events {
-            let EventKind::Rollout { id, change: Change::HostsReleased { agents }, .. } =
-                &event.kind
-            else {
+            let EventKind::Rollout { id, change, .. } = &event.kind else { continue };
+            let Some(course) = self.courses.iter_mut().find(|course| course.id == *id) else {
                 continue;
             };
-            if let Some(course) = self.courses.iter_mut().find(|course| course.id == *id) {
-                course.told.extend(agents.iter().cloned());
+            match change {
+                Change::HostsReleased { agents } => {
+                    for agent in agents {
+                        if !course.told.insert(agent.clone()) {
+                            course.told_again.insert(agent.clone());
+                        }
+                    }
+                }
+                Change::HostsExcluded { agents, .. } => {
+                    course.out.extend(agents.iter().map(|agent| (agent.clone(), None)));
+                }
+                _ => {}
             }
         }
     }
 
     /// An answer reaches an operator.
     pub(super) fn answered(&mut self, world: &World, call: &OperatorCall) {
-        let Request::Control { verb: Verb::Pause | Verb::Abort, rollout: named, .. } =
-            &call.request
-        else {
-            return;
-        };
-        let Some((_, Ok(Answer::Controlled { rollout, .. }))) = &call.answer else { return };
         // Goals and echoes come in the order of one stream, which is what a fresh echo rests on:
         // where the world lets one overtake the other, or loses one of them, nothing can be said.
         let network = &world.script.network;
         let is_kind = network.reorder_permille == 0 && network.drop_permille == 0;
+        let Some((_, Ok(answer))) = &call.answer else { return };
         if world.sites.len() > 1 || !is_kind {
             return;
         }
+        match (&call.request, answer) {
+            (
+                Request::Control { verb: Verb::Pause | Verb::Abort, rollout: named, .. },
+                Answer::Controlled { rollout, .. },
+            ) => self.stands(world, call, named, *rollout),
+            (Request::Exclude { agents, .. }, Answer::Controlled { rollout, .. }) => {
+                let is_it = |course: &Course| course.id == *rollout;
+                agents.iter().for_each(|agent| self.is_out(world, is_it, agent));
+            }
+            (Request::DrainAgent { agent, .. }, Answer::Done) => {
+                self.is_out(world, |_| true, agent);
+            }
+            (_, _) => {}
+        }
+    }
+
+    /// An operator knows that a host was taken out of those rollouts.
+    fn is_out(&mut self, world: &World, is_it: impl Fn(&Course) -> bool, agent: &AgentName) {
+        for course in self.courses.iter_mut().filter(|course| is_it(course)) {
+            if let Some(since @ None) = course.out.get_mut(agent) {
+                *since = Some(world.now);
+                self.out += 1;
+            }
+        }
+    }
+
+    /// An operator knows that a rollout stands.
+    fn stands(&mut self, world: &World, call: &OperatorCall, named: &str, rollout: Uuid) {
         if self.went_on.iter().any(|(of, at)| of == named && *at >= call.asked) {
             return;
         }
-        if let Some(course) = self.courses.iter_mut().find(|course| course.id == *rollout) {
+        if let Some(course) = self.courses.iter_mut().find(|course| course.id == rollout) {
             self.standing += usize::from(course.stands.is_none());
             course.stands = course.stands.or(Some(world.now));
         }
@@ -138,7 +186,7 @@ impl Pauses {
         obedience: &Obedience,
         now: Moment,
     ) -> Result<(), Violation> {
-        if self.standing == 0 {
+        if self.standing == 0 && self.out == 0 {
             return Ok(());
         }
         for event in &step.events {
@@ -150,7 +198,10 @@ impl Pauses {
                 goal.slots.iter().any(|(_, goal)| is_it(goal))
             };
             let Some((course, stands)) = self.courses.iter().find_map(|course| {
-                let stands = course.stands.filter(|since| now > *since + STILL)?;
+                let is_once = !course.told_again.contains(&host.name);
+                let out = course.out.get(&host.name).copied().flatten().filter(|_| is_once);
+                let is_over = |since: &Moment| now > *since + STILL;
+                let stands = course.stands.filter(is_over).or(out.filter(is_over))?;
                 let is_it = goal.rollout == course.id.to_string()
                     && course.application == *application
                     && course.told.contains(&host.name)
@@ -161,8 +212,8 @@ impl Pauses {
             };
             let accepted = obedience.mark(application).map(|mark| mark.accepted);
             let what = format!(
-                "{} stops {application} for {}, {:?} after {} was told to stop; it accepted its \
-                 goal at {}",
+                "{} stops {application} for {}, {:?} after {} was told to stop, or it was taken \
+                 out; it accepted its goal at {}",
                 host.name,
                 course.version,
                 now.since(stands),

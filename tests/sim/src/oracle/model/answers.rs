@@ -1,9 +1,13 @@
 //! Answers: what an operator must be answered, by what is known.
 
-use cutover_coordinator_core::{Answer, DeployOrder, Event, EventKind, Refusal, Request, Verb};
+use cutover_common::AgentName;
+use cutover_coordinator_core::{
+    Answer, Deed, DeployOrder, Event, EventKind, Refusal, Request, Verb, event::Change,
+    rollout::Exclusion,
+};
 use uuid::Uuid;
 
-use super::known::{Known, Rollout, Stand, verb_of};
+use super::known::{Known, Rollout, Stand, deed_of};
 use crate::{oracle::Violation, world::World};
 
 /// What was asked for.
@@ -27,13 +31,15 @@ enum Expected {
 /// Returns whether an event happens only because somebody asks.
 pub(super) fn is_asked_for(event: &Event) -> bool {
     match &event.kind {
-        EventKind::Rollout { change, .. } => verb_of(change).is_some(),
+        EventKind::Rollout { change, .. } => deed_of(change).is_some(),
         EventKind::Started { .. } | EventKind::Restored { .. } | EventKind::GoalSet { .. } => false,
         EventKind::OperatorCreated { .. }
         | EventKind::JoinTokenCreated { .. }
         | EventKind::AgentJoined { .. }
         | EventKind::AgentLabelled { .. }
         | EventKind::AgentRemoved { .. }
+        | EventKind::AgentDrained { .. }
+        | EventKind::AgentUndrained { .. }
         | EventKind::EnvironmentCreated { .. }
         | EventKind::ReleaseRegistered { .. }
         | EventKind::RolloutStarted(_) => true,
@@ -83,6 +89,17 @@ impl Asked<'_> {
                     broken("is acknowledged, and not done".to_owned())
                 }
             }
+            Ok(Some(Answer::Done)) => match self.request {
+                Request::DrainAgent { agent, .. } if !has_led && !known.drained.contains(agent) => {
+                    broken("is acknowledged, and not drained".to_owned())
+                }
+                Request::UndrainAgent { agent, .. }
+                    if !has_led && known.drained.contains(agent) =>
+                {
+                    broken("is acknowledged, and drained still".to_owned())
+                }
+                _ => Ok(()),
+            },
             Ok(_) | Err(_) => Ok(()),
         }
     }
@@ -116,11 +133,28 @@ impl Asked<'_> {
                 EventKind::Rollout { id, change, call },
                 Request::Control { rollout, verb, new_rollout, .. },
             ) => {
-                verb_of(change) == Some(*verb)
+                deed_of(change) == Some(Deed::Control(*verb))
                     && *call == Some(*new_rollout)
                     && known.active(rollout).is_some_and(|active| active.id == *id)
             }
+            (
+                EventKind::Rollout {
+                    id,
+                    change: Change::HostsExcluded { agents, cause: Exclusion::Operator { .. } },
+                    call,
+                },
+                Request::Exclude { rollout, agents: asked, call: asked_by, .. },
+            ) => {
+                *call == Some(*asked_by)
+                    && agents.iter().all(|agent| asked.contains(agent))
+                    && known.active(rollout).is_some_and(|active| active.id == *id)
+            }
             (EventKind::AgentLabelled { agent, .. }, Request::LabelAgent { agent: asked, .. })
+            | (EventKind::AgentDrained { agent, .. }, Request::DrainAgent { agent: asked, .. })
+            | (
+                EventKind::AgentUndrained { agent, .. },
+                Request::UndrainAgent { agent: asked, .. },
+            )
             | (EventKind::AgentRemoved { agent, .. }, Request::RemoveAgent { agent: asked }) => {
                 agent == asked
             }
@@ -147,6 +181,21 @@ impl Asked<'_> {
                     Expected::Refused("it is not enrolled")
                 } else if known.is_busy(agent) {
                     Expected::Refused("it takes part in a rollout")
+                } else {
+                    Expected::Done(None)
+                }
+            }
+            Request::Exclude { rollout, agents, call, .. } => {
+                excluded(known, rollout, agents, *call)
+            }
+            Request::DrainAgent { agent, .. } | Request::UndrainAgent { agent, .. } => {
+                let is_drain = matches!(self.request, Request::DrainAgent { .. });
+                let goes = known.rollouts.iter().any(|rollout| rollout.stand != Stand::Over);
+                if !known.agents.contains_key(agent) {
+                    Expected::Refused("it is not enrolled")
+                } else if is_drain && goes && !known.drained.contains(agent) {
+                    // By the floors of what is under way.
+                    Expected::Either
                 } else {
                     Expected::Done(None)
                 }
@@ -183,9 +232,12 @@ impl Asked<'_> {
         }
         // Where nothing ever ran there is nothing that could stand in the way.
         let core = self.world.site(0).process.as_ref().map(|process| &process.core);
-        let has_members = core.is_some_and(|core| !core.members(&order.environment).is_empty());
+        let members = core.map(|core| core.members(&order.environment)).unwrap_or_default();
+        if !members.is_empty() && members.iter().all(|agent| known.drained.contains(agent)) {
+            return Expected::Refused("every host is drained");
+        }
         let is_first = known.newest(application).is_none() && !known.was_restored;
-        if is_first && has_members && order.options.min_healthy.is_empty() {
+        if is_first && !members.is_empty() && order.options.min_healthy.is_empty() {
             return Expected::Done(None);
         }
         Expected::Either
@@ -193,10 +245,17 @@ impl Asked<'_> {
 
     /// A rollout that is paused can be paused again, and whatever this very call has done before.
     fn is_so_already(self, known: &Known, id: Uuid) -> bool {
+        if let Request::Exclude { agents, call, .. } = self.request {
+            return known.rollouts.iter().any(|rollout| {
+                rollout.id == id
+                    && (rollout.calls.get(call) == Some(&Deed::Exclude)
+                        || agents.iter().all(|agent| rollout.out.contains(agent)))
+            });
+        }
         let Request::Control { verb, new_rollout, .. } = self.request else { return false };
         known.rollouts.iter().any(|rollout| {
             rollout.id == id
-                && (rollout.calls.get(new_rollout) == Some(verb)
+                && (rollout.calls.get(new_rollout) == Some(&Deed::Control(*verb))
                     || rollout.request_id == *new_rollout
                     || rollout.stand == Stand::Paused && *verb == Verb::Pause)
         })
@@ -240,6 +299,26 @@ fn controlled(known: &Known, application: &str, verb: Verb, call: Uuid) -> Expec
     }
 }
 
+/// Returns how taking hosts out of a rollout must be answered.
+fn excluded(known: &Known, application: &str, agents: &[AgentName], call: Uuid) -> Expected {
+    let by_call = |it: &&Rollout| it.calls.contains_key(&call);
+    if let Some(done) = known.rollouts.iter().find(by_call) {
+        return Expected::Done(Some(done.id));
+    }
+    let Some(rollout) = known.active(application) else {
+        return Expected::Refused("no rollout is under way");
+    };
+    if agents.iter().any(|agent| !rollout.agents.contains(agent)) {
+        return Expected::Refused("it takes no part in it");
+    }
+    let is_done = agents.iter().all(|agent| rollout.out.contains(agent));
+    let stays = |agent: &AgentName| !agents.contains(agent) && !rollout.out.contains(agent);
+    if !is_done && !rollout.agents.iter().any(stays) {
+        return Expected::Refused("no host would be left");
+    }
+    Expected::Done(Some(rollout.id))
+}
+
 const fn rollout_of(answer: &Answer) -> Option<Uuid> {
     match answer {
         Answer::RolloutStarted { rollout, .. } | Answer::Controlled { rollout, .. } => {
@@ -255,6 +334,9 @@ fn short(request: &Request) -> String {
         Request::Control { rollout, verb, .. } => format!("{} {rollout}", verb.word()),
         Request::LabelAgent { agent, .. } => format!("label {agent}"),
         Request::RemoveAgent { agent } => format!("remove {agent}"),
+        Request::Exclude { rollout, agents, .. } => format!("exclude {agents:?} from {rollout}"),
+        Request::DrainAgent { agent, .. } => format!("drain {agent}"),
+        Request::UndrainAgent { agent, .. } => format!("undrain {agent}"),
         Request::Renew { agent, .. } => format!("renew {agent}"),
         Request::Join { name, .. } => format!("join {name}"),
         Request::CreateJoinToken { name, .. } => format!("a token for {name:?}"),

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cutover_common::{AgentName, Version};
 use cutover_coordinator_core::{
-    Event, EventKind, Verb,
+    Deed, Event, EventKind, Verb,
     event::Change,
-    rollout::{Cause, Outcome},
+    rollout::{Cause, Exclusion, Outcome},
 };
 use uuid::Uuid;
 
@@ -33,7 +33,9 @@ pub(super) struct Rollout {
     /// Which hosts may run something else than before.
     pub(super) touched: BTreeSet<AgentName>,
     /// What operators did to it, by the ids of their calls.
-    pub(super) calls: BTreeMap<Uuid, Verb>,
+    pub(super) calls: BTreeMap<Uuid, Deed>,
+    /// The hosts that were taken out of it.
+    pub(super) out: BTreeSet<AgentName>,
 }
 
 impl Rollout {
@@ -48,6 +50,8 @@ pub(super) struct Known {
     /// The newest at the end.
     pub(super) rollouts: Vec<Rollout>,
     pub(super) agents: BTreeMap<AgentName, Uuid>,
+    /// The agents whose hosts are taken out for maintenance.
+    pub(super) drained: BTreeSet<AgentName>,
     pub(super) was_restored: bool,
 }
 
@@ -91,14 +95,15 @@ impl Known {
                 goes_back: false,
                 touched: BTreeSet::new(),
                 calls: BTreeMap::new(),
+                out: BTreeSet::new(),
             }),
             EventKind::Rollout { id, change, call } => {
                 let Some(rollout) = self.rollouts.iter_mut().find(|it| it.id == *id) else {
                     return;
                 };
                 rollout.note(change);
-                if let (Some(call), Some(verb)) = (call, verb_of(change)) {
-                    rollout.calls.insert(*call, verb);
+                if let (Some(call), Some(deed)) = (call, deed_of(change)) {
+                    rollout.calls.insert(*call, deed);
                 }
             }
             EventKind::AgentJoined { agent, enrolment, .. } => {
@@ -106,6 +111,13 @@ impl Known {
             }
             EventKind::AgentRemoved { agent, .. } => {
                 self.agents.remove(agent);
+                self.drained.remove(agent);
+            }
+            EventKind::AgentDrained { agent, .. } => {
+                self.drained.insert(agent.clone());
+            }
+            EventKind::AgentUndrained { agent, .. } => {
+                self.drained.remove(agent);
             }
             EventKind::Started { .. }
             | EventKind::Restored { .. }
@@ -136,6 +148,7 @@ impl Rollout {
             Change::HostReverted { agent } => {
                 self.touched.remove(agent);
             }
+            Change::HostsExcluded { agents, .. } => self.out.extend(agents.iter().cloned()),
             Change::StepStarted { .. }
             | Change::HostUpdated { .. }
             | Change::HostFailed { .. }
@@ -149,13 +162,17 @@ impl Rollout {
 }
 
 /// Returns what an operator asks for to make it happen; none where it happens by itself.
-pub(super) const fn verb_of(change: &Change) -> Option<Verb> {
-    match change {
-        Change::Paused { .. } => Some(Verb::Pause),
-        Change::Resumed { .. } => Some(Verb::Resume),
-        Change::Retried { .. } => Some(Verb::Retry),
-        Change::Ended { outcome: Outcome::Aborted, .. } => Some(Verb::Abort),
-        Change::RollbackStarted { cause: Cause::Operator { .. }, .. } => Some(Verb::Rollback),
-        _ => None,
-    }
+pub(super) const fn deed_of(change: &Change) -> Option<Deed> {
+    let verb = match change {
+        Change::Paused { .. } => Verb::Pause,
+        Change::Resumed { .. } => Verb::Resume,
+        Change::Retried { .. } => Verb::Retry,
+        Change::Ended { outcome: Outcome::Aborted, .. } => Verb::Abort,
+        Change::RollbackStarted { cause: Cause::Operator { .. }, .. } => Verb::Rollback,
+        Change::HostsExcluded { cause: Exclusion::Operator { .. }, .. } => {
+            return Some(Deed::Exclude);
+        }
+        _ => return None,
+    };
+    Some(Deed::Control(verb))
 }

@@ -1,0 +1,117 @@
+//! Exclude: takes hosts out of a rollout that is not over.
+
+use std::collections::BTreeSet;
+
+use cutover_common::{AgentName, Timestamp, planted};
+use uuid::Uuid;
+
+use super::deploy::refuse;
+use crate::{
+    action::{Answer, Refusal, RefusalKind},
+    coordinator::{Coordinator, Step},
+    event::{Change, EventKind},
+    input::Deed,
+    rollout::{Exclusion, HostState, Rollout, State, story::names},
+};
+
+/// What is to be taken out.
+pub(super) struct ExcludeOrder {
+    pub(super) agents: Vec<AgentName>,
+    pub(super) reason: String,
+    /// Names the call.
+    pub(super) call: Uuid,
+}
+
+impl Coordinator {
+    /// From here on the rollout keeps its hands off these hosts, forward and back. One that was
+    /// told to switch and has not begun is called back; every other stays as it is (A5).
+    pub(super) fn exclude(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        named: &str,
+        order: ExcludeOrder,
+        step: &mut Step,
+    ) -> Result<Answer, Refusal> {
+        let ExcludeOrder { agents, reason, call } = order;
+        if let Some(answer) = self.done_already(named, Deed::Exclude, call) {
+            return answer;
+        }
+        let rollout = self.find_rollout(named)?;
+        let id = rollout.id;
+        if rollout.is_over() {
+            return Err(refuse(
+                format!("rollout {id} is over, so no host can be excluded from it"),
+                format!("see how it ended: cutover why {id}"),
+            ));
+        }
+        let agents = part_of(rollout, agents)?;
+        if agents.is_empty() {
+            let text = "excluded already".to_owned();
+            return Ok(Answer::Controlled { rollout: id, text });
+        }
+        // The calling back first: what is stored in part is then done again as a whole.
+        planted!(
+            ExcludedStillTold: ();
+            self.withdraw(now, id, |agent| agents.contains(agent), step)
+        );
+        let text = format!("excluded, and left as they are: {}", names(&agents));
+        let cause = Exclusion::Operator { by: by.to_owned(), reason };
+        let change = Change::HostsExcluded { agents, cause };
+        self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
+        Ok(Answer::Controlled { rollout: id, text: text + &self.goes_on_with(id) })
+    }
+
+    /// Says how a rollout that stands goes on, as the end of a sentence.
+    fn goes_on_with(&self, id: Uuid) -> String {
+        match self.rollouts.get(&id).map(|rollout| &rollout.state) {
+            Some(State::Held { .. }) => {
+                format!("; it is held, and goes on with: cutover retry {id}")
+            }
+            Some(State::Paused { .. }) => {
+                format!("; it is paused, and goes on with: cutover resume {id}")
+            }
+            Some(
+                State::Advancing { .. }
+                | State::Baking { .. }
+                | State::RollingBack { .. }
+                | State::Ended { .. },
+            )
+            | None => String::new(),
+        }
+    }
+}
+
+/// Returns those of `agents` that take part in `rollout`, each once.
+///
+/// # Errors
+///
+/// Refuses hosts that are not of this rollout, and to leave none.
+fn part_of(rollout: &Rollout, agents: Vec<AgentName>) -> Result<Vec<AgentName>, Refusal> {
+    let is_out = |agent: &AgentName| {
+        let host = rollout.hosts.get(agent);
+        host.is_some_and(|host| matches!(host.state, HostState::Excluded { .. }))
+    };
+    if agents.is_empty() {
+        return Err(Refusal::new(
+            RefusalKind::Invalid,
+            "no host is named",
+            format!("name one: cutover exclude {} AGENT", rollout.id),
+        ));
+    }
+    if let Some(unknown) = agents.iter().find(|agent| !rollout.hosts.contains_key(*agent)) {
+        let known = rollout.hosts.keys().map(AgentName::as_str);
+        let what = format!("host of rollout {}", rollout.id);
+        let list = format!("cutover why {} --output json", rollout.id);
+        return Err(Refusal::unknown(&what, unknown.as_str(), known, &list));
+    }
+    let agents: BTreeSet<AgentName> = agents.into_iter().filter(|agent| !is_out(agent)).collect();
+    let is_left = |agent: &AgentName| !is_out(agent) && !agents.contains(agent);
+    if !agents.is_empty() && !rollout.hosts.keys().any(is_left) {
+        return Err(refuse(
+            "that would leave no host in the rollout",
+            format!("end it: cutover abort {}", rollout.id),
+        ));
+    }
+    Ok(agents.into_iter().collect())
+}
