@@ -85,6 +85,47 @@ fn a_paused_rollout_begins_nothing_until_it_is_resumed_and_rollback_brings_all_b
 }
 
 #[test]
+fn hosts_that_are_excluded_or_drained_are_left_as_they_are_and_the_end_names_them() {
+    let cluster = Cluster::start(3);
+    push(&cluster, Sample::good("1"));
+    push(&cluster, Sample::good("2"));
+    cluster.cutover(&deploy("web@1", &["--strategy", "all_at_once"])).done();
+    // The soak is long enough that all this comes before the second batch, however slow we are.
+    let soak = ["--batch", "1", "--soak", "1h", "--no-watch"];
+    cluster.cutover(&deploy("web@2", &soak)).done();
+    wait_for("the first batch to be watched", Duration::from_secs(30), || {
+        let why = cluster.cutover(&["why", "web"]).stdout;
+        why.contains("Watching the batch").then_some(())
+    });
+
+    let unknown = cluster.cutover(&["exclude", "web", "web-22"]).failed_with(2);
+    assert!(unknown.contains("did you mean \"web-2\"?"), "{unknown}");
+    let said = cluster.cutover(&["exclude", "web", "web-2", "--reason", "a bad disk"]).done();
+    assert!(said.contains("excluded, and left as they are: web-2"), "{said}");
+    cluster.cutover(&["agents", "drain", "web-3", "--reason", "a new disk"]).done();
+    let refused = cluster.cutover(&["agents", "drain", "web-1"]).failed_with(3);
+    assert!(refused.contains("min_healthy is 2"), "{refused}");
+    let listed = cluster.cutover(&["agents", "list"]).done();
+    assert!(listed.contains("live, drained"), "{listed}");
+    let shown = cluster.json(&["agents", "show", "web-3", "--output", "json"]);
+    assert_eq!(
+        (&shown["drain"]["by"], &shown["drain"]["reason"]),
+        (&"admin".into(), &"a new disk".into())
+    );
+    cluster.cutover(&["abort", "web"]).done();
+    let why = cluster.cutover(&["why", "web"]).done();
+    assert!(why.contains("; excluded: web-2; drained: web-3."), "{why}");
+
+    let plan = cluster.cutover(&deploy("web@2", &["--plan"])).done();
+    assert!(plan.contains("left out, as drained: web-3"), "{plan}");
+    cluster.cutover(&deploy("web@2", &[])).done();
+    assert!(serves(&cluster, 1, "2") && serves(&cluster, 2, "1"));
+    cluster.cutover(&["agents", "drain", "web-3", "--undo"]).done();
+    cluster.cutover(&deploy("web@2", &[])).done();
+    assert!(serves(&cluster, 2, "2"));
+}
+
+#[test]
 fn impossible_plans_are_refused_with_the_numbers_and_nothing_is_touched() {
     let cluster = Cluster::start(2);
     push(&cluster, Sample::good("1"));

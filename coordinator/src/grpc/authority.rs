@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Every method of the service `Operator`, and the least role that may call it.
-pub const TABLE: [(&str, Role); 17] = [
+pub const TABLE: [(&str, Role); 20] = [
     ("WhoAmI", Role::Viewer),
     ("ListAgents", Role::Viewer),
     ("ListEnvironments", Role::Viewer),
@@ -31,9 +31,12 @@ pub const TABLE: [(&str, Role); 17] = [
     ("Push", Role::Deployer),
     ("Deploy", Role::Deployer),
     ("Control", Role::Deployer),
+    ("Exclude", Role::Deployer),
     ("CreateJoinToken", Role::Admin),
     ("LabelAgent", Role::Admin),
     ("RemoveAgent", Role::Admin),
+    ("DrainAgent", Role::Admin),
+    ("UndrainAgent", Role::Admin),
     ("CreateEnvironment", Role::Admin),
 ];
 

@@ -3,7 +3,9 @@
 use std::{pin::Pin, sync::Arc};
 
 use cutover_common::{AgentName, EnvironmentName, name::InvalidName};
-use cutover_coordinator_core::{Answer, DeployOrder, Request as Ask, Verb, rollout::Options};
+use cutover_coordinator_core::{
+    Answer, DeployOrder, ROLLOUT_HOSTS_MAX, Request as Ask, Verb, rollout::Options,
+};
 use cutover_proto::v1::{self as pb, operator_server::Operator};
 use cutover_runtime::{dice, tls::render_ca_hash};
 use futures::Stream;
@@ -136,6 +138,28 @@ impl Operator for Operating {
         Ok(Response::new(pb::RemoveAgentResponse {}))
     }
 
+    async fn drain_agent(
+        &self,
+        request: Request<pb::DrainAgentRequest>,
+    ) -> Result<Response<pb::DrainAgentResponse>, Status> {
+        let by = caller(&request)?;
+        let pb::DrainAgentRequest { name, reason: text } = request.into_inner();
+        let (agent, reason) = (agent_name(&name)?, reason(text)?);
+        self.ask(&by, Ask::DrainAgent { agent, reason }).await?;
+        Ok(Response::new(pb::DrainAgentResponse {}))
+    }
+
+    async fn undrain_agent(
+        &self,
+        request: Request<pb::UndrainAgentRequest>,
+    ) -> Result<Response<pb::UndrainAgentResponse>, Status> {
+        let by = caller(&request)?;
+        let pb::UndrainAgentRequest { name, reason: text } = request.into_inner();
+        let (agent, reason) = (agent_name(&name)?, reason(text)?);
+        self.ask(&by, Ask::UndrainAgent { agent, reason }).await?;
+        Ok(Response::new(pb::UndrainAgentResponse {}))
+    }
+
     async fn create_environment(
         &self,
         request: Request<pb::CreateEnvironmentRequest>,
@@ -240,6 +264,28 @@ impl Operator for Operating {
         match self.ask(&by, ask).await? {
             Answer::Controlled { rollout, text } => {
                 Ok(Response::new(pb::ControlResponse { rollout: rollout.to_string(), text }))
+            }
+            Answer::Done | Answer::EnvironmentCreated { .. } | Answer::RolloutStarted { .. } => {
+                Err(Status::internal("the answer is for another question"))
+            }
+        }
+    }
+
+    async fn exclude(
+        &self,
+        request: Request<pb::ExcludeRequest>,
+    ) -> Result<Response<pb::ExcludeResponse>, Status> {
+        let by = caller(&request)?;
+        let pb::ExcludeRequest { request_id, rollout, agents, reason: text } = request.into_inner();
+        if agents.len() > ROLLOUT_HOSTS_MAX {
+            return Err(invalid(format!("more than {ROLLOUT_HOSTS_MAX} agents are named")));
+        }
+        let agents = agents.iter().map(|agent| agent_name(agent)).collect::<Result<_, _>>()?;
+        let reason = reason(text)?;
+        let call = if request_id.is_empty() { dice::uuid() } else { uuid(&request_id)? };
+        match self.ask(&by, Ask::Exclude { rollout, agents, reason, call }).await? {
+            Answer::Controlled { rollout, text } => {
+                Ok(Response::new(pb::ExcludeResponse { rollout: rollout.to_string(), text }))
             }
             Answer::Done | Answer::EnvironmentCreated { .. } | Answer::RolloutStarted { .. } => {
                 Err(Status::internal("the answer is for another question"))

@@ -3,7 +3,7 @@
 use cutover_common::{AgentName, Timestamp};
 use cutover_coordinator_core::{
     Coordinator,
-    enrolment::Enrolled,
+    enrolment::{Drain, Enrolled},
     rollout::Planned,
     view::{HostStatus, HostView, RolloutView, StatusView, presence_word},
 };
@@ -25,7 +25,13 @@ pub(super) fn agent(core: &Coordinator, name: &AgentName, enrolled: &Enrolled) -
             .unwrap_or_default(),
         joined_unix_ms: enrolled.joined.unix_ms(),
         agent_version: seen.map(|seen| seen.agent_version.clone()).unwrap_or_default(),
+        drain: enrolled.drained.as_ref().map(drain),
     }
+}
+
+fn drain(drain: &Drain) -> pb::Drain {
+    let Drain { by, reason, since } = drain;
+    pb::Drain { by: by.clone(), reason: reason.clone(), since_unix_ms: since.unix_ms() }
 }
 
 pub(super) fn environments(core: &Coordinator) -> Vec<pb::Environment> {
@@ -84,6 +90,7 @@ pub(super) fn plan(planned: &Planned) -> pb::Plan {
         worst_healthy: planned.worst_healthy.iter().copied().min().unwrap_or(planned.healthy),
         hosts: planned.hosts,
         min_healthy: planned.spec.min_healthy,
+        drained: planned.drained.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -36,6 +36,16 @@ pub enum AgentsCommand {
         #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
         changes: Vec<LabelChange>,
     },
+    /// Take a host out for maintenance: it counts as down, and no rollout begins on it
+    Drain {
+        agent: AgentName,
+        /// Let it take part again
+        #[arg(long)]
+        undo: bool,
+        /// Why, for those who see it
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+    },
     /// Remove an agent from the fleet; its certificate is worth nothing from then on
     Remove { agent: AgentName },
 }

@@ -44,7 +44,7 @@ pub struct Cli {
 pub enum Command {
     /// Remember a coordinator and who you are to it
     Login(login::LoginArgs),
-    /// The agents of the fleet: list, show, token, label, remove
+    /// The agents of the fleet: list, show, token, label, drain, remove
     #[command(subcommand)]
     Agents(fleet::AgentsCommand),
     /// Environments: create, list, show
@@ -73,6 +73,8 @@ pub enum Command {
     Retry(rollout::ControlArgs),
     /// Bring back the release from before the rollout
     Rollback(rollout::ControlArgs),
+    /// Take hosts out of a rollout, which then keeps its hands off them
+    Exclude(rollout::ExcludeArgs),
     /// Show it all on this machine: a coordinator, agents, and three rollouts under traffic
     Demo(demo::DemoArgs),
     /// Print the completion script of a shell

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cutover_common::{ApplicationName, EnvironmentName};
+use cutover_common::{AgentName, ApplicationName, EnvironmentName};
 use uuid::Uuid;
 
 use super::{
@@ -69,6 +69,24 @@ pub struct HistoryArgs {
 pub struct ControlArgs {
     /// An id, at least its first 8 characters, or an application for its newest rollout
     pub rollout: RolloutArg,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
+    /// Makes a repeated request the same one [default: a fresh one for each run]
+    #[arg(long, value_name = "UUID")]
+    pub request_id: Option<Uuid>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `cutover exclude`.
+#[derive(Debug, clap::Args)]
+pub struct ExcludeArgs {
+    /// An id, at least its first 8 characters, or an application for its newest rollout
+    pub rollout: RolloutArg,
+    /// The hosts to leave as they are, by their agents
+    #[arg(required = true, value_name = "AGENT")]
+    pub agents: Vec<AgentName>,
     /// Why, for the history
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,

@@ -33,6 +33,9 @@ fn the_names_of_the_contract_parse() {
         "agents token",
         "agents token --name web-1 --label zone=a --label tier=web",
         "agents label web-1 zone=b tier-",
+        "agents drain web-1",
+        "agents drain web-1 --reason disk",
+        "agents drain web-1 --undo",
         "agents remove web-1",
         "env create production --select tier=web,zone=a",
         "env list",
@@ -59,6 +62,9 @@ fn the_names_of_the_contract_parse() {
         "abort web --reason too-slow",
         "retry web",
         "rollback web --reason @/etc/passwd",
+        "exclude web web-1",
+        "exclude web web-1 web-2 --reason disk --output json \
+         --request-id 67e55044-10b1-426f-9247-bb680e5fe0c8",
         "version",
         "version --output json",
         "completions bash",
@@ -88,6 +94,8 @@ fn wrong_use_exits_with_2_and_help_with_0() {
         ("history --limit 0", ErrorKind::ValueValidation),
         ("completions powershell", ErrorKind::InvalidValue),
         ("promote web", ErrorKind::InvalidSubcommand),
+        ("exclude web", ErrorKind::MissingRequiredArgument),
+        ("exclude web Web-1", ErrorKind::ValueValidation),
     ] {
         let error = parse(line).unwrap_err();
 

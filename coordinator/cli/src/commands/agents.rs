@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cutover_common::{AgentName, nearest::nearest};
 use cutover_runtime::clock::wall;
 
-use super::Desk;
+use super::{Desk, retry::until_answered};
 use crate::{
     args::{
         fleet::AgentsCommand,
@@ -39,11 +39,30 @@ pub(super) async fn run(desk: Desk<'_>, command: AgentsCommand) -> Result<(), Fa
             Ok(())
         }
         AgentsCommand::Label { agent, changes } => label(desk, &agent, changes).await,
+        AgentsCommand::Drain { agent, undo, reason } => drain(desk, &agent, undo, reason).await,
         AgentsCommand::Remove { agent } => {
             desk.coordinator().await?.remove_agent(&agent).await?;
             desk.console.result(&format!("agent {agent} removed\n"))
         }
     }
+}
+
+/// What it asks for may be asked again and again with the same end.
+async fn drain(
+    desk: Desk<'_>,
+    agent: &AgentName,
+    undo: bool,
+    reason: String,
+) -> Result<(), Failure> {
+    let coordinator = desk.coordinator().await?;
+    if undo {
+        until_answered(desk.console, || coordinator.undrain_agent(agent, &reason)).await?;
+        return desk.console.result(&format!("agent {agent} takes part again\n"));
+    }
+    until_answered(desk.console, || coordinator.drain_agent(agent, &reason)).await?;
+    desk.console.result(&format!("agent {agent} drained; what runs there is left running\n"))?;
+    desk.console.progress(&format!("let it take part again: cutover agents drain {agent} --undo"));
+    Ok(())
 }
 
 async fn label(

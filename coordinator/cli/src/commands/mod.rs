@@ -77,6 +77,7 @@ pub async fn run(cli: Cli, console: Console) -> Result<Outcome, Failure> {
         Command::Abort(args) => rollouts::control(desk, Verb::Abort, args).await?,
         Command::Retry(args) => rollouts::control(desk, Verb::Retry, args).await?,
         Command::Rollback(args) => rollouts::control(desk, Verb::Rollback, args).await?,
+        Command::Exclude(args) => rollouts::exclude(desk, args).await?,
         Command::Demo(args) => return crate::demo::run(console, args).await,
         Command::Completions { shell } => local::completions(desk, shell)?,
         Command::Version(output) => local::version(desk, output)?,

@@ -8,9 +8,9 @@ use super::{
     retry::until_answered,
 };
 use crate::{
-    args::rollout::{ControlArgs, HistoryArgs, ShowArgs, StatusArgs, WatchArgs},
+    args::rollout::{ControlArgs, ExcludeArgs, HistoryArgs, ShowArgs, StatusArgs, WatchArgs},
     failure::Failure,
-    grpc::{Control, Verb},
+    grpc::{Control, Exclude, Verb},
     render::{
         rollout,
         status::{self, Hosts},
@@ -70,6 +70,25 @@ pub(super) async fn control(desk: Desk<'_>, verb: Verb, args: ControlArgs) -> Re
         reason,
     };
     let controlled = until_answered(desk.console, || coordinator.control(&control)).await?;
+    desk.print(output, &controlled, rollout::controlled)?;
+    desk.console.progress(&format!("watch it: cutover watch {}", controlled.rollout));
+    Ok(())
+}
+
+/// `cutover exclude`
+pub(super) async fn exclude(desk: Desk<'_>, args: ExcludeArgs) -> Result<(), Failure> {
+    let ExcludeArgs { rollout, agents, reason, request_id, output } = args;
+    let coordinator = desk.coordinator().await?;
+    // By its id, so that the words on stderr and the deed are about the same rollout.
+    let found = coordinator.rollout(rollout.as_str()).await?;
+    desk.console.progress(&format!("rollout {}: {}", found.id, found.title()));
+    let exclude = Exclude {
+        request_id: request_id.unwrap_or_else(dice::uuid),
+        rollout: found.id.to_string(),
+        agents,
+        reason,
+    };
+    let controlled = until_answered(desk.console, || coordinator.exclude(&exclude)).await?;
     desk.print(output, &controlled, rollout::controlled)?;
     desk.console.progress(&format!("watch it: cutover watch {}", controlled.rollout));
     Ok(())

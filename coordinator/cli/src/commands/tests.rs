@@ -15,7 +15,7 @@ use crate::{
     args::rollout::WaitArgs,
     failure::Kind,
     grpc::{
-        DeployOrder, Order, ReleaseOffer,
+        DeployOrder, Exclude, Order, ReleaseOffer,
         fake::{Fake, Script, rollout_in},
     },
 };
@@ -57,6 +57,23 @@ async fn a_deploy_whose_answer_was_lost_is_sent_again_with_the_same_request_id()
     .unwrap();
 
     assert_eq!(accepted.rollout.as_str(), "0193ab12-3456-7abc-8def-0123456789ab");
+    assert_eq!(fake.script().request_ids, vec![Uuid::from_u128(7).to_string(); 3]);
+}
+
+#[tokio::test]
+async fn an_exclusion_whose_answer_was_lost_is_sent_again_with_the_same_request_id() {
+    let fake = Fake::start(Script { unanswered: 2, ..Script::default() }).await;
+    let exclude = Exclude {
+        request_id: Uuid::from_u128(7),
+        rollout: "web".to_owned(),
+        agents: vec!["web-1".parse().unwrap(), "web-2".parse().unwrap()],
+        reason: "a bad disk".to_owned(),
+    };
+
+    let controlled =
+        until_answered(console(), || fake.coordinator.exclude(&exclude)).await.unwrap();
+
+    assert_eq!(controlled.text.as_str(), "web-1, web-2 (a bad disk)");
     assert_eq!(fake.script().request_ids, vec![Uuid::from_u128(7).to_string(); 3]);
 }
 

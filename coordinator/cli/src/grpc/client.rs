@@ -126,6 +126,23 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Takes an agent's host out for maintenance.
+    pub async fn drain_agent(&self, agent: &AgentName, reason: &str) -> Result<(), Failure> {
+        let mut client = self.client.clone();
+        let message = pb::DrainAgentRequest { name: agent.to_string(), reason: reason.to_owned() };
+        let pb::DrainAgentResponse {} = unary(client.drain_agent(request(message))).await?;
+        Ok(())
+    }
+
+    /// Lets an agent's host take part again.
+    pub async fn undrain_agent(&self, agent: &AgentName, reason: &str) -> Result<(), Failure> {
+        let mut client = self.client.clone();
+        let message =
+            pb::UndrainAgentRequest { name: agent.to_string(), reason: reason.to_owned() };
+        let pb::UndrainAgentResponse {} = unary(client.undrain_agent(request(message))).await?;
+        Ok(())
+    }
+
     /// Creates an environment, and says how many agents it selects.
     pub async fn create_environment(
         &self,
@@ -179,6 +196,14 @@ impl Coordinator {
         let mut client = self.client.clone();
         let pb::ControlResponse { rollout, text } =
             unary(client.control(request(control.to_pb()))).await?;
+        Ok(view::Controlled { rollout: rollout.into(), text: text.into() })
+    }
+
+    /// Takes hosts out of a rollout. The same request id again is the same word.
+    pub async fn exclude(&self, exclude: &orders::Exclude) -> Result<view::Controlled, Failure> {
+        let mut client = self.client.clone();
+        let pb::ExcludeResponse { rollout, text } =
+            unary(client.exclude(request(exclude.to_pb()))).await?;
         Ok(view::Controlled { rollout: rollout.into(), text: text.into() })
     }
 

@@ -9,8 +9,8 @@ use cutover_proto::v1 as pb;
 use crate::{
     text::Text,
     view::{
-        Agent, AgentApplication, AgentSlot, ApplicationStatus, Environment, HistoryEntry, Host,
-        HostStatus, JoinToken, Load, Plan, PlannedWave, Release, Rollout, RolloutHost,
+        Agent, AgentApplication, AgentSlot, ApplicationStatus, Drain, Environment, HistoryEntry,
+        Host, HostStatus, JoinToken, Load, Plan, PlannedWave, Release, Rollout, RolloutHost,
         RolloutState, Setting, StableRelease,
     },
 };
@@ -44,6 +44,7 @@ pub(super) fn agent(message: pb::Agent) -> Agent {
         joined_unix_ms,
         agent_version,
         address,
+        drain: drain_message,
     } = message;
     Agent {
         name: name.into(),
@@ -56,7 +57,13 @@ pub(super) fn agent(message: pb::Agent) -> Agent {
         host: inventory.map(host),
         load: load_message.map(load),
         applications: reports.into_iter().map(application).collect(),
+        drain: drain_message.map(drain),
     }
+}
+
+fn drain(message: pb::Drain) -> Drain {
+    let pb::Drain { by, reason, since_unix_ms } = message;
+    Drain { by: by.into(), reason: optional(reason), since_unix_ms: moment(since_unix_ms) }
 }
 
 fn host(message: pb::Inventory) -> Host {
@@ -230,6 +237,7 @@ pub(super) fn plan(message: pb::Plan) -> Plan {
         waves,
         settings,
         up_to_date,
+        drained,
         from_version,
         to_version,
         worst_healthy,
@@ -260,6 +268,7 @@ pub(super) fn plan(message: pb::Plan) -> Plan {
             })
             .collect(),
         up_to_date: texts(up_to_date),
+        drained: texts(drained),
     }
 }
 

@@ -188,6 +188,27 @@ impl Operator for Service {
         not_told()
     }
 
+    async fn drain_agent(
+        &self,
+        _: Request<pb::DrainAgentRequest>,
+    ) -> Answer<pb::DrainAgentResponse> {
+        not_told()
+    }
+
+    async fn undrain_agent(
+        &self,
+        _: Request<pb::UndrainAgentRequest>,
+    ) -> Answer<pb::UndrainAgentResponse> {
+        not_told()
+    }
+
+    async fn exclude(&self, request: Request<pb::ExcludeRequest>) -> Answer<pb::ExcludeResponse> {
+        let pb::ExcludeRequest { request_id, rollout, agents, reason } = request.into_inner();
+        self.hear(request_id)?;
+        let text = format!("{} ({reason})", agents.join(", "));
+        Ok(Response::new(pb::ExcludeResponse { rollout, text }))
+    }
+
     async fn create_environment(
         &self,
         _: Request<pb::CreateEnvironmentRequest>,

@@ -1,6 +1,6 @@
 //! What commands ask of the coordinator, on the way out.
 
-use cutover_common::{EnvironmentName, ReleaseRef, Sha256, Version};
+use cutover_common::{AgentName, EnvironmentName, ReleaseRef, Sha256, Version};
 use cutover_proto::v1 as pb;
 use uuid::Uuid;
 
@@ -91,6 +91,26 @@ impl Control {
             request_id: self.request_id.to_string(),
             rollout: self.rollout.clone(),
             verb: verb.into(),
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+/// Hosts that an operator takes out of a rollout.
+#[derive(Clone, Debug)]
+pub struct Exclude {
+    pub request_id: Uuid,
+    pub rollout: String,
+    pub agents: Vec<AgentName>,
+    pub reason: String,
+}
+
+impl Exclude {
+    pub(super) fn to_pb(&self) -> pb::ExcludeRequest {
+        pb::ExcludeRequest {
+            request_id: self.request_id.to_string(),
+            rollout: self.rollout.clone(),
+            agents: self.agents.iter().map(ToString::to_string).collect(),
             reason: self.reason.clone(),
         }
     }

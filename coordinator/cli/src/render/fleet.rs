@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     text::Text,
-    view::{Agent, AgentApplication, Environment, JoinToken},
+    view::{Agent, AgentApplication, Drain, Environment, JoinToken},
 };
 
 /// Prints a list of agents.
@@ -47,6 +47,9 @@ pub fn agent(agent: &Agent, now: Timestamp, paint: Paint) -> String {
         ["address".into(), or_dash(agent.address.as_ref()).into()],
         ["labels".into(), labels(&agent.labels).into()],
     ];
+    if let Some(drain) = &agent.drain {
+        facts.push(["drained".into(), drained(drain).into()]);
+    }
     let mut moments = |name: &str, unix_ms: Option<u64>| {
         facts.extend(unix_ms.map(|unix_ms| [name.into(), moment(unix_ms).into()]));
     };
@@ -98,7 +101,18 @@ fn applications(applications: &[AgentApplication], paint: Paint) -> String {
 }
 
 fn presence(agent: &Agent) -> Cell {
-    Cell::toned(tone_of(agent.presence.as_str()), words(agent.presence.as_str()))
+    let drained = if agent.drain.is_some() { ", drained" } else { "" };
+    let presence = words(agent.presence.as_str());
+    Cell::toned(tone_of(agent.presence.as_str()), format!("{presence}{drained}"))
+}
+
+/// Prints since when, by whom and why a host is taken out for maintenance.
+fn drained(drain: &Drain) -> String {
+    let since = drain.since_unix_ms.map_or_else(String::new, |at| format!("{} ", moment(at)));
+    match &drain.reason {
+        Some(reason) => format!("{since}by {}: {reason}", drain.by),
+        None => format!("{since}by {}", drain.by),
+    }
 }
 
 fn heard(agent: &Agent, now: Timestamp) -> String {

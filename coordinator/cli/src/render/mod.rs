@@ -63,7 +63,7 @@ pub fn tone_of(word: &str) -> Tone {
         | "aborted" => Tone::Bad,
         "advancing" | "baking" | "rolling_back" | "paused" | "preparing" | "updating"
         | "reverting" | "passing" | "starting" | "stopping" | "waiting" => Tone::Busy,
-        "pending" | "prepared" | "never_seen" | "unknown" | "nothing" => Tone::Quiet,
+        "pending" | "prepared" | "excluded" | "never_seen" | "unknown" | "nothing" => Tone::Quiet,
         _ => Tone::Plain,
     }
 }

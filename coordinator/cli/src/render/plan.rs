@@ -48,6 +48,10 @@ pub fn plan(application: &str, environment: &str, plan: &Plan, paint: Paint) -> 
         text.push('\n');
         put(&mut text, &format!("on {} already: {}", plan.to_version, names(&plan.up_to_date)));
     }
+    if !plan.drained.is_empty() {
+        text.push('\n');
+        put(&mut text, &format!("left out, as drained: {}", names(&plan.drained)));
+    }
     text
 }
 

@@ -70,7 +70,8 @@ fn hosts(rollout: &Rollout, hosts_max: usize, columns: usize, paint: Paint) -> V
     // When not all fit, those that move or are in trouble come first.
     if hosts.len() > hosts_max {
         hosts.sort_by_key(|host| {
-            matches!(host.state.as_str(), "pending" | "prepared" | "updated" | "reverted")
+            let state = host.state.as_str();
+            matches!(state, "pending" | "prepared" | "updated" | "reverted" | "excluded")
         });
     }
     let rest = hosts.split_off(hosts_max.min(hosts.len()));

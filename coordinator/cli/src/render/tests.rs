@@ -54,6 +54,7 @@ fn sample_plan() -> Plan {
             setting("healthy_for", "10s", "default"),
         ],
         up_to_date: vec!["web-4".into()],
+        drained: Vec::new(),
     }
 }
 
@@ -147,6 +148,19 @@ fn sample_agent() -> Agent {
                 detail: Some("GET /healthz answered 200".into()),
             }],
         }],
+        drain: None,
+    }
+}
+
+fn drained_agent() -> Agent {
+    Agent {
+        name: "web-2".into(),
+        drain: Some(Drain {
+            by: "anna".into(),
+            reason: Some("a new disk".into()),
+            since_unix_ms: Some(START),
+        }),
+        ..sample_agent()
     }
 }
 

@@ -20,6 +20,16 @@ pub struct Agent {
     pub host: Option<Host>,
     pub load: Option<Load>,
     pub applications: Vec<AgentApplication>,
+    /// Null while the host takes part.
+    pub drain: Option<Drain>,
+}
+
+/// That a host is taken out for maintenance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Drain {
+    pub by: Text,
+    pub reason: Option<Text>,
+    pub since_unix_ms: Option<u64>,
 }
 
 /// What does not change while an agent runs.

@@ -11,7 +11,8 @@ mod rollout;
 mod status;
 
 pub use fleet::{
-    Agent, AgentApplication, AgentSlot, Created, Environment, Host, JoinToken, Load, StableRelease,
+    Agent, AgentApplication, AgentSlot, Created, Drain, Environment, Host, JoinToken, Load,
+    StableRelease,
 };
 pub use plan::{Plan, PlannedWave, Setting};
 pub use release::{Pushed, Release};

@@ -19,6 +19,8 @@ pub struct Plan {
     pub settings: Vec<Setting>,
     /// Agents that run the release already.
     pub up_to_date: Vec<Text>,
+    /// Agents that are left out, as their hosts are drained.
+    pub drained: Vec<Text>,
 }
 
 /// Agents that move together.

@@ -50,7 +50,7 @@ pub struct RolloutHost {
     pub agent: Text,
     pub wave: u32,
     /// pending, preparing, updating, updated, failed, unreachable, reverting, reverted,
-    /// prepared or stuck
+    /// prepared, stuck or excluded
     pub state: Text,
     pub detail: Option<Text>,
     pub running_version: Option<Text>,

@@ -39,6 +39,17 @@ fn an_agent_is_shown_with_its_host_and_slots() {
 }
 
 #[test]
+fn a_drained_agent_is_listed_and_shown_as_such() {
+    assert_snapshot!(fleet::agents(&[drained_agent()], at(2), Paint::Plain), @r"
+    AGENT  PRESENCE       HEARD   VERSION  ADDRESS    LABELS           RUNS
+    web-2  live, drained  2s ago  0.1.0    10.0.0.11  tier=web,zone=a  web@1.3.0
+    ");
+    let shown = fleet::agent(&drained_agent(), at(2), Paint::Plain);
+    let line = shown.lines().find(|line| line.starts_with("drained")).unwrap();
+    assert_snapshot!(line, @"drained        2026-11-23T19:00:00Z by anna: a new disk");
+}
+
+#[test]
 fn environments_are_listed_with_what_is_stable() {
     let production = Environment {
         name: "production".into(),

@@ -116,6 +116,7 @@ fn a_rollout_in_json_has_every_fact() {
     assert_eq!(
         names(&serde_json::to_value(sample_plan()).unwrap()),
         [
+            "drained",
             "from_version",
             "hosts",
             "min_healthy",
@@ -132,4 +133,15 @@ fn a_rollout_in_json_has_every_fact() {
         ["agent", "detail", "running_version", "state", "wave"]
     );
     assert_eq!((&rollout["state"], &rollout["ended_unix_ms"]), (&"advancing".into(), &().into()));
+}
+
+#[test]
+fn an_agent_in_json_says_that_it_is_drained_and_why() {
+    let agent = |agent: Agent| serde_json::to_value(agent).unwrap();
+
+    assert_eq!(agent(sample_agent())["drain"], serde_json::Value::Null);
+    assert_eq!(
+        agent(drained_agent())["drain"],
+        serde_json::json!({"by": "anna", "reason": "a new disk", "since_unix_ms": START})
+    );
 }
