@@ -360,6 +360,28 @@ fn the_name_of_an_application_in_two_environments_is_no_order_to_roll_back() {
     assert!(story.ask(by_name(&first.to_string())).is_ok());
 }
 
+#[test]
+fn a_host_that_is_called_back_out_of_reach_on_the_way_back_goes_back_when_it_is_there() {
+    let mut story = Story::running(4);
+    story.deploy("2.0", &[("batch", "1"), ("min_healthy", "1"), ("max_unreachable", "1")]);
+    story.obey_all();
+    story.pass_in_silence(seconds(30));
+    assert_eq!(story.hosts("unreachable"), "web-1");
+    // Nobody is known to serve, so that nobody is told to go back yet.
+    story.control(Verb::Rollback).unwrap();
+    story.control(Verb::Pause).unwrap();
+
+    story.control(Verb::Resume).unwrap();
+    for agent in story.agents.values_mut() {
+        agent.session = None;
+    }
+    story.connect_all();
+    story.settle();
+
+    assert_eq!(story.state_word(), "rolled_back", "{}", story.why());
+    assert_eq!(story.told("web-1").as_deref(), Some("1.0"));
+}
+
 /// Makes a call twice, the second time as its answer was lost.
 fn asked_twice(story: &mut Story, verb: Verb) -> [Result<crate::Answer, crate::Refusal>; 2] {
     let new_rollout = story.draw();

@@ -186,7 +186,7 @@ Updating: HostUpdated HostFailed HostUnreachable HostsReverted HostsWithdrawn Ho
 Updated: HostFailed HostUnreachable HostsReverted HostsExcluded
 Failed: HostsExcluded
 Failed(touched): HostsReverted HostsExcluded
-Unreachable: HostsExcluded
+Unreachable: HostsReverted HostsExcluded
 Unreachable(touched): HostsReverted HostsWithdrawn HostsExcluded
 Reverting: HostReverted HostStuck HostsExcluded
 Reverted: HostsExcluded
