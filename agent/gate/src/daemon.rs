@@ -1,7 +1,7 @@
 //! The program `cutover-gate`: a gate with its files, its control socket and its signals.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io,
     num::NonZeroUsize,
     os::unix::fs::OpenOptionsExt as _,
@@ -15,12 +15,17 @@ use cutover_runtime::{
     shutdown::Shutdown,
     tls::files::{self, WriteFile},
 };
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Mutex, mpsc},
+    time::{Instant, sleep},
+};
 
 use crate::{
-    control::{OpenSocket, Server},
-    gate::{Gate, Sockets, StartGate},
-    keep,
+    control::{Server, listen},
+    duty::{Begin, Duty, Left, Post},
+    gate::{ApplyProgram, Gate, Sockets, StartGate},
+    handover::{self, Predecessors, TakeOver},
+    keep, supervisor,
 };
 
 /// The control socket, in the gate's directory.
@@ -32,8 +37,24 @@ const LOCK_FILE: &str = "gate.lock";
 /// little.
 const END_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long everything may take to end when another process has taken over: what a WebSocket gets
+/// when its instance is replaced.
+const LEAVE_WITHIN: Duration = Duration::from_secs(600);
+
+/// How long what lasts may take to end when it is told to, at [`LEAVE_WITHIN`].
+const CUT_WITHIN: Duration = Duration::from_secs(10);
+
 /// How often it is looked whether the last request has ended.
 const END_LOOK: Duration = Duration::from_millis(20);
+
+/// How often a process that took over asks what is left of the one before.
+const LEAVING_LOOK: Duration = Duration::from_millis(500);
+
+/// How long a process that has left waits for that question, so that its last counts are known.
+const ASKED_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a process that answers nothing may take until it is gone.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a gate is run with.
 #[derive(Clone, Debug)]
@@ -42,6 +63,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// How many cores it uses.
     pub shards: NonZeroUsize,
+    /// Whether it takes over from the gate that runs in the directory, if one does.
+    pub takes_over: bool,
 }
 
 /// Why a gate does not run.
@@ -49,7 +72,10 @@ pub struct Settings {
 pub enum RunGate {
     #[error("the gate's directory cannot be made")]
     Directory(#[from] WriteFile),
-    #[error("another gate runs in {}; end it, or choose another --data", .0.display())]
+    #[error(
+        "another gate runs in {}; end it, take over from it with --take-over, or choose another \
+         --data", .0.display()
+    )]
     Taken(PathBuf),
     #[error("the lock {} cannot be taken", path.display())]
     Lock {
@@ -59,11 +85,22 @@ pub enum RunGate {
     },
     #[error(transparent)]
     Start(#[from] StartGate),
+    #[error("nothing is taken over")]
+    TakeOver(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("nothing is taken over: the program of the gate that runs cannot be followed")]
+    Follow(#[from] ApplyProgram),
     #[error("the gate cannot be told anything")]
     Socket(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Runs a gate until `shutdown` is requested, and then until its last request has ended.
+impl From<TakeOver> for RunGate {
+    fn from(error: TakeOver) -> Self {
+        Self::TakeOver(Box::new(error))
+    }
+}
+
+/// Runs a gate until `shutdown` is requested or another process takes over, and then until its last
+/// request has ended.
 ///
 /// It follows the last program at once, as nobody may be there to tell it anew.
 ///
@@ -72,47 +109,171 @@ pub enum RunGate {
 /// When it cannot start. A kept program that cannot be followed is logged: the gate is there to be
 /// told another.
 pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), RunGate> {
-    let Settings { data, shards } = settings;
-    files::create_private_dir(&data)?;
-    let _lock = lock(&data)?;
-    let mut gate = Gate::start(shards)?;
-    follow_kept(&mut gate, &data);
-    let gate = Arc::new(Mutex::new(gate));
-    let server = Server::open(&data.join(SOCKET_FILE), &data, Arc::clone(&gate))
-        .map_err(|error: OpenSocket| RunGate::Socket(Box::new(error)))?;
-    tracing::info!(data = %data.display(), %shards, "the gate is ready");
-    tokio::select! {
-        () = server.run() => {}
-        () = shutdown.requested() => {}
-    }
-    let mut gate = gate.lock().await;
-    gate.close();
-    let until = Instant::now() + END_WITHIN;
-    while gate.connections() > 0 && Instant::now() < until {
-        tokio::time::sleep(END_LOOK).await;
-    }
-    tracing::info!(cut = gate.connections(), "the gate ends");
+    files::create_private_dir(&settings.data)?;
+    let begin = match take_over(&settings).await? {
+        Some(begin) => begin,
+        None => begin_anew(&settings).await?,
+    };
+    let failed = |error| RunGate::Socket(Box::new(error));
+    let control = begin.post.control.try_clone().map_err(failed)?;
+    let (duty, has_left) = Duty::begin(begin);
+    let duty = Arc::new(Mutex::new(duty));
+    let server = Server::new(control, Arc::clone(&duty)).map_err(failed)?;
+    let watch = tokio::spawn(watch_predecessors(Arc::clone(&duty)));
+    tracing::info!(data = %settings.data.display(), shards = %settings.shards, "the gate is ready");
+    supervisor::is_ready();
+    serve(server, &duty, has_left, &shutdown).await;
+    watch.abort();
     Ok(())
 }
 
-fn follow_kept(gate: &mut Gate, data: &Path) {
+async fn serve(
+    server: Server,
+    duty: &Arc<Mutex<Duty>>,
+    mut has_left: mpsc::Receiver<Left>,
+    shutdown: &Shutdown,
+) {
+    let left = tokio::select! {
+        () = server.run() => None,
+        () = shutdown.requested() => None,
+        left = has_left.recv() => left,
+        () = supervisor::upgrades() => None,
+    };
+    match left {
+        Some(Left { server, path }) => {
+            tokio::select! {
+                () = server.run() => {}
+                () = leave(duty, shutdown) => {}
+            }
+            drop(fs::remove_file(path));
+        }
+        None => end(duty).await,
+    }
+    tracing::info!(cut = duty.lock().await.gate().connections(), "the gate ends");
+}
+
+/// Ends what is under way, as nobody takes its place.
+async fn end(duty: &Mutex<Duty>) {
+    duty.lock().await.gate().close();
+    is_over(duty, END_WITHIN).await;
+}
+
+/// Lets what is under way end, as another process has taken the place.
+async fn leave(duty: &Mutex<Duty>, shutdown: &Shutdown) {
+    tokio::select! {
+        is_over = is_over(duty, LEAVE_WITHIN) => {
+            if !is_over {
+                let mut duty = duty.lock().await;
+                duty.gate().end_what_lasts();
+                duty.gate().close();
+            }
+        }
+        () = shutdown.requested() => return end(duty).await,
+    }
+    is_over(duty, CUT_WITHIN).await;
+    let (asked, until) = (duty.lock().await.asked(), Instant::now() + ASKED_WITHIN);
+    while duty.lock().await.asked() == asked && Instant::now() < until {
+        sleep(END_LOOK).await;
+    }
+}
+
+/// Waits until nobody is connected. Returns whether that is so.
+async fn is_over(duty: &Mutex<Duty>, within: Duration) -> bool {
+    let until = Instant::now() + within;
+    while duty.lock().await.gate().connections() > 0 {
+        if Instant::now() >= until {
+            return false;
+        }
+        sleep(END_LOOK).await;
+    }
+    true
+}
+
+/// Knows what the processes before this one have, also while nobody asks.
+async fn watch_predecessors(duty: Arc<Mutex<Duty>>) {
+    loop {
+        {
+            let mut duty = duty.lock().await;
+            if !duty.has_predecessors() {
+                return;
+            }
+            duty.ask_predecessors().await;
+        }
+        sleep(LEAVING_LOOK).await;
+    }
+}
+
+/// Takes over from the gate that runs, if there is one and this is wanted.
+async fn take_over(settings: &Settings) -> Result<Option<Begin>, RunGate> {
+    if !settings.takes_over {
+        return Ok(None);
+    }
+    let failed = |error| RunGate::TakeOver(Box::new(error));
+    let (data, path) = (settings.data.clone(), settings.data.join(SOCKET_FILE));
+    let taken = tokio::task::spawn_blocking(move || handover::take(&data, &path));
+    let taken = taken.await.map_err(failed)??;
+    let Some(mut taken) = taken else { return Ok(None) };
+    let revision = taken.program.as_ref().map(|it| it.revision);
+    tracing::info!(revision, "taking over from the gate that runs");
+    let mut gate = Gate::start(settings.shards)?;
+    if let Some(program) = &taken.program {
+        gate.apply(program, &mut taken.sockets)?;
+    }
+    let taken = tokio::task::spawn_blocking(move || taken.serving().map(|()| taken));
+    let taken = taken.await.map_err(failed)??;
+    Ok(Some(Begin {
+        gate,
+        program: taken.program,
+        predecessors: Predecessors::handed(&settings.data, taken.before),
+        id: Some(taken.state.gate),
+        post: Post { lock: taken.lock, control: taken.control },
+        data: settings.data.clone(),
+    }))
+}
+
+/// Begins with what is on disk.
+async fn begin_anew(settings: &Settings) -> Result<Begin, RunGate> {
+    let data = &settings.data;
+    let until = Instant::now() + if settings.takes_over { GONE_WITHIN } else { Duration::ZERO };
+    let lock = loop {
+        match lock(data) {
+            // Whoever held it is about to be gone: it did not answer.
+            Err(RunGate::Taken(_)) if Instant::now() < until => sleep(END_LOOK).await,
+            taken => break taken?,
+        }
+    };
+    let mut gate = Gate::start(settings.shards)?;
+    let program = follow_kept(&mut gate, data);
+    let predecessors = Predecessors::found(data);
+    let control = listen(&data.join(SOCKET_FILE));
+    let control = control.map_err(|error| RunGate::Socket(Box::new(error)))?;
+    let post = Post { lock, control };
+    Ok(Begin { data: data.clone(), gate, program, predecessors, post, id: None })
+}
+
+fn follow_kept(gate: &mut Gate, data: &Path) -> Option<crate::Program> {
     let program = match keep::read(data) {
-        Ok(Some(program)) => program,
-        Ok(None) => return,
+        Ok(program) => program?,
         Err(error) => {
             tracing::error!(
                 error = %ErrorChain(&error),
                 "nothing is served before somebody says what"
             );
-            return;
+            return None;
         }
     };
     match gate.apply(&program, &mut Sockets::new()) {
-        Ok(()) => tracing::info!(revision = program.revision, "following the kept program"),
-        Err(error) => tracing::error!(
-            error = %ErrorChain(&error),
-            "the kept program cannot be followed; nothing is served before somebody says what"
-        ),
+        Ok(()) => {
+            tracing::info!(revision = program.revision, "following the kept program");
+            Some(program)
+        }
+        Err(error) => {
+            tracing::error!(
+                error = %ErrorChain(&error),
+                "the kept program cannot be followed; nothing is served before somebody says what"
+            );
+            None
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
+    os::fd::{AsFd as _, BorrowedFd},
     sync::Arc,
 };
 
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
+    closing::Closing,
     live::Live,
     program::{InvalidProgram, Program, Protocol, Service},
     shard::{Accept, Thread},
@@ -57,6 +59,8 @@ pub struct Gate {
     revision: Option<u64>,
     served: BTreeMap<ApplicationName, Served>,
     threads: Vec<Thread>,
+    /// Another process accepts its clients now.
+    has_left: bool,
 }
 
 /// A service that is served.
@@ -66,7 +70,7 @@ struct Served {
     protocol: Protocol,
     /// None: it is closing, and whoever connects is refused rather than left waiting.
     socket: Option<TcpListener>,
-    closing: watch::Sender<bool>,
+    closing: watch::Sender<Closing>,
 }
 
 impl Gate {
@@ -78,7 +82,8 @@ impl Gate {
     pub fn start(shards: NonZeroUsize) -> Result<Self, StartGate> {
         let start = |index| Thread::start(index).map_err(|source| StartGate { index, source });
         let threads = (0..shards.get()).map(start).collect::<Result<_, _>>()?;
-        Ok(Self { id: Uuid::new_v4(), revision: None, served: BTreeMap::new(), threads })
+        let id = Uuid::new_v4();
+        Ok(Self { id, revision: None, served: BTreeMap::new(), threads, has_left: false })
     }
 
     /// Follows `program`, as a whole. A route changes at one moment: each request sees the old one
@@ -94,7 +99,7 @@ impl Gate {
         for service in &program.services {
             is_there(service)?;
         }
-        let mut bound = self.bind(program, sockets)?;
+        let mut bound = if self.has_left { Sockets::new() } else { self.bind(program, sockets)? };
         let mut before = std::mem::take(&mut self.served);
         for service in &program.services {
             let name = service.application.clone();
@@ -108,13 +113,14 @@ impl Gate {
                     drop(kept);
                     self.serve(service, socket)?
                 }
+                // One that left: whoever took over listens for it.
                 (None, None) => continue,
             };
             self.served.insert(name, served);
         }
         // Whoever is left is not wanted: its clients' requests end, and no other comes.
         for gone in before.into_values() {
-            gone.closing.send_replace(true);
+            gone.closing.send_replace(Closing::Now);
         }
         self.revision = Some(program.revision);
         Ok(())
@@ -151,7 +157,7 @@ impl Gate {
 
     fn serve(&self, service: &Service, socket: TcpListener) -> Result<Served, ApplyProgram> {
         let live = Arc::new(Live::new(service, self.threads.len()));
-        let closing = watch::Sender::new(false);
+        let closing = watch::Sender::new(Closing::No);
         for thread in &self.threads {
             // One socket for all: what waits in its queue is lost with none of them.
             let listener = socket.try_clone().map_err(|source| ApplyProgram::Listen {
@@ -173,8 +179,34 @@ impl Gate {
     pub fn close(&mut self) {
         for served in self.served.values_mut() {
             drop(served.socket.take());
-            served.closing.send_replace(true);
+            served.closing.send_replace(Closing::Now);
         }
+    }
+
+    /// Accepts no client any more, as another process does, and ends each connection with its next
+    /// answer. Programs that it is given from now on change where the rest of its requests go.
+    pub(crate) fn leave(&mut self) {
+        self.has_left = true;
+        for served in self.served.values_mut() {
+            drop(served.socket.take());
+            served.closing.send_replace(Closing::AtNextChance);
+        }
+    }
+
+    /// Ends what lasts, as at the limit of a drain.
+    pub(crate) fn end_what_lasts(&self) {
+        for served in self.served.values() {
+            served.live.end_what_lasts();
+        }
+    }
+
+    /// Returns the listening sockets, for a process that takes over.
+    pub(crate) fn sockets(&self) -> Vec<(SocketAddr, BorrowedFd<'_>)> {
+        let sockets = self.served.values().filter_map(|served| {
+            let socket = served.socket.as_ref()?;
+            Some((served.live.routing().service.listen, socket.as_fd()))
+        });
+        sockets.collect()
     }
 
     /// Returns how many clients are connected.
@@ -192,7 +224,7 @@ impl Gate {
             let application = application.clone();
             ServiceState { application, listen, connections, held, upstreams }
         });
-        State { gate: self.id, revision: self.revision, services: services.collect() }
+        State { gate: self.id, revision: self.revision, leaving: 0, services: services.collect() }
     }
 }
 

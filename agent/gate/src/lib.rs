@@ -4,9 +4,12 @@
 //! It stands alone: whoever holds it gives it the whole goal, never a step, and reads from its
 //! [`State`] when an instance has nothing left to answer.
 
+mod closing;
 pub mod control;
 pub mod daemon;
+mod duty;
 mod gate;
+mod handover;
 mod http;
 mod keep;
 mod live;
@@ -15,6 +18,7 @@ mod proxied;
 mod route;
 mod shard;
 mod state;
+mod supervisor;
 mod tcp;
 
 pub use gate::{ApplyProgram, Gate, Sockets, StartGate};

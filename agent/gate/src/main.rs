@@ -38,6 +38,10 @@ enum Command {
         /// How many cores it uses; all, if not given.
         #[arg(long, value_name = "NUMBER")]
         cores: Option<NonZeroUsize>,
+        /// Take over from the gate that runs in this directory: no client is refused meanwhile.
+        /// Where none runs, it starts as it would without this. Without it, a second gate ends.
+        #[arg(long)]
+        take_over: bool,
         /// How a line of the log looks: text or json.
         #[arg(long, env = "CUTOVER_LOG_FORMAT", default_value = "text")]
         log_format: LogFormat,
@@ -55,7 +59,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run { data, cores, log_format } => run(data, cores, log_format),
+        Command::Run { data, cores, take_over, log_format } => {
+            run(data, cores, take_over, log_format)
+        }
         Command::Status { data, json } => status(&data.join(SOCKET_FILE), json),
     };
     match done {
@@ -70,10 +76,15 @@ fn main() -> ExitCode {
 
 type Done = Result<(), Box<dyn std::error::Error>>;
 
-fn run(data: PathBuf, cores: Option<NonZeroUsize>, log_format: LogFormat) -> Done {
+fn run(
+    data: PathBuf,
+    cores: Option<NonZeroUsize>,
+    takes_over: bool,
+    log_format: LogFormat,
+) -> Done {
     telemetry::init(Program::Gate, log_format)?;
     let all = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let settings = Settings { data, shards: cores.unwrap_or(all) };
+    let settings = Settings { data, shards: cores.unwrap_or(all), takes_over };
     runtime()?.block_on(async {
         let shutdown = Shutdown::on_signals()?;
         Ok(daemon::run(settings, shutdown).await?)
@@ -96,6 +107,9 @@ fn render(state: &State) -> String {
         return "The gate has no program yet: it serves nothing.\n".to_owned();
     };
     let mut text = format!("The gate follows program {revision}.\n");
+    if state.leaving > 0 {
+        text += &format!("Processes that it took over from, and that end: {}.\n", state.leaving);
+    }
     for service in &state.services {
         text += &format!(
             "\n{} on {}: {} clients, {} held\n",

@@ -16,7 +16,13 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use crate::{http, live::Live, program::Protocol, tcp};
+use crate::{
+    closing::{self, Closing},
+    http,
+    live::Live,
+    program::Protocol,
+    tcp,
+};
 
 /// One core's share.
 #[derive(Debug)]
@@ -25,13 +31,13 @@ pub(crate) struct Shard {
     turns: AtomicU64,
 }
 
-/// A service that a shard is to accept clients of, until `closing` is true or its sender is gone.
+/// A service that a shard is to accept clients of, until they are let go of.
 #[derive(Debug)]
 pub(crate) struct Accept {
     pub(crate) live: Arc<Live>,
     pub(crate) listener: StdListener,
     pub(crate) protocol: Protocol,
-    pub(crate) closing: watch::Receiver<bool>,
+    pub(crate) closing: watch::Receiver<Closing>,
 }
 
 /// A shard's thread. It ends when this is dropped.
@@ -90,7 +96,7 @@ impl Drop for Thread {
 }
 
 async fn accept_clients(shard: Arc<Shard>, accept: Accept) {
-    let Accept { live, listener, protocol, closing } = accept;
+    let Accept { live, listener, protocol, closing: to_end } = accept;
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -98,10 +104,10 @@ async fn accept_clients(shard: Arc<Shard>, accept: Accept) {
             return;
         }
     };
-    let mut until = closing.clone();
+    let mut until = to_end.clone();
     loop {
         let accepted = tokio::select! {
-            () = http::closed(&mut until) => return,
+            _ = closing::after(Closing::No, &mut until) => return,
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -119,7 +125,7 @@ async fn accept_clients(shard: Arc<Shard>, accept: Accept) {
         let (shard, live) = (Arc::clone(&shard), Arc::clone(&live));
         match protocol {
             Protocol::Http => {
-                drop(tokio::spawn(http::serve(shard, live, stream, peer, closing.clone())));
+                drop(tokio::spawn(http::serve(shard, live, stream, peer, to_end.clone())));
             }
             Protocol::Tcp => drop(tokio::spawn(tcp::serve(shard, live, stream, peer))),
         }

@@ -14,10 +14,15 @@ pub const LATENCY_BUCKETS: usize = 27;
 /// What a gate does at this moment.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub struct State {
-    /// Which process this is: another one has counted from zero.
+    /// Which gate this is: another one has counted from zero. A process that took over from the one
+    /// before goes on with its name and its counts.
     pub gate: Uuid,
     /// The program that it follows; none before the first.
     pub revision: Option<u64>,
+    /// How many processes that were taken over from still have something under way. It is in the
+    /// numbers of the services.
+    #[serde(default)]
+    pub leaving: u64,
     pub services: Vec<ServiceState>,
 }
 
@@ -66,4 +71,30 @@ pub struct Counts {
     pub bytes_out: u64,
     /// Answers by the time until their head came; the `n`th holds those under 2^n microseconds.
     pub latency: [u64; LATENCY_BUCKETS],
+}
+
+impl Counts {
+    /// Adds what another process has counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self {
+            requests,
+            statuses,
+            connect_errors,
+            resets,
+            retries,
+            bytes_in,
+            bytes_out,
+            latency,
+        } = other;
+        self.requests += requests;
+        self.connect_errors += connect_errors;
+        self.resets += resets;
+        self.retries += retries;
+        self.bytes_in += bytes_in;
+        self.bytes_out += bytes_out;
+        let pairs = self.statuses.iter_mut().zip(statuses);
+        for (mine, theirs) in pairs.chain(self.latency.iter_mut().zip(latency)) {
+            *mine += theirs;
+        }
+    }
 }

@@ -25,8 +25,13 @@ const BUFFER_BYTES: usize = 16 * 1024;
 const TRIES: usize = 2;
 
 /// Carries bytes between a client and an instance that agreed to speak something else, until one
-/// of them ends or the drain's limit comes.
-pub(crate) fn tunnel(client: OnUpgrade, instance: OnUpgrade, under_way: UnderWay) {
+/// of them ends or the drain's limit comes. `kept` is dropped then.
+pub(crate) fn tunnel(
+    client: OnUpgrade,
+    instance: OnUpgrade,
+    under_way: UnderWay,
+    kept: impl Send + 'static,
+) {
     let place = Arc::clone(under_way.place());
     known_while(&place, async move {
         let (client, instance) = match tokio::try_join!(client, instance) {
@@ -37,6 +42,7 @@ pub(crate) fn tunnel(client: OnUpgrade, instance: OnUpgrade, under_way: UnderWay
             }
         };
         carry(client, instance, &under_way).await;
+        drop(kept);
     });
 }
 

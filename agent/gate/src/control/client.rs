@@ -85,7 +85,20 @@ impl Client {
         }
     }
 
+    /// Whatever is asked can be asked twice. So it is when the connection breaks: the process at its
+    /// other end may have been replaced by another one, which is asked then.
     async fn ask(&mut self, asked: &Asked) -> Result<Said, AskGate> {
+        match self.ask_once(asked).await {
+            Err(AskGate::Broken { source, .. }) if source.kind() != io::ErrorKind::TimedOut => {
+                let Self { stream, .. } = Self::connect(&self.path).await?;
+                self.stream = stream;
+                self.ask_once(asked).await
+            }
+            said => said,
+        }
+    }
+
+    async fn ask_once(&mut self, asked: &Asked) -> Result<Said, AskGate> {
         let said = timeout(ANSWER_WITHIN, self.exchange(asked)).await;
         let said = said.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         said.map_err(|source| AskGate::Broken { path: self.path.clone(), source })

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::client::{AskGate, Client};
-pub(crate) use self::server::{OpenSocket, Server};
+pub(crate) use self::server::{Server, listen};
 use crate::{program::Program, state::State};
 
 /// The longest line: a program of as many services and upstreams as may be.
@@ -20,6 +20,8 @@ pub(crate) const LINE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 pub(crate) enum Asked {
     Apply(Box<Program>),
     State,
+    /// Another process wants to be this gate. What follows is no conversation any more.
+    TakeOver,
 }
 
 /// What a gate answers.

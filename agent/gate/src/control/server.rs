@@ -2,24 +2,19 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use cutover_common::ErrorChain;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
-    sync::{Mutex, Semaphore},
+    sync::{Mutex, Semaphore, watch},
 };
 
-use super::{Applied, Asked, LINE_BYTES_MAX, Said};
-use crate::{
-    gate::{Gate, Sockets},
-    keep,
-    program::Program,
-};
+use super::{Asked, LINE_BYTES_MAX, Said};
+use crate::{duty::Duty, handover};
 
 /// How many may be connected: the agent, and a person or two who look.
 const CONNECTIONS_MAX: usize = 16;
@@ -39,28 +34,49 @@ pub(crate) struct Server {
     listener: UnixListener,
     /// Whose word counts, beside root's.
     owner: u32,
-    gate: Arc<Mutex<Gate>>,
-    data: PathBuf,
+    duty: Arc<Mutex<Duty>>,
+    /// It speaks for a process that has left.
+    has_left: bool,
+    /// Nobody is accepted while this is handed over: who comes now is for the next process.
+    rests: Arc<watch::Sender<bool>>,
     places: Arc<Semaphore>,
 }
 
 impl Server {
-    /// Listens at `path`. Whoever holds the lock of `data` may take it from a gate before it.
-    pub(crate) fn open(
-        path: &Path,
-        data: &Path,
-        gate: Arc<Mutex<Gate>>,
-    ) -> Result<Self, OpenSocket> {
+    /// Listens at the control socket.
+    pub(crate) fn new(listener: StdListener, duty: Arc<Mutex<Duty>>) -> io::Result<Self> {
+        Self::on(listener, duty, false)
+    }
+
+    /// Listens at `path` for a process that has left.
+    pub(crate) fn open_leaving(path: &Path, duty: Arc<Mutex<Duty>>) -> Result<Self, OpenSocket> {
         let failed = |source| OpenSocket { path: path.to_owned(), source };
-        let (listener, owner) = listen(path).map_err(failed)?;
+        Self::on(listen(path)?, duty, true).map_err(failed)
+    }
+
+    fn on(listener: StdListener, duty: Arc<Mutex<Duty>>, has_left: bool) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        // Its file was made by this user, or by the process that was taken over from.
+        let owner = rustix::process::geteuid().as_raw();
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Ok(Self { listener, owner, gate, data: data.to_owned(), places })
+        let rests = Arc::new(watch::Sender::new(false));
+        Ok(Self { listener, owner, duty, has_left, rests, places })
     }
 
     /// Serves for ever.
     pub(crate) async fn run(self) {
+        let mut rests = self.rests.subscribe();
         loop {
-            let stream = match self.listener.accept().await {
+            if rests.wait_for(|rests| !rests).await.is_err() {
+                return;
+            }
+            let accepted = tokio::select! {
+                biased;
+                _ = rests.wait_for(|rests| *rests) => continue,
+                accepted = self.listener.accept() => accepted,
+            };
+            let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "nobody can be accepted at the control socket");
@@ -75,9 +91,10 @@ impl Server {
                 tracing::warn!("too many are connected to the control socket");
                 continue;
             };
-            let (gate, data) = (Arc::clone(&self.gate), self.data.clone());
+            let (duty, has_left) = (Arc::clone(&self.duty), self.has_left);
+            let rests = Arc::clone(&self.rests);
             tokio::spawn(async move {
-                if let Err(error) = converse(stream, &gate, &data).await {
+                if let Err(error) = converse(stream, duty, has_left, &rests).await {
                     tracing::debug!(%error, "a conversation at the control socket broke");
                 }
                 drop(place);
@@ -96,21 +113,29 @@ impl Server {
     }
 }
 
-/// Makes the socket under another name first: it is never there with a wider mode.
-fn listen(path: &Path) -> io::Result<(UnixListener, u32)> {
-    let beside = path.with_extension("new");
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let listener = UnixListener::bind(&beside)?;
-    fs::set_permissions(&beside, fs::Permissions::from_mode(0o600))?;
-    let owner = fs::metadata(&beside)?.uid();
-    fs::rename(&beside, path)?;
-    Ok((listener, owner))
+/// Makes a socket at `path`, in the place of one that is there: under another name first, so that it
+/// is never there with a wider mode.
+pub(crate) fn listen(path: &Path) -> Result<StdListener, OpenSocket> {
+    let make = || {
+        let beside = path.with_extension("new");
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = StdListener::bind(&beside)?;
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o600))?;
+        fs::rename(&beside, path)?;
+        Ok(listener)
+    };
+    make().map_err(|source| OpenSocket { path: path.to_owned(), source })
 }
 
-async fn converse(stream: UnixStream, gate: &Mutex<Gate>, data: &Path) -> io::Result<()> {
+async fn converse(
+    stream: UnixStream,
+    duty: Arc<Mutex<Duty>>,
+    has_left: bool,
+    rests: &watch::Sender<bool>,
+) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
@@ -120,7 +145,20 @@ async fn converse(stream: UnixStream, gate: &Mutex<Gate>, data: &Path) -> io::Re
         }
         let is_whole = line.ends_with(b"\n");
         let said = match serde_json::from_slice::<Asked>(&line) {
-            Ok(asked) if is_whole => answer(asked, gate, data).await,
+            Ok(Asked::TakeOver) if is_whole && !has_left => {
+                rests.send_replace(true);
+                let handed = handover::hand_over(stream.into_inner(), duty).await;
+                rests.send_replace(handed.is_ok());
+                return handed;
+            }
+            Ok(asked) if is_whole => {
+                let mut duty = duty.lock().await;
+                if duty.has_left() != has_left {
+                    // Without an answer: whoever asks again reaches the process that took over.
+                    return Ok(());
+                }
+                answer(asked, &mut duty).await
+            }
             Ok(_) => Said::Refused("the line has no end".to_owned()),
             Err(error) => Said::Refused(format!("this is not understood: {error}")),
         };
@@ -133,32 +171,11 @@ async fn converse(stream: UnixStream, gate: &Mutex<Gate>, data: &Path) -> io::Re
     }
 }
 
-async fn answer(asked: Asked, gate: &Mutex<Gate>, data: &Path) -> Said {
+/// The gate is held until it is done: what is on disk is what was followed last.
+async fn answer(asked: Asked, duty: &mut Duty) -> Said {
     match asked {
-        Asked::State => Said::State(gate.lock().await.state()),
-        Asked::Apply(program) => apply(*program, gate, data).await,
+        Asked::State => Said::State(duty.state().await),
+        Asked::Apply(program) => duty.apply(*program).await,
+        Asked::TakeOver => Said::Refused("this process has left".to_owned()),
     }
-}
-
-async fn apply(program: Program, gate: &Mutex<Gate>, data: &Path) -> Said {
-    // Held until it is kept: what is on disk is what was followed last.
-    let mut gate = gate.lock().await;
-    if let Err(error) = gate.apply(&program, &mut Sockets::new()) {
-        return Said::Refused(ErrorChain(&error).to_string());
-    }
-    let (id, revision) = (gate.state().gate, program.revision);
-    let data = data.to_owned();
-    let kept = tokio::task::spawn_blocking(move || keep::write(&data, &program)).await;
-    let is_kept = match kept {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) => {
-            tracing::error!(error = %ErrorChain(&error), "the program is followed and cannot be kept");
-            false
-        }
-        Err(error) => {
-            tracing::error!(%error, "the program is followed and was not kept");
-            false
-        }
-    };
-    Said::Applied(Applied { gate: id, revision, is_kept })
 }

@@ -3,11 +3,10 @@
 mod body;
 mod exchange;
 mod head;
+mod pace;
 mod pass;
 mod refuse;
+mod rest;
 mod serve;
 
-pub(crate) use self::{
-    body::Upload,
-    serve::{closed, serve},
-};
+pub(crate) use self::{body::Upload, serve::serve};

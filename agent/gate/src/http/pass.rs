@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use super::{
     body::{Answer, Download, Stall, Upload},
     exchange::{NoAnswer, exchange, is_idempotent},
-    head::{self, Client, HOP},
+    head::{self, HOP},
     refuse::Refusal,
+    serve::Connection,
 };
 use crate::{
     live::{Link, Live, NoPlace, UnderWay},
@@ -32,12 +33,10 @@ const TRIES: usize = 2;
 
 /// Gives a request to an instance, and its answer back.
 pub(super) async fn pass(
-    shard: &Shard,
-    live: &Arc<Live>,
-    client: Client,
+    connection: &Arc<Connection>,
     request: Request<Incoming>,
 ) -> Response<Answer> {
-    match try_pass(shard, live, client, request).await {
+    match try_pass(connection, request).await {
         Ok(response) => response,
         Err(refusal) => refusal.response(),
     }
@@ -54,13 +53,12 @@ struct Sending {
 }
 
 async fn try_pass(
-    shard: &Shard,
-    live: &Arc<Live>,
-    client: Client,
+    connection: &Arc<Connection>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Answer>, Refusal> {
+    let (shard, live) = (&*connection.shard, &connection.live);
     let limits = live.limits();
-    head::prepare(&mut request, client)?;
+    head::prepare(&mut request, connection.client)?;
     let most = limits.body_bytes_max;
     let announced = request.body().size_hint().lower();
     if most.is_some_and(|most| announced > most) {
@@ -71,7 +69,7 @@ async fn try_pass(
     let client_upgrade = upgrades.then(|| hyper::upgrade::on(&mut request));
     let size = head::size_of(&request);
     let sending = Sending { wish, cookie, limits, client_upgrade, began: Instant::now() };
-    send(shard, live, sending, request, size).await
+    send(connection, sending, request, size).await
 }
 
 fn wish_of(
@@ -107,12 +105,12 @@ fn wish_of(
 }
 
 async fn send(
-    shard: &Shard,
-    live: &Arc<Live>,
+    connection: &Arc<Connection>,
     sending: Sending,
     request: Request<Incoming>,
     size: u64,
 ) -> Result<Response<Answer>, Refusal> {
+    let (shard, live) = (&*connection.shard, &connection.live);
     let stall = Duration::from_millis(sending.limits.stall_ms.into());
     let answer_within = Duration::from_millis(sending.limits.answer_ms.into());
     let (parts, body) = request.into_parts();
@@ -132,7 +130,7 @@ async fn send(
             Ok((response, link)) => {
                 place.counters.answered(response.status(), sending.began.elapsed());
                 let done = Answered { response, link, under_way: chosen.under_way, progress };
-                return Ok(answer(shard, sending, done));
+                return Ok(answer(connection, sending, done));
             }
             Err(failed) => failed,
         };
@@ -182,12 +180,12 @@ struct Answered {
     progress: Arc<super::body::Progress>,
 }
 
-fn answer(shard: &Shard, sending: Sending, answered: Answered) -> Response<Answer> {
+fn answer(connection: &Arc<Connection>, sending: Sending, answered: Answered) -> Response<Answer> {
     let Answered { mut response, link, mut under_way, progress } = answered;
     let mut stall = Stall::new(Duration::from_millis(sending.limits.stall_ms.into()));
     let mut link = Some(link);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switched(sending, response, under_way);
+        return switched(connection, sending, response, under_way);
     }
     head::take_off(response.headers_mut());
     if is_stream_of_events(&response) {
@@ -201,7 +199,7 @@ fn answer(shard: &Shard, sending: Sending, answered: Answered) -> Response<Answe
     if let Some(cookie) = sending.cookie {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
-    let shard = shard.index();
+    let shard = connection.shard.index();
     response.map(|incoming| {
         let upload = progress;
         let download = Download { incoming, stall, shard, link, upload, under_way, is_over: false };
@@ -216,6 +214,7 @@ fn is_stream_of_events(response: &Response<Incoming>) -> bool {
 
 /// An instance agrees to speak something else: from here on bytes go both ways.
 fn switched(
+    connection: &Arc<Connection>,
     sending: Sending,
     mut response: Response<Incoming>,
     mut under_way: UnderWay,
@@ -223,7 +222,9 @@ fn switched(
     let Some(client) = sending.client_upgrade else { return Refusal::Broken.response() };
     under_way.lasts();
     let instance = hyper::upgrade::on(&mut response);
-    tunnel(client, instance, under_way);
+    // The connection counts, and is busy, until they end.
+    let kept = (Arc::clone(connection), connection.pace.begin());
+    tunnel(client, instance, under_way, kept);
     let upgrade = response.headers().get(http::header::UPGRADE).cloned();
     head::take_off(response.headers_mut());
     let headers = response.headers_mut();

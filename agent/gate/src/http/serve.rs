@@ -1,29 +1,75 @@
 //! One client's connection: HTTP/1.1 or HTTP/2, as the client chooses.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
-
-use hyper::service::service_fn;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto::Builder,
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
 };
-use tokio::{net::TcpStream, sync::watch};
 
-use super::{head::Client, pass::pass};
-use crate::{live::Live, program::Limits, proxied, shard::Shard};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
+use hyper::{
+    body::{Body, Frame, Incoming, SizeHint},
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
+
+use super::{
+    body::{Answer, BrokenBody},
+    head::Client,
+    pace::{Busy, Pace, Paced},
+    pass::pass,
+    rest::Rest,
+};
+use crate::{
+    closing::{self, Closing},
+    live::{Connected, Live},
+    program::Limits,
+    proxied,
+    shard::Shard,
+};
 
 /// How many requests one HTTP/2 client has under way at once: what common servers allow.
 const STREAMS_MAX: u32 = 128;
 
-/// Serves a connection until its end, or until the request that it is at when `closing` changes.
+/// What a connection of HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A client's connection, as its requests see it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) shard: Arc<Shard>,
+    pub(super) live: Arc<Live>,
+    pub(super) client: Client,
+    pub(super) pace: Arc<Pace>,
+    /// Its next answer is its last. Only for HTTP/1.1, which has no other way to say so.
+    is_last: AtomicBool,
+    _connected: Connected,
+}
+
+/// Serves a connection until its end, or until it is let go of.
 pub(crate) async fn serve(
     shard: Arc<Shard>,
     live: Arc<Live>,
     mut stream: TcpStream,
     peer: SocketAddr,
-    mut closing: watch::Receiver<bool>,
+    closing: watch::Receiver<Closing>,
 ) {
-    let Some(_connected) = live.connect() else {
+    let Some(connected) = live.connect() else {
         tracing::warn!(%peer, "a client is sent away: as many are connected as may be");
         return;
     };
@@ -35,48 +81,181 @@ pub(crate) async fn serve(
         }
     };
     let is_trusted = live.routing().service.trusted_peers.contains(&address.ip().to_canonical());
-    let client = Client { address, is_trusted, is_encrypted: false };
-    let builder = builder(&live.limits());
-    let service = service_fn(|request| {
-        let (shard, live) = (Arc::clone(&shard), Arc::clone(&live));
-        async move { Ok::<_, Infallible>(pass(&shard, &live, client, request).await) }
+    let connection = Arc::new(Connection {
+        client: Client { address, is_trusted, is_encrypted: false },
+        shard,
+        live,
+        pace: Arc::default(),
+        is_last: AtomicBool::new(false),
+        _connected: connected,
     });
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = closed(&mut closing) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
+    if let Err(error) = converse(&connection, stream, closing).await {
         tracing::debug!(%peer, error, "a client's connection broke");
     }
 }
 
-/// Ends when its service is to end.
-pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
-    let wanted = closing.wait_for(|closing| *closing).await;
-    // Or when nobody is there to say so.
-    drop(wanted);
-}
+type Broken = Box<dyn std::error::Error + Send + Sync>;
 
-fn builder(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+async fn converse<S>(
+    connection: &Arc<Connection>,
+    mut stream: S,
+    mut closing: watch::Receiver<Closing>,
+) -> Result<(), Broken>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let limits = connection.live.limits();
+    let (first, is_http2) = tokio::select! {
+        first = first_bytes(&mut stream, &limits) => first?,
+        // Whoever has said nothing loses nothing.
+        () = closes_now(closing.clone()) => return Ok(()),
+    };
+    if first.is_empty() {
+        return Ok(());
+    }
+    let stream = Rest { first, inner: stream };
+    if is_http2 {
+        return http2(connection, stream, &limits, closing).await;
+    }
+    let stream = Paced::new(stream, Arc::clone(&connection.pace), &limits);
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(limits.head_ms.max(limits.idle_ms).into()))
+        .header_read_timeout(None)
         .max_buf_size(usize::try_from(limits.head_bytes_max).unwrap_or(usize::MAX))
         .pipeline_flush(true);
+    let service = service_fn(|request| answer(Arc::clone(connection), request));
+    let served = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    tokio::pin!(served);
+    let mut now = Closing::No;
+    loop {
+        tokio::select! {
+            ended = served.as_mut() => return Ok(ended?),
+            next = closing::after(now, &mut closing), if now != Closing::Now => now = next,
+        }
+        match now {
+            Closing::No => {}
+            Closing::AtNextChance => connection.is_last.store(true, Ordering::SeqCst),
+            Closing::Now => served.as_mut().graceful_shutdown(),
+        }
+    }
+}
+
+async fn closes_now(mut closing: watch::Receiver<Closing>) {
+    let mut now = Closing::No;
+    while now != Closing::Now {
+        now = closing::after(now, &mut closing).await;
+    }
+}
+
+/// Returns the first bytes of a connection, and whether it is one of HTTP/2. None: it has ended, or
+/// nothing came for as long as a connection may be idle.
+async fn first_bytes(
+    stream: &mut (impl AsyncRead + Unpin),
+    limits: &Limits,
+) -> io::Result<(Bytes, bool)> {
+    let mut first = BytesMut::with_capacity(PREFACE.len());
+    let idle = Duration::from_millis(limits.idle_ms.into());
+    let Ok(read) = timeout(idle, stream.read_buf(&mut first)).await else {
+        return Ok((Bytes::new(), false));
+    };
+    read?;
+    let until = Instant::now() + Duration::from_millis(limits.head_ms.into());
+    loop {
+        if first.len() >= PREFACE.len() || !PREFACE.starts_with(&first) || first.is_empty() {
+            let is_http2 = first.starts_with(PREFACE);
+            return Ok((first.freeze(), is_http2));
+        }
+        if timeout_at(until, stream.read_buf(&mut first)).await?? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+async fn http2<S>(
+    connection: &Arc<Connection>,
+    stream: S,
+    limits: &Limits,
+    mut closing: watch::Receiver<Closing>,
+) -> Result<(), Broken>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let idle = Duration::from_millis(limits.idle_ms.into());
+    let head = Duration::from_millis(limits.head_ms.into());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
-        .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(limits.head_bytes_max)
         .max_concurrent_streams(STREAMS_MAX)
         // A peer that is gone without a word is noticed.
-        .keep_alive_interval(Duration::from_millis(limits.idle_ms.into()))
-        .keep_alive_timeout(Duration::from_millis(limits.head_ms.into()));
-    builder
+        .keep_alive_interval(idle)
+        .keep_alive_timeout(head);
+    let service = service_fn(|request| answer(Arc::clone(connection), request));
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    let pace = &connection.pace;
+    let (mut turn, mut idle_until) = (pace.turn(), Instant::now() + idle);
+    loop {
+        let closed = closing::after(Closing::No, &mut closing);
+        tokio::select! {
+            ended = served.as_mut() => return Ok(ended?),
+            _ = closed => break,
+            () = sleep_until(idle_until) => {
+                if !pace.is_busy() && std::mem::replace(&mut turn, pace.turn()) == pace.turn() {
+                    break;
+                }
+                idle_until = Instant::now() + idle;
+            }
+        }
+    }
+    // Its client is told which requests are still answered, and sends the others elsewhere.
+    served.as_mut().graceful_shutdown();
+    loop {
+        let was_busy = pace.is_busy();
+        tokio::select! {
+            ended = served.as_mut() => return Ok(ended?),
+            // One that does not end although nothing is under way does not listen.
+            () = tokio::time::sleep(head) => if !was_busy && !pace.is_busy() { return Ok(()) },
+        }
+    }
+}
+
+async fn answer(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Held>, Infallible> {
+    let busy = connection.pace.begin();
+    let is_http2 = request.version() == http::Version::HTTP_2;
+    let mut response = pass(&connection, request).await;
+    let is_last = !is_http2 && connection.is_last.load(Ordering::SeqCst);
+    if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|answer| Held { answer, _busy: busy }))
+}
+
+/// An answer that keeps its connection busy until it is over.
+struct Held {
+    answer: Answer,
+    _busy: Busy,
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = BrokenBody;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
+        Pin::new(&mut self.answer).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.answer.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.answer.size_hint()
+    }
 }

@@ -193,6 +193,14 @@ impl Live {
         (self.connections.load(Ordering::SeqCst), self.held.load(Ordering::SeqCst))
     }
 
+    /// Ends what lasts, as at the limit of a drain.
+    pub(crate) fn end_what_lasts(&self) {
+        let leaving = lock(&self.leaving);
+        for place in self.routing().places.iter().chain(&*leaving) {
+            place.cut(Span::LongLived);
+        }
+    }
+
     /// Returns what is known of every place. Those that left and are empty are forgotten after.
     pub(crate) fn upstreams(&self) -> Vec<UpstreamState> {
         let mut leaving = lock(&self.leaving);

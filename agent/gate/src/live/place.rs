@@ -174,7 +174,7 @@ impl Place {
         }
     }
 
-    fn cut(&self, span: Span) {
+    pub(super) fn cut(&self, span: Span) {
         let open = lock(&self.open);
         let overdue: Vec<_> = open.tasks.values().filter(|(_, of)| *of == span).collect();
         if !overdue.is_empty() {

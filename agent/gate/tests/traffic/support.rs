@@ -20,7 +20,7 @@ use tokio::{
 use crate::instance::Instance;
 
 /// How long anything here may take before a test says that it never comes.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A gate of one service.
 pub(crate) struct Bench {

@@ -1,7 +1,5 @@
 //! The program `cutover-gate`, as a process: told what to do, killed, started again.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
-
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
@@ -25,25 +23,25 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_cutover-gate");
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A gate's process in a directory of its own, ended with the test.
-struct Process {
-    child: Child,
-    dir: tempfile::TempDir,
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Process {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let child = spawn(&dir);
+        let child = spawn(&dir, &[]);
         let process = Self { child, dir };
         process.wait_until_ready().await;
         process
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("gate").join(SOCKET_FILE)
     }
 
-    async fn wait_until_ready(&self) -> Client {
+    pub(crate) async fn wait_until_ready(&self) -> Client {
         let begin = Instant::now();
         loop {
             if let Ok(client) = Client::connect(&self.socket()).await {
@@ -55,14 +53,14 @@ impl Process {
     }
 
     /// Kills it as a crash would, and starts another in its place.
-    async fn crash(&mut self) {
+    pub(crate) async fn crash(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = spawn(&self.dir);
+        self.child = spawn(&self.dir, &[]);
         self.wait_until_ready().await;
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
@@ -76,17 +74,22 @@ impl Drop for Process {
     }
 }
 
-fn spawn(dir: &tempfile::TempDir) -> Child {
-    Command::new(PROGRAM)
+pub(crate) fn spawn(dir: &tempfile::TempDir, arguments: &[&str]) -> Child {
+    command(dir, arguments).spawn().unwrap()
+}
+
+pub(crate) fn command(dir: &tempfile::TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
         .args(["run", "--cores", "2", "--data"])
         .arg(dir.path().join("gate"))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+        .args(arguments)
+        .stdout(Stdio::null());
+    command
 }
 
 /// An address that belongs to this process alone: nobody else takes its port meanwhile.
-fn own_address() -> SocketAddr {
+pub(crate) fn own_address() -> SocketAddr {
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let ip = Ipv4Addr::new(127, 77, high, low);
     TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
@@ -177,7 +180,7 @@ async fn what_is_not_understood_is_answered_and_a_second_gate_ends() {
         assert!(line.starts_with("{\"refused\":\"this is not understood"), "{line}");
     }
 
-    let second = spawn(&process.dir).wait_with_output().unwrap();
+    let second = spawn(&process.dir, &[]).wait_with_output().unwrap();
     assert!(!second.status.success());
     assert!(process.wait_until_ready().await.state().await.is_ok());
 }
