@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     control::{Server, listen},
     duty::{Begin, Duty, Left, Post},
-    gate::{ApplyProgram, Gate, Sockets, StartGate},
+    gate::{ApplyProgram, Gate, StartGate},
     handover::{self, Predecessors, TakeOver},
     keep, supervisor,
 };
@@ -262,7 +262,7 @@ fn follow_kept(gate: &mut Gate, data: &Path) -> Option<crate::Program> {
             return None;
         }
     };
-    match gate.apply(&program, &mut Sockets::new()) {
+    match gate.apply_again(&program) {
         Ok(()) => {
             tracing::info!(revision = program.revision, "following the kept program");
             Some(program)

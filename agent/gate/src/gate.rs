@@ -14,9 +14,10 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
+    certificate::{Certificate, NoCertificate},
     closing::Closing,
     live::Live,
-    program::{InvalidProgram, Program, Protocol, Service},
+    program::{InvalidProgram, Program, Protocol, Service, TlsFiles},
     shard::{Accept, Thread},
     state::{ServiceState, State},
 };
@@ -48,8 +49,12 @@ pub enum ApplyProgram {
         #[source]
         source: io::Error,
     },
-    #[error("{application} asks for {what}, which this gate cannot do yet")]
-    NotYet { application: ApplicationName, what: &'static str },
+    #[error("{application} has no certificate that can be shown")]
+    Certificate {
+        application: ApplicationName,
+        #[source]
+        source: NoCertificate,
+    },
 }
 
 /// A gate. When it is dropped its clients are cut.
@@ -95,23 +100,39 @@ impl Gate {
     /// When the program is refused or a new address cannot be listened on; nothing has changed
     /// then.
     pub fn apply(&mut self, program: &Program, sockets: &mut Sockets) -> Result<(), ApplyProgram> {
+        self.follow(program, sockets, Certificate::new)
+    }
+
+    /// Follows a program that was followed before. A certificate that cannot be shown now is no
+    /// reason to serve nothing: its service waits for one.
+    pub(crate) fn apply_again(&mut self, program: &Program) -> Result<(), ApplyProgram> {
+        self.follow(program, &mut Sockets::new(), |files, protocol| {
+            Ok(Certificate::waiting(files, protocol))
+        })
+    }
+
+    fn follow(
+        &mut self,
+        program: &Program,
+        sockets: &mut Sockets,
+        read: impl Fn(&TlsFiles, Protocol) -> Result<Certificate, NoCertificate>,
+    ) -> Result<(), ApplyProgram> {
         program.check()?;
-        for service in &program.services {
-            is_there(service)?;
-        }
+        let mut certificates = self.certificates(program, read)?;
         let mut bound = if self.has_left { Sockets::new() } else { self.bind(program, sockets)? };
         let mut before = std::mem::take(&mut self.served);
         for service in &program.services {
             let name = service.application.clone();
             let kept = before.remove(&name);
+            let certificate = certificates.remove(&name);
             let served = match (kept, bound.remove(&service.listen)) {
                 (Some(served), None) => {
-                    served.live.replace(service);
+                    served.live.replace(service, certificate);
                     served
                 }
                 (kept, Some(socket)) => {
                     drop(kept);
-                    self.serve(service, socket)?
+                    self.serve(service, certificate, socket)?
                 }
                 // One that left: whoever took over listens for it.
                 (None, None) => continue,
@@ -124,6 +145,28 @@ impl Gate {
         }
         self.revision = Some(program.revision);
         Ok(())
+    }
+
+    /// Returns the certificates of all services that have one. Those that are shown already stay.
+    fn certificates(
+        &self,
+        program: &Program,
+        read: impl Fn(&TlsFiles, Protocol) -> Result<Certificate, NoCertificate>,
+    ) -> Result<BTreeMap<ApplicationName, Arc<Certificate>>, ApplyProgram> {
+        let mut certificates = BTreeMap::new();
+        for service in &program.services {
+            let Some(files) = &service.tls else { continue };
+            let application = service.application.clone();
+            let shown = self.served.get(&application).and_then(|it| it.live.certificate());
+            let certificate = match shown.filter(|it| it.is_of(files, service.protocol)) {
+                Some(shown) => shown,
+                None => Arc::new(read(files, service.protocol).map_err(|source| {
+                    ApplyProgram::Certificate { application: application.clone(), source }
+                })?),
+            };
+            certificates.insert(application, certificate);
+        }
+        Ok(certificates)
     }
 
     /// Returns the sockets of all services that are not served on their address already.
@@ -155,8 +198,13 @@ impl Gate {
         Ok(bound)
     }
 
-    fn serve(&self, service: &Service, socket: TcpListener) -> Result<Served, ApplyProgram> {
-        let live = Arc::new(Live::new(service, self.threads.len()));
+    fn serve(
+        &self,
+        service: &Service,
+        certificate: Option<Arc<Certificate>>,
+        socket: TcpListener,
+    ) -> Result<Served, ApplyProgram> {
+        let live = Arc::new(Live::new(service, certificate, self.threads.len()));
         let closing = watch::Sender::new(Closing::No);
         for thread in &self.threads {
             // One socket for all: what waits in its queue is lost with none of them.
@@ -226,14 +274,4 @@ impl Gate {
         });
         State { gate: self.id, revision: self.revision, leaving: 0, services: services.collect() }
     }
-}
-
-/// Says what of the program's words has no work behind it yet.
-fn is_there(service: &Service) -> Result<(), ApplyProgram> {
-    let refuse =
-        |what| Err(ApplyProgram::NotYet { application: service.application.clone(), what });
-    if service.tls.is_some() {
-        return refuse("TLS");
-    }
-    Ok(())
 }

@@ -4,6 +4,7 @@
 //! It stands alone: whoever holds it gives it the whole goal, never a step, and reads from its
 //! [`State`] when an instance has nothing left to answer.
 
+mod certificate;
 mod closing;
 pub mod control;
 pub mod daemon;
@@ -21,6 +22,7 @@ mod state;
 mod supervisor;
 mod tcp;
 
+pub use certificate::NoCertificate;
 pub use gate::{ApplyProgram, Gate, Sockets, StartGate};
 pub use program::Program;
 pub use state::{Counts, LATENCY_BUCKETS, ServiceState, State, UpstreamState};

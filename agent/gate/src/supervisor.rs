@@ -65,7 +65,7 @@ pub(crate) async fn upgrades() {
             Err(error) => tracing::error!(%error, "the program on disk cannot be started"),
         }
     }
-    std::future::pending().await;
+    std::future::pending::<()>().await;
 }
 
 fn start() -> io::Result<tokio::process::Child> {

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    live::{Chosen, Live, Span, UnderWay},
+    live::{Chosen, Connected, Live, Span, UnderWay},
     proxied,
     route::{Wish, point_of_turn},
     shard::Shard,
@@ -93,8 +93,24 @@ pub(crate) async fn serve(
         tracing::warn!(%peer, error = &error as &dyn std::error::Error, "a client is sent away");
         return;
     }
-    let Some((mut under_way, instance)) = reach(&shard, &live).await else {
-        tracing::debug!(%peer, "a client is sent away: no instance takes connections");
+    let Some(certificate) = live.certificate() else {
+        return connect_to_instance(&shard, &live, client, connected).await;
+    };
+    let within = Duration::from_millis(live.limits().head_ms.into());
+    match certificate.shake_hands(client, within).await {
+        Ok(client) => connect_to_instance(&shard, &live, client, connected).await,
+        Err(error) => tracing::debug!(%peer, %error, "a client's handshake failed"),
+    }
+}
+
+async fn connect_to_instance(
+    shard: &Shard,
+    live: &Live,
+    client: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    connected: Connected,
+) {
+    let Some((mut under_way, instance)) = reach(shard, live).await else {
+        tracing::debug!("a client is sent away: no instance takes connections");
         return;
     };
     under_way.lasts();

@@ -81,15 +81,26 @@ pub(crate) async fn serve(
         }
     };
     let is_trusted = live.routing().service.trusted_peers.contains(&address.ip().to_canonical());
+    let certificate = live.certificate();
     let connection = Arc::new(Connection {
-        client: Client { address, is_trusted, is_encrypted: false },
+        client: Client { address, is_trusted, is_encrypted: certificate.is_some() },
         shard,
         live,
         pace: Arc::default(),
         is_last: AtomicBool::new(false),
         _connected: connected,
     });
-    if let Err(error) = converse(&connection, stream, closing).await {
+    let ended = match certificate {
+        None => converse(&connection, stream, closing).await,
+        Some(certificate) => {
+            let within = Duration::from_millis(connection.live.limits().head_ms.into());
+            match certificate.shake_hands(stream, within).await {
+                Ok(stream) => converse(&connection, stream, closing).await,
+                Err(error) => Err(error.into()),
+            }
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%peer, error, "a client's connection broke");
     }
 }

@@ -11,12 +11,13 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{sync::watch, time::Instant};
 
 use self::place::lock;
 pub(crate) use self::place::{Known, Link, Place, Span, UnderWay};
 use crate::{
+    certificate::Certificate,
     program::{Drain, Flow, Limits, Service},
     route::{Table, Wish},
     state::UpstreamState,
@@ -35,6 +36,8 @@ pub(crate) struct Routing {
 #[derive(Debug)]
 pub(crate) struct Live {
     routing: ArcSwap<Routing>,
+    /// None: clients speak in the clear.
+    certificate: ArcSwapOption<Certificate>,
     /// Routes that some request may still be choosing by.
     older: Mutex<Vec<Weak<Routing>>>,
     /// Places that are gone from the program and not yet empty.
@@ -78,7 +81,11 @@ impl Drop for Counted<'_> {
 }
 
 impl Live {
-    pub(crate) fn new(service: &Service, shards: usize) -> Self {
+    pub(crate) fn new(
+        service: &Service,
+        certificate: Option<Arc<Certificate>>,
+        shards: usize,
+    ) -> Self {
         let places = service.route.upstreams.iter().map(|it| Arc::new(Place::new(it, shards)));
         let routing = Routing {
             table: Table::new(&service.route),
@@ -88,6 +95,7 @@ impl Live {
         begin_drains(&routing);
         Self {
             routing: ArcSwap::from_pointee(routing),
+            certificate: ArcSwapOption::new(certificate),
             older: Mutex::default(),
             leaving: Mutex::default(),
             changed: watch::Sender::new(()),
@@ -103,8 +111,14 @@ impl Live {
         self.routing.load_full()
     }
 
+    /// Returns what is shown to clients that connect now.
+    pub(crate) fn certificate(&self) -> Option<Arc<Certificate>> {
+        self.certificate.load_full()
+    }
+
     /// Takes another route, at one moment for everybody.
-    pub(crate) fn replace(&self, service: &Service) {
+    pub(crate) fn replace(&self, service: &Service, certificate: Option<Arc<Certificate>>) {
+        self.certificate.store(certificate);
         let before = self.routing();
         let mut leaving = lock(&self.leaving);
         let mut known: Vec<Arc<Place>> = before.places.iter().chain(&*leaving).cloned().collect();

@@ -4,6 +4,7 @@
 
 mod bodies;
 mod drain;
+mod encrypted;
 mod hold;
 mod instance;
 mod lasting;

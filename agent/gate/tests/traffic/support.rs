@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use cutover_gate::{Gate, Program, Sockets, UpstreamState};
+use cutover_gate::{ApplyProgram, Gate, Program, Sockets, UpstreamState};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -62,12 +62,16 @@ impl Bench {
 
     /// Follows `service` as it is now.
     pub(crate) fn apply(&mut self) {
+        self.try_apply().unwrap();
+    }
+
+    pub(crate) fn try_apply(&mut self) -> Result<(), ApplyProgram> {
         self.revision += 1;
         let program = json!({ "revision": self.revision, "services": [self.service] });
         let program: Program = serde_json::from_value(program).unwrap();
         let mut sockets = Sockets::new();
         sockets.extend(self.socket.take().map(|socket| (self.address, socket)));
-        self.gate.apply(&program, &mut sockets).unwrap();
+        self.gate.apply(&program, &mut sockets)
     }
 
     pub(crate) fn upstream(&self, name: &str) -> Option<UpstreamState> {

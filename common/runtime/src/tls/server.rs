@@ -12,7 +12,7 @@ use rustls::{
     },
     version::TLS13,
 };
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::{ALPN_H2, ALPN_JOIN, Enrolments, PeerIdentity, Role, SwapCert, TlsSetup, provider};
 
@@ -56,6 +56,25 @@ pub fn join_config(server: Arc<SwapCert>) -> Result<Arc<ServerConfig>, TlsSetup>
 /// If the provider lacks TLS 1.3.
 pub fn operator_config(server: Arc<SwapCert>) -> Result<Arc<ServerConfig>, TlsSetup> {
     Ok(hardened(builder()?.with_no_client_auth().with_cert_resolver(server), ALPN_H2))
+}
+
+/// Makes the configuration of a port for anybody: no client certificate is asked for, and every version
+/// of TLS is spoken that is compiled in, as public clients come with what they have.
+///
+/// # Errors
+///
+/// If the key does not fit its certificate.
+pub fn public_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ServerConfig>, TlsSetup> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|source| TlsSetup::new("the key does not fit its certificate", source))?;
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Ok(Arc::new(config))
 }
 
 fn builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>, TlsSetup> {
