@@ -21,6 +21,7 @@ mod shard;
 mod state;
 mod supervisor;
 mod tcp;
+mod websocket;
 
 pub use certificate::NoCertificate;
 pub use gate::{ApplyProgram, Gate, Sockets, StartGate};

@@ -2,20 +2,21 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
     net::TcpStream,
-    sync::oneshot,
+    sync::{oneshot, watch},
     time::timeout,
 };
 
 use crate::{
-    live::{Chosen, Connected, Live, Span, UnderWay},
+    live::{Chosen, Connected, End, Live, Span, UnderWay},
     proxied,
     route::{Wish, point_of_turn},
     shard::Shard,
+    websocket,
 };
 
 /// How much of one direction is in memory at once.
@@ -34,16 +35,45 @@ pub(crate) fn tunnel(
 ) {
     let place = Arc::clone(under_way.place());
     known_while(&place, async move {
-        let (client, instance) = match tokio::try_join!(client, instance) {
-            Ok((client, instance)) => (TokioIo::new(client), TokioIo::new(instance)),
-            Err(error) => {
-                tracing::debug!(%error, "an upgrade was agreed on and did not happen");
-                return;
-            }
-        };
-        carry(client, instance, &under_way).await;
+        if let Some((client, instance)) = agreed(client, instance).await {
+            carry(client, instance, &under_way).await;
+        }
         drop(kept);
     });
+}
+
+/// Does the same for WebSockets. At the drain's limit both ends are told to close.
+pub(crate) fn tunnel_websocket(
+    client: OnUpgrade,
+    instance: OnUpgrade,
+    under_way: UnderWay,
+    kept: impl Send + 'static,
+) {
+    let (tell, ends) = watch::channel(false);
+    let known = under_way.place().note(End::Tell(tell), Span::LongLived);
+    tokio::spawn(async move {
+        if let Some((client, instance)) = agreed(client, instance).await {
+            let counters = &under_way.place().counters;
+            if let Err(error) = websocket::carry(client, instance, counters, ends).await {
+                counters.was_reset();
+                tracing::debug!(%error, "a WebSocket broke");
+            }
+        }
+        drop((known, under_way, kept));
+    });
+}
+
+async fn agreed(
+    client: OnUpgrade,
+    instance: OnUpgrade,
+) -> Option<(TokioIo<Upgraded>, TokioIo<Upgraded>)> {
+    match tokio::try_join!(client, instance) {
+        Ok((client, instance)) => Some((TokioIo::new(client), TokioIo::new(instance))),
+        Err(error) => {
+            tracing::debug!(%error, "an upgrade was agreed on and did not happen");
+            None
+        }
+    }
 }
 
 /// Runs `work` as a task that its place can end at the drain's limit for what lasts.
@@ -54,7 +84,7 @@ fn known_while(place: &Arc<crate::live::Place>, work: impl Future<Output = ()> +
         let _known: Result<Arc<crate::live::Known>, _> = known.await;
         work.await;
     });
-    drop(tell.send(place.note(task.abort_handle(), Span::LongLived)));
+    drop(tell.send(place.note(End::Abort(task.abort_handle()), Span::LongLived)));
 }
 
 async fn carry(

@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::body::Upload;
-use crate::live::{Link, Place, Span};
+use crate::live::{End, Link, Place, Span};
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ async fn connect(place: &Arc<Place>) -> std::io::Result<Link> {
             tracing::debug!(%error, "a connection to an instance ended");
         }
     });
-    let known = place.note(task.abort_handle(), Span::Request);
+    let known = place.note(End::Abort(task.abort_handle()), Span::Request);
     Ok(Link { sender, known })
 }
 

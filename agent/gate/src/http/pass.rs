@@ -25,7 +25,7 @@ use crate::{
     program::{Limits, Sticky, UpstreamKind},
     route::{Wish, point_of_client, point_of_turn},
     shard::Shard,
-    tcp::tunnel,
+    tcp::{tunnel, tunnel_websocket},
 };
 
 /// How often a request is tried at places: once, and once more.
@@ -224,8 +224,12 @@ fn switched(
     let instance = hyper::upgrade::on(&mut response);
     // The connection counts, and is busy, until they end.
     let kept = (Arc::clone(connection), connection.pace.begin());
-    tunnel(client, instance, under_way, kept);
     let upgrade = response.headers().get(http::header::UPGRADE).cloned();
+    if upgrade.as_ref().is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        tunnel_websocket(client, instance, under_way, kept);
+    } else {
+        tunnel(client, instance, under_way, kept);
+    }
     head::take_off(response.headers_mut());
     let headers = response.headers_mut();
     headers.remove(CONTENT_LENGTH);

@@ -15,7 +15,10 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{sync::watch, time::Instant};
 
 use self::place::lock;
-pub(crate) use self::place::{Known, Link, Place, Span, UnderWay};
+pub(crate) use self::{
+    count::Counters,
+    place::{End, Known, Link, Place, Span, UnderWay},
+};
 use crate::{
     certificate::Certificate,
     program::{Drain, Flow, Limits, Service},

@@ -11,7 +11,7 @@ use std::{
 };
 
 use hyper::client::conn::http1::SendRequest;
-use tokio::task::AbortHandle;
+use tokio::{sync::watch, task::AbortHandle};
 
 use super::count::Counters;
 use crate::{
@@ -51,7 +51,25 @@ pub(crate) struct Link {
 #[derive(Debug, Default)]
 struct Open {
     last: u64,
-    tasks: BTreeMap<u64, (AbortHandle, Span)>,
+    tasks: BTreeMap<u64, (End, Span)>,
+}
+
+/// How a task is ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// It is cut.
+    Abort(AbortHandle),
+    /// It is told to, and ends in its own way.
+    Tell(watch::Sender<bool>),
+}
+
+impl End {
+    fn now(&self) {
+        match self {
+            Self::Abort(task) => task.abort(),
+            Self::Tell(task) => drop(task.send_replace(true)),
+        }
+    }
 }
 
 /// How long something lasts.
@@ -135,7 +153,7 @@ impl Place {
     }
 
     /// Notes a task that carries bytes there, to be ended with the drain's limit of its `span`.
-    pub(crate) fn note(self: &Arc<Self>, task: AbortHandle, span: Span) -> Arc<Known> {
+    pub(crate) fn note(self: &Arc<Self>, task: End, span: Span) -> Arc<Known> {
         let mut open = lock(&self.open);
         open.last += 1;
         let number = open.last;
@@ -180,11 +198,11 @@ impl Place {
         if !overdue.is_empty() {
             tracing::warn!(
                 upstream = %self.name, connections = overdue.len(), ?span,
-                "cutting what is left at the drain's limit"
+                "ending what is left at the drain's limit"
             );
         }
         for (task, _) in overdue {
-            task.abort();
+            task.now();
         }
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) slow: Semaphore,
     /// Closes each connection after one answer, without saying so before.
     closes: bool,
+    /// What came over all its upgraded connections.
+    pub(crate) heard: std::sync::Mutex<Vec<u8>>,
     events: std::sync::Mutex<Vec<mpsc::UnboundedSender<Bytes>>>,
 }
 
@@ -76,6 +78,7 @@ impl Instance {
             got: AtomicU64::new(0),
             slow: Semaphore::new(0),
             closes,
+            heard: std::sync::Mutex::default(),
             events: std::sync::Mutex::default(),
         });
         let mut tasks = JoinSet::new();
@@ -151,7 +154,7 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Sa
             text(body.map_or_else(|_| "broken".to_owned(), |it| it.to_bytes().len().to_string()))
         }
         "/headers" => text(format!("{:?}", request.headers())),
-        "/upgrade" => upgraded(request),
+        "/upgrade" => upgraded(shared, request),
         "/events" => {
             let (tell, events) = mpsc::unbounded_channel();
             tell.send(Bytes::from_static(b"data: hello\n\n")).unwrap();
@@ -166,17 +169,25 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Sa
 }
 
 /// Speaks back whatever it hears.
-fn upgraded(mut request: Request<Incoming>) -> Response<Said> {
+fn upgraded(shared: &Arc<Shared>, mut request: Request<Incoming>) -> Response<Said> {
+    let protocol = request.headers()[UPGRADE].clone();
     let upgrade = hyper::upgrade::on(&mut request);
+    let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
-        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
-        drop(tokio::io::copy(&mut from, &mut to).await);
+        let mut stream = TokioIo::new(upgraded);
+        let mut buffer = [0; 1_000];
+        while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+            shared.heard.lock().unwrap().extend_from_slice(&buffer[..length]);
+            if stream.write_all(&buffer[..length]).await.is_err() {
+                return;
+            }
+        }
     });
     Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(CONNECTION, "upgrade")
-        .header(UPGRADE, "echo")
+        .header(UPGRADE, protocol)
         .body(Either::Left(Full::default()))
         .unwrap()
 }

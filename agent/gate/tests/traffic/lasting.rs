@@ -12,18 +12,22 @@ use tokio::{
 use crate::{instance::Instance, support::Bench};
 
 async fn upgrade(bench: &Bench) -> TokioIo<Upgraded> {
+    upgrade_to(bench, "echo").await
+}
+
+async fn upgrade_to(bench: &Bench, protocol: &str) -> TokioIo<Upgraded> {
     let stream = TcpStream::connect(bench.address).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection.with_upgrades());
     let request = Request::get("/upgrade")
         .header("host", "a")
         .header("connection", "Upgrade")
-        .header("upgrade", "echo")
+        .header("upgrade", protocol)
         .body(Empty::<bytes::Bytes>::new())
         .unwrap();
     let response = sender.send_request(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
-    assert_eq!(response.headers()["upgrade"], "echo");
+    assert_eq!(response.headers()["upgrade"], protocol);
     TokioIo::new(hyper::upgrade::on(response).await.unwrap())
 }
 
@@ -66,6 +70,38 @@ async fn an_upgrade_has_its_own_limit_when_its_place_drains() {
     drop(stream.read_to_end(&mut rest).await);
     assert!(rest.is_empty());
     bench.wait_until_empty("blue").await;
+}
+
+#[tokio::test]
+async fn a_websocket_is_closed_at_the_limit_between_two_frames() {
+    let blue = Instance::start("blue").await;
+    let mut bench = Bench::start(&[("blue", &blue, 1_000)]);
+    let mut stream = upgrade_to(&bench, "WebSocket").await;
+    // A frame of ten bytes, of which four are there when the limit comes.
+    let frame = *b"\x82\x8a....0123456789";
+    stream.write_all(&frame[..10]).await.unwrap();
+    let mut back = [0; 10];
+    stream.read_exact(&mut back).await.unwrap();
+
+    bench.service["route"]["upstreams"][0]["drain"] =
+        json!({ "requests_ms": 0, "long_lived_ms": 0 });
+    bench.apply();
+    assert_eq!(bench.upstream("blue").unwrap().long_lived, 1);
+    stream.write_all(&frame[10..]).await.unwrap();
+
+    let text = b"this server goes away; connect again";
+    let close = [b"456789\x88\x26\x03\xe9", &text[..]].concat();
+    let mut rest = vec![0; close.len()];
+    stream.read_exact(&mut rest).await.unwrap();
+    drop(stream);
+    assert_eq!(rest, close, "the frame is whole, then comes a close that is not masked");
+    bench.wait_until_empty("blue").await;
+    let heard = blue.shared.heard.lock().unwrap().clone();
+    let after = heard.strip_prefix(&frame).unwrap();
+    assert_eq!((after[..2].to_vec(), after.len()), (vec![0x88, 0x80 | 38], 2 + 4 + 38));
+    let mask = after[2..6].iter().cycle();
+    let payload: Vec<u8> = after[6..].iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect();
+    assert_eq!(payload, close[8..], "a close that is masked, as from a client");
 }
 
 #[tokio::test]

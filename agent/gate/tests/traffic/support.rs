@@ -65,10 +65,14 @@ impl Bench {
         self.try_apply().unwrap();
     }
 
+    fn program(&self) -> Program {
+        let program = json!({ "revision": self.revision, "services": [self.service] });
+        serde_json::from_value(program).unwrap()
+    }
+
     pub(crate) fn try_apply(&mut self) -> Result<(), ApplyProgram> {
         self.revision += 1;
-        let program = json!({ "revision": self.revision, "services": [self.service] });
-        let program: Program = serde_json::from_value(program).unwrap();
+        let program = self.program();
         let mut sockets = Sockets::new();
         sockets.extend(self.socket.take().map(|socket| (self.address, socket)));
         self.gate.apply(&program, &mut sockets)
