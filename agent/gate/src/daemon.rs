@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io,
+    net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -23,9 +24,9 @@ use tokio::{
 use crate::{
     control::{Server, listen},
     duty::{Begin, Duty, Left, Post},
-    gate::{ApplyProgram, Gate, StartGate},
+    gate::{ApplyProgram, Gate, Sockets, StartGate},
     handover::{self, Predecessors, TakeOver},
-    keep, supervisor,
+    keep, metrics, supervisor,
 };
 
 /// The control socket, in the gate's directory.
@@ -65,6 +66,8 @@ pub struct Settings {
     pub shards: NonZeroUsize,
     /// Whether it takes over from the gate that runs in the directory, if one does.
     pub takes_over: bool,
+    /// Where Prometheus asks; nowhere, if not given.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Why a gate does not run.
@@ -89,6 +92,12 @@ pub enum RunGate {
     TakeOver(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("nothing is taken over: the program of the gate that runs cannot be followed")]
     Follow(#[from] ApplyProgram),
+    #[error("nothing can listen on {listen} for the metrics; choose another --metrics")]
+    Metrics {
+        listen: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("the gate cannot be told anything")]
     Socket(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -116,19 +125,22 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), RunGate> 
     };
     let failed = |error| RunGate::Socket(Box::new(error));
     let control = begin.post.control.try_clone().map_err(failed)?;
+    let metrics = begin.post.metrics.as_ref().map(TcpListener::try_clone).transpose();
+    let metrics = metrics.and_then(|it| it.map(tokio::net::TcpListener::from_std).transpose());
+    let metrics = metrics.map_err(failed)?;
     let (duty, has_left) = Duty::begin(begin);
     let duty = Arc::new(Mutex::new(duty));
     let server = Server::new(control, Arc::clone(&duty)).map_err(failed)?;
     let watch = tokio::spawn(watch_predecessors(Arc::clone(&duty)));
     tracing::info!(data = %settings.data.display(), shards = %settings.shards, "the gate is ready");
     supervisor::is_ready();
-    serve(server, &duty, has_left, &shutdown).await;
+    serve((server, metrics), &duty, has_left, &shutdown).await;
     watch.abort();
     Ok(())
 }
 
 async fn serve(
-    server: Server,
+    (server, metrics): (Server, Option<tokio::net::TcpListener>),
     duty: &Arc<Mutex<Duty>>,
     mut has_left: mpsc::Receiver<Left>,
     shutdown: &Shutdown,
@@ -138,6 +150,7 @@ async fn serve(
         () = shutdown.requested() => None,
         left = has_left.recv() => left,
         () = supervisor::upgrades() => None,
+        () = serve_metrics(metrics, duty) => None,
     };
     match left {
         Some(Left { server, path }) => {
@@ -150,6 +163,13 @@ async fn serve(
         None => end(duty).await,
     }
     tracing::info!(cut = duty.lock().await.gate().connections(), "the gate ends");
+}
+
+async fn serve_metrics(listener: Option<tokio::net::TcpListener>, duty: &Arc<Mutex<Duty>>) {
+    match listener {
+        Some(listener) => metrics::serve(listener, Arc::clone(duty)).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Ends what is under way, as nobody takes its place.
@@ -219,6 +239,7 @@ async fn take_over(settings: &Settings) -> Result<Option<Begin>, RunGate> {
     if let Some(program) = &taken.program {
         gate.apply(program, &mut taken.sockets)?;
     }
+    let metrics = metrics_socket(settings, &mut taken.sockets)?;
     let taken = tokio::task::spawn_blocking(move || taken.serving().map(|()| taken));
     let taken = taken.await.map_err(failed)??;
     Ok(Some(Begin {
@@ -226,7 +247,7 @@ async fn take_over(settings: &Settings) -> Result<Option<Begin>, RunGate> {
         program: taken.program,
         predecessors: Predecessors::handed(&settings.data, taken.before),
         id: Some(taken.state.gate),
-        post: Post { lock: taken.lock, control: taken.control },
+        post: Post { lock: taken.lock, control: taken.control, metrics },
         data: settings.data.clone(),
     }))
 }
@@ -247,8 +268,23 @@ async fn begin_anew(settings: &Settings) -> Result<Begin, RunGate> {
     let predecessors = Predecessors::found(data);
     let control = listen(&data.join(SOCKET_FILE));
     let control = control.map_err(|error| RunGate::Socket(Box::new(error)))?;
-    let post = Post { lock, control };
+    let metrics = metrics_socket(settings, &mut Sockets::new())?;
+    let post = Post { lock, control, metrics };
     Ok(Begin { data: data.clone(), gate, program, predecessors, post, id: None })
+}
+
+/// Returns the socket where Prometheus asks: the one of the process before, or a new one.
+fn metrics_socket(
+    settings: &Settings,
+    sockets: &mut Sockets,
+) -> Result<Option<TcpListener>, RunGate> {
+    let Some(listen) = settings.metrics else { return Ok(None) };
+    let socket = match sockets.remove(&listen) {
+        Some(socket) => Ok(socket),
+        None => TcpListener::bind(listen),
+    };
+    let socket = socket.and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+    socket.map(Some).map_err(|source| RunGate::Metrics { listen, source })
 }
 
 fn follow_kept(gate: &mut Gate, data: &Path) -> Option<crate::Program> {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     os::{
         fd::{AsFd as _, BorrowedFd},
         unix::net::UnixListener,
@@ -45,6 +45,7 @@ pub(crate) struct Duty {
 pub(crate) struct Post {
     pub(crate) lock: File,
     pub(crate) control: UnixListener,
+    pub(crate) metrics: Option<TcpListener>,
 }
 
 /// How a process is told what to do after it left.
@@ -104,13 +105,15 @@ impl Duty {
         !self.predecessors.are_gone()
     }
 
-    /// Returns what the next process needs: what there is one of, and the listening sockets.
-    #[expect(clippy::type_complexity, reason = "two lists, taken apart at once")]
-    pub(crate) fn descriptors(
-        &self,
-    ) -> Option<([BorrowedFd<'_>; 2], Vec<(SocketAddr, BorrowedFd<'_>)>)> {
-        let Post { lock, control } = self.post.as_ref()?;
-        Some(([lock.as_fd(), control.as_fd()], self.gate.sockets()))
+    /// Returns what there is one of in a directory: it is the next process's with the listening sockets.
+    pub(crate) const fn post(&self) -> Option<&Post> {
+        self.post.as_ref()
+    }
+
+    pub(crate) fn sockets(&self) -> Vec<(SocketAddr, BorrowedFd<'_>)> {
+        let metrics = self.post.as_ref().and_then(|post| post.metrics.as_ref());
+        let metrics = metrics.and_then(|it| Some((it.local_addr().ok()?, it.as_fd())));
+        self.gate.sockets().into_iter().chain(metrics).collect()
     }
 
     /// Returns the processes that it took over from, and that have something under way.

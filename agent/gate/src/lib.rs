@@ -14,6 +14,7 @@ mod handover;
 mod http;
 mod keep;
 mod live;
+mod metrics;
 pub mod program;
 mod proxied;
 mod route;

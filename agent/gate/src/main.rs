@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    net::SocketAddr,
     num::NonZeroUsize,
     path::PathBuf,
     process::ExitCode,
@@ -42,6 +43,9 @@ enum Command {
         /// Where none runs, it starts as it would without this. Without it, a second gate ends.
         #[arg(long)]
         take_over: bool,
+        /// Where Prometheus asks for /metrics (plain HTTP); nowhere, if not given.
+        #[arg(long, env = "CUTOVER_GATE_METRICS", value_name = "ADDRESS")]
+        metrics: Option<SocketAddr>,
         /// How a line of the log looks: text or json.
         #[arg(long, env = "CUTOVER_LOG_FORMAT", default_value = "text")]
         log_format: LogFormat,
@@ -59,8 +63,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run { data, cores, take_over, log_format } => {
-            run(data, cores, take_over, log_format)
+        Command::Run { data, cores, take_over: takes_over, metrics, log_format } => {
+            let all = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+            let shards = cores.unwrap_or(all);
+            run(Settings { data, shards, takes_over, metrics }, log_format)
         }
         Command::Status { data, json } => status(&data.join(SOCKET_FILE), json),
     };
@@ -76,15 +82,8 @@ fn main() -> ExitCode {
 
 type Done = Result<(), Box<dyn std::error::Error>>;
 
-fn run(
-    data: PathBuf,
-    cores: Option<NonZeroUsize>,
-    takes_over: bool,
-    log_format: LogFormat,
-) -> Done {
+fn run(settings: Settings, log_format: LogFormat) -> Done {
     telemetry::init(Program::Gate, log_format)?;
-    let all = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let settings = Settings { data, shards: cores.unwrap_or(all), takes_over };
     runtime()?.block_on(async {
         let shutdown = Shutdown::on_signals()?;
         Ok(daemon::run(settings, shutdown).await?)

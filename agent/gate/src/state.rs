@@ -71,6 +71,9 @@ pub struct Counts {
     pub bytes_out: u64,
     /// Answers by the time until their head came; the `n`th holds those under 2^n microseconds.
     pub latency: [u64; LATENCY_BUCKETS],
+    /// The sum of the times that `latency` counts, in microseconds.
+    #[serde(default)]
+    pub latency_us_sum: u64,
 }
 
 impl Counts {
@@ -85,6 +88,7 @@ impl Counts {
             bytes_in,
             bytes_out,
             latency,
+            latency_us_sum,
         } = other;
         self.requests += requests;
         self.connect_errors += connect_errors;
@@ -92,6 +96,7 @@ impl Counts {
         self.retries += retries;
         self.bytes_in += bytes_in;
         self.bytes_out += bytes_out;
+        self.latency_us_sum += latency_us_sum;
         let pairs = self.statuses.iter_mut().zip(statuses);
         for (mine, theirs) in pairs.chain(self.latency.iter_mut().zip(latency)) {
             *mine += theirs;

@@ -2,7 +2,10 @@
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    os::{fd::BorrowedFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixStream,
+    },
     sync::Arc,
     time::Duration,
 };
@@ -55,7 +58,9 @@ fn give(mut stream: UnixStream, duty: OwnedMutexGuard<Duty>) -> io::Result<Owned
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(SERVING_WITHIN))?;
     stream.set_write_timeout(Some(SERVING_WITHIN))?;
-    let (own, sockets) = duty.descriptors().ok_or(io::ErrorKind::NotConnected)?;
+    let post = duty.post().ok_or(io::ErrorKind::NotConnected)?;
+    let own = [post.lock.as_fd(), post.control.as_fd()];
+    let sockets = duty.sockets();
     let all: Vec<BorrowedFd<'_>> =
         own.into_iter().chain(sockets.iter().map(|(_, socket)| *socket)).collect();
     descriptors::send(&stream, &all)?;

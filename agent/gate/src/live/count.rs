@@ -19,6 +19,7 @@ pub(crate) struct Counters {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     latency: [AtomicU64; LATENCY_BUCKETS],
+    latency_us_sum: AtomicU64,
 }
 
 impl Counters {
@@ -31,7 +32,9 @@ impl Counters {
         if let Some(count) = self.statuses.get(class) {
             count.fetch_add(1, Relaxed);
         }
-        self.latency[bucket(after)].fetch_add(1, Relaxed);
+        let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        self.latency[bucket(micros)].fetch_add(1, Relaxed);
+        self.latency_us_sum.fetch_add(micros, Relaxed);
     }
 
     pub(crate) fn could_not_connect(&self) {
@@ -65,13 +68,13 @@ impl Counters {
             bytes_in: get(&self.bytes_in),
             bytes_out: get(&self.bytes_out),
             latency: self.latency.each_ref().map(get),
+            latency_us_sum: get(&self.latency_us_sum),
         }
     }
 }
 
 /// Returns the bucket of a latency: the `n`th holds those under 2^n microseconds.
-fn bucket(latency: Duration) -> usize {
-    let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+fn bucket(micros: u64) -> usize {
     let bits = usize::try_from(u64::BITS - micros.leading_zeros()).unwrap_or(LATENCY_BUCKETS);
     bits.min(LATENCY_BUCKETS - 1)
 }
@@ -82,8 +85,7 @@ mod tests {
 
     #[test]
     fn a_latency_is_in_the_first_bucket_that_is_above_it() {
-        let of = |micros| bucket(Duration::from_micros(micros));
-        assert_eq!([0, 1, 2, 3, 4, 1_000, 1_024].map(of), [0, 1, 2, 2, 3, 10, 11]);
-        assert_eq!(of(u64::MAX), LATENCY_BUCKETS - 1);
+        assert_eq!([0, 1, 2, 3, 4, 1_000, 1_024].map(bucket), [0, 1, 2, 2, 3, 10, 11]);
+        assert_eq!(bucket(u64::MAX), LATENCY_BUCKETS - 1);
     }
 }

@@ -245,3 +245,44 @@ async fn status_says_where_requests_go() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("is cutover-gate running?"), "{said}");
 }
+
+async fn metrics(address: SocketAddr) -> String {
+    let said = crate::support::speak(address, "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    said
+}
+
+#[tokio::test]
+async fn prometheus_is_told_what_is_counted_and_finds_the_next_process_at_the_same_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let asked = own_address();
+    let arguments = ["--metrics", &asked.to_string()];
+    let child = spawn(&dir, &arguments);
+    let mut process = Process { child, dir };
+    let (listen, instance) = (own_address(), echo().await);
+    let mut client = process.wait_until_ready().await;
+    client.apply(&program(7, listen, instance)).await.unwrap();
+    assert!(serves(listen).await);
+
+    let page = metrics(asked).await;
+    for line in [
+        "cutover_gate_program_revision 7",
+        "# TYPE cutover_gate_connections gauge",
+        "cutover_gate_requests_total{application=\"shop\",upstream=\"blue\"} 1",
+        "cutover_gate_responses_total{application=\"shop\",upstream=\"blue\",class=\"5xx\"} 0",
+        "cutover_gate_response_seconds_bucket{application=\"shop\",upstream=\"blue\",le=\"0.001024\"} 0",
+        "cutover_gate_response_seconds_bucket{application=\"shop\",upstream=\"blue\",le=\"+Inf\"} 0",
+        "cutover_gate_response_seconds_sum{application=\"shop\",upstream=\"blue\"} 0",
+    ] {
+        assert!(page.lines().any(|it| it == line), "{line} is not in: {page}");
+    }
+    let elsewhere = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    assert!(crate::support::speak(asked, elsewhere).await.starts_with("HTTP/1.1 404"));
+
+    let new = spawn(&process.dir, &[&arguments[..], &["--take-over"]].concat());
+    let mut old = std::mem::replace(&mut process.child, new);
+    crate::support::wait_until("the old one ends", || old.try_wait().unwrap().is_some()).await;
+    assert!(
+        metrics(asked).await.contains("requests_total{application=\"shop\",upstream=\"blue\"} 1")
+    );
+}
