@@ -19,10 +19,13 @@ use tokio::{
 use crate::program::Limits;
 
 /// How many requests of one connection have begun, and how many are over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
     begun: AtomicU64,
     over: AtomicU64,
+    connected: Instant,
+    /// When the last one was over, in microseconds since.
+    over_at_us: AtomicU64,
 }
 
 /// A request that is not over. It counts until it is dropped.
@@ -30,6 +33,15 @@ pub(super) struct Pace {
 pub(super) struct Busy(Arc<Pace>);
 
 impl Pace {
+    pub(super) fn new() -> Self {
+        let [begun, over, over_at_us] = Default::default();
+        Self { begun, over, connected: Instant::now(), over_at_us }
+    }
+
+    fn over_at(&self) -> Instant {
+        self.connected + Duration::from_micros(self.over_at_us.load(Ordering::SeqCst))
+    }
+
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
         self.begun.fetch_add(1, Ordering::SeqCst);
         Busy(Arc::clone(self))
@@ -47,6 +59,9 @@ impl Pace {
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        let after = self.0.connected.elapsed();
+        let after = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        self.0.over_at_us.store(after, Ordering::SeqCst);
         self.0.over.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -101,7 +116,7 @@ impl<S> Paced<S> {
         if self.turn != turn {
             self.turn = turn;
             self.wait = Wait::Request;
-            self.since = Instant::now();
+            self.since = self.pace.over_at();
         }
     }
 
@@ -122,20 +137,23 @@ impl<S> Paced<S> {
 
     /// Nothing came. Returns what is to be read instead when that lasts for too long.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.look();
-        if self.pace.is_busy() {
-            return Poll::Pending;
-        }
-        let limit = match self.wait {
-            Wait::Request => self.since + self.idle,
-            Wait::Head => self.since + self.head,
-        };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(limit)));
-        if timer.deadline() > limit {
-            timer.as_mut().reset(limit);
-        }
-        while timer.as_mut().poll(context).is_ready() {
-            if timer.deadline() < limit {
+        loop {
+            self.look();
+            let is_busy = self.pace.is_busy();
+            // Nobody asks again when a request is over: the timer runs all the while.
+            let limit = match self.wait {
+                _ if is_busy => Instant::now() + self.idle,
+                Wait::Request => self.since + self.idle,
+                Wait::Head => self.since + self.head,
+            };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(limit)));
+            if timer.deadline() > limit {
+                timer.as_mut().reset(limit);
+            }
+            if timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            if is_busy || timer.deadline() < limit {
                 // It was set for an earlier wait.
                 timer.as_mut().reset(limit);
                 continue;
@@ -146,7 +164,6 @@ impl<S> Paced<S> {
                 Wait::Head => Err(io::ErrorKind::TimedOut.into()),
             });
         }
-        Poll::Pending
     }
 }
 

@@ -86,7 +86,7 @@ pub(crate) async fn serve(
         client: Client { address, is_trusted, is_encrypted: certificate.is_some() },
         shard,
         live,
-        pace: Arc::default(),
+        pace: Arc::new(Pace::new()),
         is_last: AtomicBool::new(false),
         _connected: connected,
     });
@@ -132,8 +132,7 @@ where
     let mut builder = http1::Builder::new();
     builder
         .header_read_timeout(None)
-        .max_buf_size(usize::try_from(limits.head_bytes_max).unwrap_or(usize::MAX))
-        .pipeline_flush(true);
+        .max_buf_size(usize::try_from(limits.head_bytes_max).unwrap_or(usize::MAX));
     let service = service_fn(|request| answer(Arc::clone(connection), request));
     let served = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(served);

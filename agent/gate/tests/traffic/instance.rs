@@ -27,6 +27,9 @@ use tokio::{
 
 type Said = Either<Full<Bytes>, Either<Incoming, StreamBody<Events>>>;
 
+/// How long the answer to `/big` is: more than all sockets between hold.
+pub(crate) const BIG_BYTES: usize = 64 * 1024 * 1024;
+
 /// What is still to be sent.
 pub(crate) struct Events(mpsc::UnboundedReceiver<Bytes>);
 
@@ -153,6 +156,7 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Sa
             let body = request.into_body().collect().await;
             text(body.map_or_else(|_| "broken".to_owned(), |it| it.to_bytes().len().to_string()))
         }
+        "/big" => Response::new(Either::Left(Full::new(Bytes::from(vec![7; BIG_BYTES])))),
         "/headers" => text(format!("{:?}", request.headers())),
         "/upgrade" => upgraded(shared, request),
         "/events" => {

@@ -8,6 +8,7 @@ mod encrypted;
 mod hold;
 mod instance;
 mod lasting;
+mod limits;
 mod process;
 mod proxied;
 mod requests;

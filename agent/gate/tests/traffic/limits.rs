@@ -1,0 +1,175 @@
+//! What a client may take of the gate: how long it may make it wait, how much it may ask at once.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{Request, StatusCode, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::{
+    instance::{BIG_BYTES, Instance},
+    support::{Bench, PATIENCE, wait_until},
+};
+
+/// Longer than any test takes.
+const LONG_MS: u32 = 600_000;
+
+fn bench(blue: &Instance, limits: Value) -> Bench {
+    let mut bench = Bench::start(&[("blue", blue, 1_000)]);
+    bench.service["limits"] = limits;
+    bench.apply();
+    bench
+}
+
+async fn connect(bench: &Bench, first: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(bench.address).await.unwrap();
+    stream.write_all(first.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Returns what comes until the connection is closed.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut said = Vec::new();
+    let read = timeout(PATIENCE, stream.read_to_end(&mut said)).await;
+    // A reset is an end, too.
+    drop(read.expect("the connection is closed in the end"));
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+const REQUEST: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+#[tokio::test]
+async fn who_sends_a_head_too_slowly_is_sent_away() {
+    let blue = Instance::start("blue").await;
+    let bench = bench(&blue, json!({ "head_ms": 100, "idle_ms": LONG_MS }));
+
+    for begun in ["G", "GET / HTTP/1.1\r\nhost: a\r\n", "PRI * HTTP/2", "PRI * HTTP/2.0\r\n\r\nS"] {
+        assert_eq!(rest(&mut connect(&bench, begun).await).await, "", "{begun}");
+    }
+    // Later ones, too. One that goes on sending gains nothing.
+    let mut stream = connect(&bench, &format!("{REQUEST}GET / HTTP/1.1\r\nhost:")).await;
+    let (mut from, mut to) = stream.split();
+    let mut said = String::new();
+    let dribble = async { while to.write_all(b" ").await.is_ok() {} };
+    tokio::select! {
+        () = dribble => {}
+        read = from.read_to_string(&mut said) => drop(read),
+    }
+    assert_eq!(blue.got(), 1);
+}
+
+#[tokio::test]
+async fn between_requests_there_is_another_time() {
+    let blue = Instance::start("blue").await;
+    let bench = bench(&blue, json!({ "head_ms": LONG_MS, "idle_ms": 100 }));
+    let mut in_head = connect(&bench, "GET / HTTP/1.1\r\nhost: a\r\n").await;
+    let mut silent = connect(&bench, "").await;
+    let mut idle = connect(&bench, REQUEST).await;
+
+    assert_eq!(rest(&mut silent).await, "");
+    assert!(rest(&mut idle).await.ends_with("\r\n\r\nblue"));
+
+    in_head.write_all(b"connection: close\r\n\r\n").await.unwrap();
+    assert!(rest(&mut in_head).await.ends_with("\r\n\r\nblue"));
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_neither_a_slow_head_nor_idle() {
+    let blue = Instance::start("blue").await;
+    let bench = bench(&blue, json!({ "head_ms": 50, "idle_ms": 50 }));
+    let mut slow = connect(&bench, "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    bench.wait_for("blue", |it| it.requests_in_flight == 1).await;
+    assert_eq!(rest(&mut connect(&bench, "").await).await, "", "the times are over");
+
+    blue.shared.slow.add_permits(1);
+
+    assert!(rest(&mut slow).await.ends_with("\r\n\r\nblue"));
+}
+
+#[tokio::test]
+async fn who_takes_nothing_of_its_answer_is_sent_away() {
+    let blue = Instance::start("blue").await;
+    let bench = bench(&blue, json!({ "stall_ms": 100 }));
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    // Or the kernel takes all of it.
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let mut stream = socket.connect(bench.address).await.unwrap();
+    stream.write_all(b"GET /big HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    wait_until("it has the request", || blue.got() == 1).await;
+
+    bench.wait_for("blue", |it| it.requests_in_flight == 0).await;
+
+    let mut said = Vec::new();
+    drop(timeout(PATIENCE, stream.read_to_end(&mut said)).await.unwrap());
+    assert!(said.len() < BIG_BYTES, "{}", said.len());
+    // What a client does not take the gate does not take either, but for what sockets hold.
+    let taken = bench.upstream("blue").unwrap().counts.bytes_in;
+    assert!(taken < BIG_BYTES as u64 / 2, "{taken}");
+}
+
+async fn http2(bench: &Bench) -> (http2::SendRequest<Empty<Bytes>>, tokio::task::JoinHandle<bool>) {
+    let stream = TcpStream::connect(bench.address).await.unwrap();
+    let (sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    (sender, tokio::spawn(async { connection.await.is_ok() }))
+}
+
+fn get(path: &str) -> http::request::Builder {
+    Request::get(format!("http://shop.example{path}"))
+}
+
+#[tokio::test]
+async fn an_http_2_connection_without_requests_ends_with_a_word() {
+    let blue = Instance::start("blue").await;
+    let bench = bench(&blue, json!({ "idle_ms": 100 }));
+    let (mut sender, ended) = http2(&bench).await;
+    let response = sender.send_request(get("/").body(Empty::new()).unwrap()).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "blue");
+
+    assert!(timeout(PATIENCE, ended).await.unwrap().unwrap(), "it is not cut");
+}
+
+#[tokio::test]
+async fn an_http_2_client_has_no_more_under_way_than_it_may() {
+    let blue = Instance::start("blue").await;
+    let bench = bench(&blue, json!({}));
+    let (mut sender, _ended) = http2(&bench).await;
+    // It hears of the limit with the first answer.
+    drop(sender.send_request(get("/").body(Empty::new()).unwrap()).await.unwrap());
+    let mut asked = JoinSet::new();
+    for _ in 0..200 {
+        let answer = sender.send_request(get("/slow").body(Empty::new()).unwrap());
+        asked.spawn(async move { answer.await.unwrap().status() });
+    }
+
+    wait_until("as many as may be have come", || blue.got() == 1 + 128).await;
+    assert_eq!(bench.upstream("blue").unwrap().requests_in_flight, 128);
+    blue.shared.slow.add_permits(200);
+
+    while let Some(status) = asked.join_next().await {
+        assert_eq!(status.unwrap(), StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_reaches_no_instance() {
+    let blue = Instance::start("blue").await;
+    let bench = bench(&blue, json!({ "head_bytes_max": 8_192 }));
+    let large = "x".repeat(10_000);
+    let (mut sender, _ended) = http2(&bench).await;
+    let request = get("/").header("large", &large).body(Empty::new()).unwrap();
+
+    let refused = sender.send_request(request).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    let text = format!("GET / HTTP/1.1\r\nhost: a\r\nlarge: {large}\r\n\r\n");
+    let said = rest(&mut connect(&bench, &text).await).await;
+    assert!(said.starts_with("HTTP/1.1 431") || said.is_empty(), "{said}");
+
+    assert_eq!(blue.got(), 0);
+}
