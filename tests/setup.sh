@@ -18,6 +18,9 @@ NEXTEST=0.9.143
 # The one that docs/benchmarks.md compares with.
 ANSIBLE=2.19.14
 
+# Both ends of the WebSockets that a test of the gate carries.
+WEBSOCKETS=17.4
+
 missing=
 packages=
 
@@ -38,21 +41,27 @@ for_build() {
     need cc gcc
 }
 
+need_venv() {
+    python3 -c 'import ensurepip' >/dev/null 2>&1 || {
+        missing="$missing python3-venv"
+        packages="$packages python3-venv"
+    }
+}
+
 for_test() {
+    need curl curl
     need nginx nginx
     need strace strace
     need mkfs.ext4 e2fsprogs
     need losetup mount
     need mount mount
+    need_venv
 }
 
 for_bench() {
     need etcd etcd-server
     need etcdctl etcd-client
-    python3 -c 'import ensurepip' >/dev/null 2>&1 || {
-        missing="$missing python3-venv"
-        packages="$packages python3-venv"
-    }
+    need_venv
 }
 
 install_packages() {
@@ -97,6 +106,16 @@ install_ansible() {
         "ansible-core==$ANSIBLE" </dev/null >&2
 }
 
+install_websockets() {
+    venv=target/test-venv
+    $venv/bin/python -c "from importlib.metadata import version as v
+assert v('websockets') == '$WEBSOCKETS'" 2>/dev/null && return
+    mkdir -p target
+    python3 -m venv $venv
+    $venv/bin/pip install --quiet --disable-pip-version-check \
+        "websockets==$WEBSOCKETS" </dev/null >&2
+}
+
 case "${1:-}" in
 build | lint)
     for_build
@@ -107,6 +126,7 @@ test)
     for_test
     install_packages
     install_nextest
+    install_websockets
     ;;
 bench)
     for_build

@@ -8,5 +8,6 @@ mod pass;
 mod refuse;
 mod rest;
 mod serve;
+mod strict;
 
 pub(crate) use self::{body::Upload, serve::serve};

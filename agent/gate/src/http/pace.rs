@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -16,7 +16,11 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use super::strict::Strict;
 use crate::program::Limits;
+
+/// What no head may contain, and the end of one.
+const REFUSED: &[u8] = b"\0\r\n\r\n";
 
 /// How many requests of one connection have begun, and how many are over.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(super) struct Pace {
     connected: Instant,
     /// When the last one was over, in microseconds since.
     over_at_us: AtomicU64,
+    /// It speaks something else from here on.
+    is_upgraded: AtomicBool,
 }
 
 /// A request that is not over. It counts until it is dropped.
@@ -35,7 +41,8 @@ pub(super) struct Busy(Arc<Pace>);
 impl Pace {
     pub(super) fn new() -> Self {
         let [begun, over, over_at_us] = Default::default();
-        Self { begun, over, connected: Instant::now(), over_at_us }
+        let is_upgraded = AtomicBool::new(false);
+        Self { begun, over, connected: Instant::now(), over_at_us, is_upgraded }
     }
 
     fn over_at(&self) -> Instant {
@@ -45,6 +52,11 @@ impl Pace {
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
         self.begun.fetch_add(1, Ordering::SeqCst);
         Busy(Arc::clone(self))
+    }
+
+    /// What comes from here on is no HTTP.
+    pub(super) fn is_upgraded(&self) {
+        self.is_upgraded.store(true, Ordering::SeqCst);
     }
 
     /// Returns a number that changes whenever a request begins or is over.
@@ -79,6 +91,7 @@ enum Wait {
 #[derive(Debug)]
 pub(super) struct Paced<S> {
     inner: S,
+    strict: Strict,
     pace: Arc<Pace>,
     turn: u64,
     wait: Wait,
@@ -96,8 +109,10 @@ impl<S> Paced<S> {
     /// Some of the first head has come already.
     pub(super) fn new(inner: S, pace: Arc<Pace>, limits: &Limits) -> Self {
         let of = |ms: u32| Duration::from_millis(ms.into());
+        let head_max = usize::try_from(limits.head_bytes_max).unwrap_or(usize::MAX);
         Self {
             inner,
+            strict: Strict::new(head_max),
             turn: pace.turn(),
             pace,
             wait: Wait::Head,
@@ -118,6 +133,34 @@ impl<S> Paced<S> {
             self.wait = Wait::Request;
             self.since = self.pace.over_at();
         }
+    }
+
+    /// Judges what came, before anybody acts on it.
+    fn heard(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        if self.pace.is_upgraded.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let is_busy = self.pace.is_busy();
+        if !is_busy {
+            self.look();
+            self.strict.was_answered();
+            if self.wait == Wait::Request {
+                self.wait = Wait::Head;
+                self.since = Instant::now();
+            }
+        }
+        let Err(dubious) = self.strict.look(&buffer.filled()[before..]) else { return Ok(()) };
+        tracing::debug!(%dubious, "a client is refused");
+        if is_busy {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, dubious));
+        }
+        // Nothing of it goes on: the parser sees the end of a head that it answers 400.
+        buffer.set_filled(before);
+        if buffer.remaining() < REFUSED.len() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, dubious));
+        }
+        buffer.put_slice(REFUSED);
+        Ok(())
     }
 
     /// Returns what became of writing, and ends a connection whose client takes nothing.
@@ -179,12 +222,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         if read.is_pending() {
             return this.wait(context);
         }
-        if buffer.filled().len() > before && !this.pace.is_busy() {
-            this.look();
-            if this.wait == Wait::Request {
-                this.wait = Wait::Head;
-                this.since = Instant::now();
-            }
+        if buffer.filled().len() > before {
+            return Poll::Ready(this.heard(buffer, before));
         }
         read
     }

@@ -222,6 +222,7 @@ fn switched(
     let Some(client) = sending.client_upgrade else { return Refusal::Broken.response() };
     under_way.lasts();
     let instance = hyper::upgrade::on(&mut response);
+    connection.pace.is_upgraded();
     // The connection counts, and is busy, until they end.
     let kept = (Arc::clone(connection), connection.pace.begin());
     let upgrade = response.headers().get(http::header::UPGRADE).cloned();

@@ -35,16 +35,16 @@ use crate::{
 };
 
 /// A certificate in files, as an operator puts it there.
-struct Files {
+pub(crate) struct Files {
     dir: tempfile::TempDir,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    fn certificate(&self) -> PathBuf {
+    pub(crate) fn certificate(&self) -> PathBuf {
         self.dir.path().join("certificate.pem")
     }
 
@@ -53,7 +53,7 @@ impl Files {
     }
 
     /// Puts another certificate there, and returns it.
-    fn renew(&self, serial: u64) -> CertificateDer<'static> {
+    pub(crate) fn renew(&self, serial: u64) -> CertificateDer<'static> {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["shop.example".to_owned()]).unwrap();
         params.serial_number = Some(SerialNumber::from(serial));
@@ -72,7 +72,7 @@ fn put(path: &Path, text: &str, mode: u32) {
     fs::rename(&beside, path).unwrap();
 }
 
-fn bench(blue: &Instance, files: &Files) -> Bench {
+pub(crate) fn bench(blue: &Instance, files: &Files) -> Bench {
     let mut bench = Bench::unprogrammed();
     bench.service["tls"] = json!({ "certificate": files.certificate(), "key": files.key() });
     bench.route(&[("blue", blue, 1_000)]);

@@ -31,7 +31,7 @@ type Said = Either<Full<Bytes>, Either<Incoming, StreamBody<Events>>>;
 pub(crate) const BIG_BYTES: usize = 64 * 1024 * 1024;
 
 /// What is still to be sent.
-pub(crate) struct Events(mpsc::UnboundedReceiver<Bytes>);
+pub(crate) struct Events(mpsc::UnboundedReceiver<Frame<Bytes>>);
 
 impl futures::Stream for Events {
     type Item = Result<Frame<Bytes>, hyper::Error>;
@@ -40,7 +40,7 @@ impl futures::Stream for Events {
         mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|event| event.map(|bytes| Ok(Frame::data(bytes))))
+        self.0.poll_recv(context).map(|event| event.map(Ok))
     }
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     closes: bool,
     /// What came over all its upgraded connections.
     pub(crate) heard: std::sync::Mutex<Vec<u8>>,
-    events: std::sync::Mutex<Vec<mpsc::UnboundedSender<Bytes>>>,
+    events: std::sync::Mutex<Vec<mpsc::UnboundedSender<Frame<Bytes>>>>,
 }
 
 impl Instance {
@@ -104,7 +104,7 @@ impl Instance {
     /// Sends an event to everybody who listens to `/events`.
     pub(crate) fn tell(&self, event: &'static str) {
         for listener in self.shared.events.lock().unwrap().iter() {
-            listener.send(Bytes::from_static(event.as_bytes())).unwrap();
+            listener.send(Frame::data(Bytes::from_static(event.as_bytes()))).unwrap();
         }
     }
 }
@@ -159,9 +159,19 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Sa
         "/big" => Response::new(Either::Left(Full::new(Bytes::from(vec![7; BIG_BYTES])))),
         "/headers" => text(format!("{:?}", request.headers())),
         "/upgrade" => upgraded(shared, request),
+        "/trailers" => {
+            let (tell, frames) = mpsc::unbounded_channel();
+            tell.send(Frame::data(Bytes::from_static(b"hello"))).unwrap();
+            let trailers = [("sum".parse().unwrap(), "5".parse().unwrap())].into_iter().collect();
+            tell.send(Frame::trailers(trailers)).unwrap();
+            let body = StreamBody::new(Events(frames));
+            let mut response = Response::new(Either::Right(Either::Right(body)));
+            response.headers_mut().insert("trailer", "sum".parse().unwrap());
+            response
+        }
         "/events" => {
             let (tell, events) = mpsc::unbounded_channel();
-            tell.send(Bytes::from_static(b"data: hello\n\n")).unwrap();
+            tell.send(Frame::data(Bytes::from_static(b"data: hello\n\n"))).unwrap();
             shared.events.lock().unwrap().push(tell);
             let body = StreamBody::new(Events(events));
             let mut response = Response::new(Either::Right(Either::Right(body)));

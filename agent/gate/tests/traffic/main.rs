@@ -9,6 +9,7 @@ mod hold;
 mod instance;
 mod lasting;
 mod limits;
+mod outsiders;
 mod process;
 mod proxied;
 mod requests;
