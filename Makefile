@@ -3,7 +3,7 @@
 # Tools that tests/setup.sh installs are found without a new shell.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-BINS := -p cutover-coordinator -p cutover-agent -p cutover-cli -p cutover-sample
+BINS := -p cutover-coordinator -p cutover-agent -p cutover-cli -p cutover-gate -p cutover-sample
 
 .PHONY: help demo test lint bench build fmt sim sim-mutants sim-coverage kill-everywhere
 
