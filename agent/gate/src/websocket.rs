@@ -154,11 +154,12 @@ async fn pass(
             break;
         }
         let read = tokio::select! {
-            read = from.read(&mut buffer) => read?,
+            biased;
             () = told(&mut ends), if !must_end => {
                 must_end = true;
                 continue;
             }
+            read = from.read(&mut buffer) => read?,
         };
         if read == 0 {
             return to.shutdown().await;

@@ -24,12 +24,33 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// How many headers named in `Connection` are taken off: more is nonsense.
 const NAMED_MAX: usize = 32;
 
-/// Who asks.
-#[derive(Clone, Copy, Debug)]
+/// Who asks, and what is written of that on each of its requests.
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
-    pub(crate) address: SocketAddr,
-    pub(crate) is_trusted: bool,
-    pub(crate) is_encrypted: bool,
+    is_trusted: bool,
+    x_forwarded_for: HeaderValue,
+    x_forwarded_proto: HeaderValue,
+    forwarded: HeaderValue,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr, is_trusted: bool, is_encrypted: bool) -> Self {
+        let ip = address.ip().to_canonical();
+        let proto = if is_encrypted { "https" } else { "http" };
+        let quoted = match ip {
+            IpAddr::V4(ip) => format!("for={ip}"),
+            IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
+        };
+        let text = |text: String| {
+            HeaderValue::try_from(text).expect("addresses are written in letters, digits and signs")
+        };
+        Self {
+            is_trusted,
+            x_forwarded_for: text(ip.to_string()),
+            x_forwarded_proto: HeaderValue::from_static(proto),
+            forwarded: text(format!("{quoted};proto={proto}")),
+        }
+    }
 }
 
 /// Makes the head of a client's request one for an instance.
@@ -37,7 +58,7 @@ pub(crate) struct Client {
 /// # Errors
 ///
 /// When it cannot be sent on.
-pub(super) fn prepare<B>(request: &mut Request<B>, client: Client) -> Result<(), Refusal> {
+pub(super) fn prepare<B>(request: &mut Request<B>, client: &Client) -> Result<(), Refusal> {
     if request.method() == Method::CONNECT {
         return Err(Refusal::Connect);
     }
@@ -55,10 +76,10 @@ pub(super) fn prepare<B>(request: &mut Request<B>, client: Client) -> Result<(),
         return Err(Refusal::Malformed);
     }
     *request.version_mut() = Version::HTTP_11;
-    let upgrade = wanted_upgrade(request.headers());
-    let takes_trailers = has_token(request.headers(), &TE, "trailers");
-    take_off(request.headers_mut());
     let headers = request.headers_mut();
+    let upgrade = wanted_upgrade(headers);
+    let takes_trailers = has_token(headers, &TE, "trailers");
+    take_off(headers);
     // The gate answers it itself when an instance begins to read.
     headers.remove(EXPECT);
     if takes_trailers {
@@ -77,59 +98,77 @@ pub(super) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     has_token(headers, &CONNECTION, "upgrade").then(|| headers.get(UPGRADE).cloned())?
 }
 
+/// What belongs to one connection. The first of them names others.
+static OF_CONNECTION: [HeaderName; 8] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
 /// Takes off what belongs to one connection.
 pub(super) fn take_off(headers: &mut HeaderMap) {
+    // A head has few of them: to look for each costs more than to look at what there is.
+    let mut there = [false; 8];
+    for name in headers.keys() {
+        if let Some(at) = OF_CONNECTION.iter().position(|it| it == name) {
+            there[at] = true;
+        }
+    }
+    if there[0] {
+        take_off_named(headers);
+    }
+    for (name, _) in OF_CONNECTION.iter().zip(there).filter(|(_, is_there)| *is_there) {
+        headers.remove(name);
+    }
+}
+
+/// Takes off what `Connection` names.
+fn take_off_named(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        .map(str::trim)
+        .filter(|name| !["keep-alive", "close"].contains(name))
+        .filter_map(|name| name.parse().ok())
         .take(NAMED_MAX)
         .collect();
     // Nobody takes off by it what others rely on.
     for name in named.iter().filter(|name| **name != HOST && **name != CONTENT_TYPE) {
         headers.remove(name);
     }
-    for name in [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ] {
-        headers.remove(name);
-    }
 }
 
-fn forward(headers: &mut HeaderMap, client: Client) {
-    if !client.is_trusted {
-        for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO] {
-            headers.remove(name);
+fn forward(headers: &mut HeaderMap, client: &Client) {
+    let host = headers.get(HOST).cloned();
+    if client.is_trusted {
+        append(headers, &X_FORWARDED_FOR, &client.x_forwarded_for);
+        append(headers, &FORWARDED, &client.forwarded);
+        let proto = headers.entry(X_FORWARDED_PROTO);
+        proto.or_insert_with(|| client.x_forwarded_proto.clone());
+        if let Some(host) = host {
+            headers.entry(X_FORWARDED_HOST).or_insert(host);
         }
+        return;
     }
-    let ip = client.address.ip().to_canonical();
-    let proto = if client.is_encrypted { "https" } else { "http" };
-    let quoted = match ip {
-        IpAddr::V4(ip) => format!("for={ip}"),
-        IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
-    };
-    append(headers, &X_FORWARDED_FOR, &ip.to_string());
-    append(headers, &FORWARDED, &format!("{quoted};proto={proto}"));
-    if !headers.contains_key(&X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
-    }
-    if let Some(host) = headers.get(HOST).cloned()
-        && !headers.contains_key(&X_FORWARDED_HOST)
-    {
-        headers.insert(X_FORWARDED_HOST, host);
+    // In the place of whatever there is.
+    headers.insert(X_FORWARDED_FOR, client.x_forwarded_for.clone());
+    headers.insert(FORWARDED, client.forwarded.clone());
+    headers.insert(X_FORWARDED_PROTO, client.x_forwarded_proto.clone());
+    match host {
+        Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
+        None => drop(headers.remove(X_FORWARDED_HOST)),
     }
 }
 
-fn append(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
+fn append(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
+    let value = value.to_str().unwrap_or_default();
     let before = headers.get_all(name).iter().filter_map(|it| it.to_str().ok());
     let all: Vec<&str> = before.chain([value]).collect();
     if let Ok(value) = HeaderValue::from_str(&all.join(", ")) {

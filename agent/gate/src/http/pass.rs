@@ -58,7 +58,7 @@ async fn try_pass(
 ) -> Result<Response<Answer>, Refusal> {
     let (shard, live) = (&*connection.shard, &connection.live);
     let limits = live.limits();
-    head::prepare(&mut request, connection.client)?;
+    head::prepare(&mut request, &connection.client)?;
     let most = limits.body_bytes_max;
     let announced = request.body().size_hint().lower();
     if most.is_some_and(|most| announced > most) {
@@ -78,7 +78,7 @@ fn wish_of(
     request: &mut Request<Incoming>,
 ) -> (Wish, Option<HeaderValue>) {
     let came_from_gate = request.headers_mut().remove(HOP).is_some();
-    let routing = live.routing();
+    let routing = live.now();
     let headers = request.headers();
     let is_allowed =
         routing.table.allow.as_ref().is_some_and(|(name, _)| {
@@ -123,7 +123,7 @@ async fn send(
     let mut request = Request::from_parts(parts, upload);
     for tries_left in (0..TRIES).rev() {
         let place = Arc::clone(chosen.under_way.place());
-        mark_hop(&mut request, place.kind);
+        mark_hop(&mut request, place.kind, tries_left + 1 == TRIES);
         place.counters.began();
         let times = (chosen.connect_within, answer_within);
         let failed = match exchange(&place, shard.index(), request, times).await {
@@ -164,8 +164,10 @@ fn anew(parts: Parts, stall: Duration, place: &Arc<crate::live::Place>) -> Reque
     Request::from_parts(parts, Upload::new(None, None, stall, Arc::clone(place)))
 }
 
-fn mark_hop(request: &mut Request<Upload>, kind: UpstreamKind) {
+fn mark_hop(request: &mut Request<Upload>, kind: UpstreamKind, is_first: bool) {
     match kind {
+        // It was taken off already.
+        UpstreamKind::Slot if is_first => {}
         UpstreamKind::Slot => drop(request.headers_mut().remove(HOP)),
         UpstreamKind::Gate => {
             request.headers_mut().insert(HOP, HeaderValue::from_static("1"));

@@ -83,7 +83,7 @@ pub(crate) async fn serve(
     let is_trusted = live.routing().service.trusted_peers.contains(&address.ip().to_canonical());
     let certificate = live.certificate();
     let connection = Arc::new(Connection {
-        client: Client { address, is_trusted, is_encrypted: certificate.is_some() },
+        client: Client::new(address, is_trusted, certificate.is_some()),
         shard,
         live,
         pace: Arc::new(Pace::new()),

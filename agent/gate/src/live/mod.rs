@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use tokio::{sync::watch, time::Instant};
 
 use self::place::lock;
@@ -114,6 +114,12 @@ impl Live {
         self.routing.load_full()
     }
 
+    /// Returns the same, to be looked at and not kept. It keeps a place from counting as empty too:
+    /// whoever replaces the route waits for nobody, but takes note of those who look.
+    pub(crate) fn now(&self) -> Guard<Arc<Routing>> {
+        self.routing.load()
+    }
+
     /// Returns what is shown to clients that connect now.
     pub(crate) fn certificate(&self) -> Option<Arc<Certificate>> {
         self.certificate.load_full()
@@ -158,6 +164,12 @@ impl Live {
 
     /// Returns where a request goes, when it may go. It counts there from this moment on.
     pub(crate) async fn choose(&self, wish: Wish, bytes: u64) -> Result<Chosen, NoPlace> {
+        {
+            let routing = self.now();
+            if routing.table.flow == Flow::Open {
+                return routing.choose(wish).ok_or(NoPlace::NobodyServes);
+            }
+        }
         let mut changed = self.changed.subscribe();
         let mut waiting: Option<(Instant, [Counted<'_>; 2])> = None;
         loop {

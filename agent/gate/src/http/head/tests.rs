@@ -2,11 +2,9 @@
 
 use super::*;
 
-const CLIENT: Client = Client {
-    address: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 1234),
-    is_trusted: false,
-    is_encrypted: false,
-};
+fn client(is_trusted: bool) -> Client {
+    Client::new(SocketAddr::from(([192, 0, 2, 7], 1234)), is_trusted, false)
+}
 
 fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
     let mut builder = Request::builder().uri(uri);
@@ -18,7 +16,7 @@ fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
 
 fn prepared(uri: &str, headers: &[(&str, &str)]) -> HeaderMap {
     let mut request = request(uri, headers);
-    prepare(&mut request, CLIENT).unwrap();
+    prepare(&mut request, &client(false)).unwrap();
     request.headers().clone()
 }
 
@@ -78,14 +76,14 @@ fn a_client_cannot_invent_its_address_and_a_trusted_peer_can_tell_it() {
     assert_eq!(headers["forwarded"], "for=192.0.2.7;proto=http");
 
     let mut request = request("/", &invented);
-    prepare(&mut request, Client { is_trusted: true, ..CLIENT }).unwrap();
+    prepare(&mut request, &client(true)).unwrap();
     assert_eq!(request.headers()["x-forwarded-for"], "10.0.0.1, 192.0.2.7");
 }
 
 #[test]
 fn the_host_comes_from_the_address_where_that_names_one() {
     let mut request = request("http://real.example/a?b", &[("host", "other.example")]);
-    prepare(&mut request, CLIENT).unwrap();
+    prepare(&mut request, &client(false)).unwrap();
 
     assert_eq!(request.headers()["host"], "real.example");
     assert_eq!(request.uri(), "/a?b");
@@ -93,13 +91,14 @@ fn the_host_comes_from_the_address_where_that_names_one() {
 
 #[test]
 fn what_nobody_can_send_on_is_refused() {
-    let refused = |headers: &[(&str, &str)]| prepare(&mut request("/", headers), CLIENT).err();
+    let refused =
+        |headers: &[(&str, &str)]| prepare(&mut request("/", headers), &client(false)).err();
 
     assert_eq!(refused(&[]), Some(Refusal::Malformed));
     assert_eq!(refused(&[("host", "a"), ("host", "b")]), Some(Refusal::Malformed));
     let mut connect = request("a.example:443", &[("host", "a.example:443")]);
     *connect.method_mut() = Method::CONNECT;
-    assert_eq!(prepare(&mut connect, CLIENT), Err(Refusal::Connect));
+    assert_eq!(prepare(&mut connect, &client(false)), Err(Refusal::Connect));
 }
 
 #[test]
