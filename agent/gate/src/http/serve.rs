@@ -36,6 +36,7 @@ use super::{
     rest::Rest,
 };
 use crate::{
+    certificate::Certificate,
     closing::{self, Closing},
     live::{Connected, Live},
     program::Limits,
@@ -92,12 +93,9 @@ pub(crate) async fn serve(
     });
     let ended = match certificate {
         None => converse(&connection, stream, closing).await,
+        // Boxed, so that those in the clear do not take its room.
         Some(certificate) => {
-            let within = Duration::from_millis(connection.live.limits().head_ms.into());
-            match certificate.shake_hands(stream, within).await {
-                Ok(stream) => converse(&connection, stream, closing).await,
-                Err(error) => Err(error.into()),
-            }
+            Box::pin(converse_encrypted(&connection, &certificate, stream, closing)).await
         }
     };
     if let Err(error) = ended {
@@ -106,6 +104,17 @@ pub(crate) async fn serve(
 }
 
 type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+async fn converse_encrypted(
+    connection: &Arc<Connection>,
+    certificate: &Certificate,
+    stream: TcpStream,
+    closing: watch::Receiver<Closing>,
+) -> Result<(), Broken> {
+    let within = Duration::from_millis(connection.live.limits().head_ms.into());
+    let stream = certificate.shake_hands(stream, within).await?;
+    converse(connection, stream, closing).await
+}
 
 async fn converse<S>(
     connection: &Arc<Connection>,
@@ -126,14 +135,15 @@ where
     }
     let stream = Rest { first, inner: stream };
     if is_http2 {
-        return http2(connection, stream, &limits, closing).await;
+        return Box::pin(http2(connection, stream, &limits, closing)).await;
     }
     let stream = Paced::new(stream, Arc::clone(&connection.pace), &limits);
     let mut builder = http1::Builder::new();
     builder
         .header_read_timeout(None)
         .max_buf_size(usize::try_from(limits.head_bytes_max).unwrap_or(usize::MAX));
-    let service = service_fn(|request| answer(Arc::clone(connection), request));
+    // Boxed for each request, so that a connection that is idle has no room for one.
+    let service = service_fn(|request| Box::pin(answer(Arc::clone(connection), request)));
     let served = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(served);
     let mut now = Closing::No;

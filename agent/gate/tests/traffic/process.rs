@@ -148,6 +148,31 @@ async fn it_does_what_it_is_told_and_does_it_again_after_a_crash() {
 }
 
 #[tokio::test]
+async fn after_a_crash_a_certificate_that_is_broken_by_then_stops_no_other_service() {
+    let mut process = Process::start().await;
+    let (listen, instance) = (own_address(), echo().await);
+    let files = crate::encrypted::Files::new();
+    files.renew(1);
+    let mut both = program(1, listen, instance);
+    let mut secure = both.services[0].clone();
+    secure.application = "secure".parse().unwrap();
+    secure.listen = own_address();
+    secure.tls = serde_json::from_value(json!({
+        "certificate": files.certificate(), "key": files.key(),
+    }))
+    .unwrap();
+    both.services.push(secure);
+    process.wait_until_ready().await.apply(&both).await.unwrap();
+
+    std::fs::write(files.certificate(), "broken").unwrap();
+    process.crash().await;
+
+    assert!(serves(listen).await);
+    let state = process.wait_until_ready().await.state().await.unwrap();
+    assert_eq!((state.revision, state.services.len()), (Some(1), 2));
+}
+
+#[tokio::test]
 async fn a_program_that_is_refused_changes_nothing_and_says_why() {
     let process = Process::start().await;
     let (listen, instance) = (own_address(), echo().await);
