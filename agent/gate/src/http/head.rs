@@ -94,8 +94,15 @@ pub(super) fn prepare<B>(request: &mut Request<B>, client: &Client) -> Result<()
 }
 
 /// Returns what a client wants to speak instead, when it says so properly.
+///
+/// Never HTTP/2: its requests would reach the instance without the gate looking at them.
 pub(super) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    has_token(headers, &CONNECTION, "upgrade").then(|| headers.get(UPGRADE).cloned())?
+    let wanted =
+        has_token(headers, &CONNECTION, "upgrade").then(|| headers.get(UPGRADE).cloned())?;
+    wanted.filter(|_| {
+        let mut all = headers.get_all(UPGRADE).iter().map(HeaderValue::to_str);
+        all.all(|it| it.is_ok_and(|it| !it.to_ascii_lowercase().contains("h2")))
+    })
 }
 
 /// What belongs to one connection. The first of them names others.

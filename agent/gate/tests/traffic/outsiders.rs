@@ -66,8 +66,9 @@ async fn curl_is_served_in_both_versions_and_encrypted() {
     let said = curl(&[&["--http1.1", "--tls-max", "1.2"], &encrypted[..]].concat()).await;
     assert!(said.ends_with("blue\nversion 1.1"), "{said}");
     // It offers to speak HTTP/2 from here on, which the gate does not take up.
-    let said = curl(&["--http2", &url]).await;
+    let said = curl(&["--http2", &url, &url]).await;
     assert!(said.ends_with("blue\nversion 1.1"), "{said}");
+    assert_eq!(said.matches("HTTP/1.1 200 OK").count(), 2, "{said}");
     let said = curl(&["--http1.0", &url]).await;
     assert!(said.contains("200 OK") && said.contains("blue"), "{said}");
     let said = curl(&["--head", &url]).await;

@@ -108,3 +108,17 @@ fn a_cookie_is_found_by_its_whole_name() {
     assert_eq!(cookie(&headers, "stay"), Some("2"));
     assert_eq!(cookie(&headers, "sta"), None);
 }
+
+#[test]
+fn http_2_is_not_asked_of_an_instance() {
+    for (wanted, is_passed) in
+        [("websocket", true), ("h2c", false), ("websocket, H2C", false), ("h2", false)]
+    {
+        let headers = prepared(
+            "/",
+            &[("host", "a"), ("connection", "upgrade, http2-settings"), ("upgrade", wanted)],
+        );
+        assert_eq!(headers.contains_key("upgrade"), is_passed, "{wanted}");
+        assert_eq!(headers.contains_key("connection"), is_passed, "{wanted}");
+    }
+}
