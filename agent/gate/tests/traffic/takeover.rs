@@ -13,9 +13,15 @@ use std::{
 
 use bytes::Bytes;
 use cutover_gate::{Program, State, UpstreamState, control::Client as Control};
-use hyper::{Request, StatusCode};
+use http_body_util::Empty;
+use hyper::{Request, StatusCode, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::{JoinHandle, JoinSet},
+};
 
 use crate::{
     instance::Instance,
@@ -221,6 +227,47 @@ async fn a_place_is_empty_only_when_the_process_before_has_nothing_there_too() {
     process.wait_for("blue is empty", |it| it.services[0].upstreams[0].is_empty).await;
     assert_eq!(process.upstream("blue").await.counts.requests, 2);
     assert_eq!(process.upstream("green").await.counts.requests, 2);
+}
+
+#[tokio::test]
+async fn what_lasts_goes_on_in_the_old_process_and_http_2_is_told_to_go() {
+    let blue = Instance::start("blue").await;
+    let mut process = Process::start().await;
+    let listen = own_address();
+    let mut control = process.wait_until_ready().await;
+    let with = [upstream("blue", blue.address, 1_000)];
+    control.apply(&program(1, listen, &with)).await.unwrap();
+    let mut lasting = TcpStream::connect(listen).await.unwrap();
+    let asked = b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    lasting.write_all(asked).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(lasting.read_u8().await.unwrap());
+    }
+    let stream = TokioIo::new(TcpStream::connect(listen).await.unwrap());
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let ended = tokio::spawn(async { connection.await.is_ok() });
+    let slow = Request::get("http://shop.example/slow").body(Empty::<Bytes>::new()).unwrap();
+    let slow = tokio::spawn(sender.send_request(slow));
+    process
+        .wait_for("it is under way", |it| it.services[0].upstreams[0].requests_in_flight == 1)
+        .await;
+
+    let old = process.take_over().await;
+
+    let under_way = process.upstream("blue").await;
+    assert_eq!((under_way.requests_in_flight, under_way.long_lived), (1, 1));
+    lasting.write_all(b"ping").await.unwrap();
+    let mut back = [0; 4];
+    lasting.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"ping");
+    blue.shared.slow.add_permits(1);
+    assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::OK);
+    assert!(ended.await.unwrap(), "it ends with a word");
+    assert_eq!(process.state().await.leaving, 1);
+
+    drop(lasting);
+    wait_until_ended(old).await;
 }
 
 /// Does as a process that takes over, up to a point, and is gone then.
