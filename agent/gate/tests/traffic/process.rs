@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    ops::{Deref, DerefMut},
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -22,9 +23,34 @@ use tokio::{
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cutover-gate");
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A gate's process in a directory of its own, ended with the test.
+/// A process that ends with its test, however that ends.
+pub(crate) struct Ours(Child);
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+impl Deref for Ours {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Ours {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+/// A gate's process in a directory of its own.
 pub(crate) struct Process {
-    pub(crate) child: Child,
+    pub(crate) child: Ours,
     pub(crate) dir: tempfile::TempDir,
 }
 
@@ -66,16 +92,12 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+pub(crate) fn spawn(dir: &tempfile::TempDir, arguments: &[&str]) -> Ours {
+    start(&mut command(dir, arguments))
 }
 
-pub(crate) fn spawn(dir: &tempfile::TempDir, arguments: &[&str]) -> Child {
-    command(dir, arguments).spawn().unwrap()
+pub(crate) fn start(command: &mut Command) -> Ours {
+    Ours(command.spawn().unwrap())
 }
 
 pub(crate) fn command(dir: &tempfile::TempDir, arguments: &[&str]) -> Command {
@@ -205,8 +227,8 @@ async fn what_is_not_understood_is_answered_and_a_second_gate_ends() {
         assert!(line.starts_with("{\"refused\":\"this is not understood"), "{line}");
     }
 
-    let second = spawn(&process.dir, &[]).wait_with_output().unwrap();
-    assert!(!second.status.success());
+    let second = spawn(&process.dir, &[]).wait().unwrap();
+    assert!(!second.success());
     assert!(process.wait_until_ready().await.state().await.is_ok());
 }
 

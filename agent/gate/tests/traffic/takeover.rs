@@ -4,7 +4,6 @@ use std::{
     net::SocketAddr,
     os::unix::net::{UnixDatagram, UnixStream as StdUnixStream},
     path::Path,
-    process::Child,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -25,7 +24,7 @@ use tokio::{
 
 use crate::{
     instance::Instance,
-    process::{Process, command, own_address, spawn},
+    process::{Ours, Process, command, own_address, spawn, start},
     support::{Client, upstream, wait_until},
 };
 
@@ -45,7 +44,7 @@ fn program(revision: u64, listen: SocketAddr, upstreams: &[Value]) -> Program {
 
 impl Process {
     /// Starts another process that takes over, and returns the one before.
-    async fn take_over(&mut self) -> Child {
+    async fn take_over(&mut self) -> Ours {
         let mut old = std::mem::replace(&mut self.child, spawn(&self.dir, &["--take-over"]));
         let begin = std::time::Instant::now();
         // It says that another one leaves, or that one is gone already.
@@ -83,7 +82,7 @@ fn leaving_sockets(socket: &Path) -> Vec<String> {
     names
 }
 
-async fn wait_until_ended(mut child: Child) {
+async fn wait_until_ended(mut child: Ours) {
     wait_until("the old process ends", || child.try_wait().unwrap().is_some()).await;
     assert!(child.wait().unwrap().success());
 }
@@ -363,8 +362,8 @@ async fn when_the_old_process_is_killed_in_the_middle_the_new_one_has_all() {
         process.wait_for("the new one has it", |it| it.leaving == 0).await;
         control.apply(&program(2, listen, &with)).await.unwrap();
         assert_eq!(Client::connect(listen).await.get("/").await.1, "blue");
-        let second = spawn(&process.dir, &[]).wait_with_output().unwrap();
-        assert!(!second.status.success(), "the lock is held");
+        let second = spawn(&process.dir, &[]).wait().unwrap();
+        assert!(!second.success(), "the lock is held");
     }
 }
 
@@ -384,7 +383,7 @@ async fn told_to_upgrade_it_starts_the_program_anew_and_tells_its_supervisor() {
     let dir = tempfile::tempdir().unwrap();
     let heard = UnixDatagram::bind(dir.path().join("notify")).unwrap();
     heard.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
-    let child = command(&dir, &[]).env("NOTIFY_SOCKET", dir.path().join("notify")).spawn().unwrap();
+    let child = start(command(&dir, &[]).env("NOTIFY_SOCKET", dir.path().join("notify")));
     let mut process = Process { child, dir };
     let main_pid = || {
         let mut message = [0; 100];
