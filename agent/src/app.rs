@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     artifact::{ReleaseDirError, ReleaseDirs},
     engine::Engine,
+    gate::{self, GateSettings, Keeper},
     host::{InventoryError, LoadSampler, SampleError, boot_id, take_inventory},
     join::{AgentIdentity, LoadIdentity},
     journal::{DataLock, FileJournal, LockError, OpenJournal, RealDisk, WriteJournal},
@@ -41,6 +42,8 @@ pub struct RunSettings {
     pub data: PathBuf,
     /// The address that applications listen on, in place of the one given at the join.
     pub address: Option<IpAddr>,
+    /// Who starts the gate.
+    pub gate: Keeper,
 }
 
 /// Why the daemon could not start, or ended.
@@ -92,7 +95,7 @@ impl RunError {
 ///
 /// When it cannot start, or its journal cannot be written any more.
 pub async fn run(settings: RunSettings, shutdown: Shutdown) -> Result<(), RunError> {
-    let RunSettings { data, address } = settings;
+    let RunSettings { data, address, gate: keeper } = settings;
     let data = std::path::absolute(data).map_err(RunError::Program)?;
     let identity = Arc::new(AgentIdentity::load(&data)?);
     let _lock = DataLock::take(&data)?;
@@ -108,8 +111,11 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> Result<(), RunErr
     let (channels, channel) = watch::channel(None);
     let host = describe(&data, &identity, address, channel.clone())?;
     let outlet = Outlet::default();
-    let performer =
-        Performer::new(host, LoadSampler::new(data.clone())?, inbox.clone(), outlet.clone());
+    let (states, gate_states) = watch::channel(None);
+    let link = GateSettings { keeper, data: data.clone(), address };
+    let gate = gate::keep(link, inbox.clone(), states);
+    let load = LoadSampler::new(data.clone())?;
+    let performer = Performer::new(host, load, inbox.clone(), outlet.clone(), (gate, gate_states));
     let clock = SystemClock::start(Timestamp::default());
     let dice: Arc<dyn Dice> = Arc::new(KernelDice);
     let (name, journal) = (identity.name.clone(), Box::new(journal));

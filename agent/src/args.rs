@@ -81,9 +81,21 @@ pub struct Run {
     /// What runs the applications.
     #[arg(long, value_enum, default_value_t = Runtime::Process)]
     pub runtime: Runtime,
+    /// Who starts the gate when an application has a service.
+    #[arg(long, value_enum, default_value_t = Gate::Agent)]
+    pub gate: Gate,
     /// How log lines look: text or json.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// Who starts the gate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Gate {
+    /// The agent, from the program cutover-gate beside its own. The gate outlives it.
+    Agent,
+    /// The init system: cutover-gate.service.
+    Init,
 }
 
 /// What runs the applications of a host.

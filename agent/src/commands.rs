@@ -12,7 +12,8 @@ use cutover_runtime::{
 
 use crate::{
     app::{self, RunSettings},
-    args::{Data, Join, Output, Run, Status as StatusArgs},
+    args::{Data, Gate, Join, Output, Run, Status as StatusArgs},
+    gate::Keeper,
     join::{self, AgentIdentity, JoinError, JoinRequest, LoadIdentity},
     journal::{DataLock, FileJournal, Journal as _, LockError, RealDisk},
     status::{ApplicationStatus, SlotStatus, Status},
@@ -98,7 +99,11 @@ pub fn run(args: Run) -> Result<(), Failure> {
     telemetry::init(Program::Agent, args.log_format)
         .map_err(|error| Failure::of(WRONG_USE, &error))?;
     end_on_panic();
-    let settings = RunSettings { data: args.data.data, address: args.address };
+    let gate = match args.gate {
+        Gate::Agent => Keeper::Agent,
+        Gate::Init => Keeper::Init,
+    };
+    let settings = RunSettings { data: args.data.data, address: args.address, gate };
     let runtime = tokio_runtime()?;
     let ended = runtime.block_on(async {
         let shutdown = Shutdown::on_signals().map_err(|error| Failure::of(BROKEN, &error))?;

@@ -5,6 +5,7 @@ pub mod args;
 pub mod artifact;
 pub mod commands;
 pub mod engine;
+pub mod gate;
 pub mod host;
 pub mod join;
 pub mod journal;

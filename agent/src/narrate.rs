@@ -45,8 +45,17 @@ pub fn event(agent: &AgentName, event: &Event, remembered: &Remembered) {
         Event::Forgotten { application, slot } => {
             say(application, Some(*slot), None, "the slot is empty");
         }
-        Event::StartStarted { application, slot, instance } => {
-            say(application, Some(*slot), Some(*instance), "starting");
+        Event::StartStarted { application, slot, instance, port } => {
+            let text =
+                port.map_or("starting".to_owned(), |port| format!("starting on port {port}"));
+            say(application, Some(*slot), Some(*instance), &text);
+        }
+        Event::Shifted { application, to, at: _ } => {
+            let text = match to {
+                Some(slot) => format!("what is new goes to {slot}"),
+                None => "what is new goes to nobody on this host".to_owned(),
+            };
+            say(application, *to, None, &text);
         }
         Event::Started { application, slot, evidence } => {
             let text = format!("started as pid {}", evidence.pid);

@@ -11,13 +11,14 @@ use cutover_common::{
     protocol::PROTOCOL,
     wire::{Heartbeat, Hello},
 };
+use cutover_gate::State;
 use cutover_proto::v1::agent_message::Kind;
 use tokio::sync::{Mutex, mpsc, watch};
 use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use crate::{
-    artifact::ReleaseDirs, engine::Perform, host::LoadSampler, process::ProcessRuntime,
+    artifact::ReleaseDirs, engine::Perform, gate, host::LoadSampler, process::ProcessRuntime,
     session::Outlet,
 };
 
@@ -39,6 +40,9 @@ pub struct Host {
 pub struct Performer {
     works: Arc<Works>,
     outlet: Outlet,
+    gate: gate::Orders,
+    /// What the gate said last.
+    gate_states: watch::Receiver<Option<State>>,
     load: LoadSampler,
     last_load: HostLoad,
 }
@@ -55,12 +59,18 @@ struct Works {
 
 impl Performer {
     /// Makes a performer that answers into `inbox` and speaks through `outlet`.
-    pub fn new(host: Host, load: LoadSampler, inbox: mpsc::Sender<Input>, outlet: Outlet) -> Self {
+    pub fn new(
+        host: Host,
+        load: LoadSampler,
+        inbox: mpsc::Sender<Input>,
+        outlet: Outlet,
+        (gate, gate_states): (gate::Orders, watch::Receiver<Option<State>>),
+    ) -> Self {
         let (retained, changes) = watch::channel(Retained::default());
         let works = Works { host, inbox, retained, removing: Mutex::new(()) };
         let works = Arc::new(works);
         tokio::spawn(releases::keep_house(works.clone(), changes));
-        Self { works, outlet, load, last_load: HostLoad::default() }
+        Self { works, outlet, gate, gate_states, load, last_load: HostLoad::default() }
     }
 
     /// Runs work that ends with an answer to the core.
@@ -122,7 +132,8 @@ impl Perform for Performer {
                 self.outlet.send(session, Kind::Hello(self.hello(held).into()));
             }
             Action::SendHeartbeat { session, nonce, reports } => {
-                let beat = Heartbeat { nonce, load: self.sample_load(), reports };
+                let counts = gate::counts(&self.gate_states.borrow());
+                let beat = Heartbeat { nonce, load: self.sample_load(), counts, reports };
                 self.outlet.send(session, Kind::Heartbeat(beat.into()));
             }
             Action::SendReport { session, report } => {
@@ -138,30 +149,31 @@ impl Perform for Performer {
             Action::Prepare { place, release } => {
                 self.answer(self.span(&place, None), |works| releases::prepare(works, *release));
             }
-            Action::Start { place, instance, release } => {
+            Action::Start { place, instance, release, port } => {
                 let span = self.span(&place, Some(instance));
-                self.answer(span, |works| instances::start(works, place, instance, *release));
+                self.answer(span, |works| instances::start(works, place, instance, *release, port));
             }
             Action::Adopt { place, instance, .. } => {
                 let span = self.span(&place, Some(instance));
                 self.answer(span, |works| instances::adopt(works, place, instance));
             }
-            Action::RunHook { place, instance, release, kind } => {
+            Action::RunHook { place, instance, release, port, kind } => {
                 let span = self.span(&place, Some(instance));
                 self.answer(span, |works| {
-                    instances::run_hook(works, place, instance, *release, kind)
+                    instances::run_hook(works, place, instance, *release, port, kind)
                 });
             }
             Action::Stop { place, instance, release } => {
                 let span = self.span(&place, Some(instance));
                 self.answer(span, |works| instances::stop(works, place, instance, *release));
             }
-            Action::Probe { place, instance, release, probe } => {
+            Action::Probe { place, instance, release, port, probe } => {
                 let span = self.span(&place, Some(instance));
                 self.answer(span, |works| {
-                    instances::probe(works, place, instance, *release, probe)
+                    instances::probe(works, place, instance, *release, port, probe)
                 });
             }
+            Action::TellGate { revision, program } => self.gate.tell(revision, *program),
             Action::Retain(retained) => drop(self.works.retained.send_replace(retained)),
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod assignment;
 pub mod backoff;
+pub mod counts;
 pub mod digest;
 pub mod duration_text;
 pub mod error_chain;
@@ -18,11 +19,13 @@ pub mod planted;
 pub mod protocol;
 pub mod release;
 pub mod report;
+pub mod service;
 pub mod time;
 pub mod wire;
 
 pub use assignment::{Assignment, Slot, SlotGoal, Slots, Timers};
 pub use backoff::{Backoff, Jitter};
+pub use counts::SlotCounts;
 pub use digest::Sha256;
 pub use error_chain::ErrorChain;
 pub use fence::{Acceptance, Fence, Generation, Term};
@@ -30,7 +33,8 @@ pub use host::{HostLoad, Inventory, Labels};
 pub use name::{AgentName, ApplicationName, EnvironmentName, Version};
 pub use pace::{Amount, AmountSetting, Batches, InvalidSetting};
 pub use release::{
-    Hook, HookKind, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, StopSignal,
+    Hook, HookKind, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, StopSignal,
 };
-pub use report::{Health, InstanceEvidence, InstanceId, Phase, Report, SlotReport};
+pub use report::{Health, InstanceEvidence, InstanceId, Phase, Report, SlotReport, Traffic};
+pub use service::{Protocol, Service, Swap};
 pub use time::Timestamp;

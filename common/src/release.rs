@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ApplicationName, Sha256, Version};
+use crate::{ApplicationName, Service, Sha256, Version};
 
 /// Names a release.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
@@ -33,8 +33,8 @@ pub struct Release {
     /// None: an instance counts as healthy while its process is alive.
     pub probe: Option<ProbeSpec>,
     pub hooks: Vec<Hook>,
-    /// The application's public port.
-    pub service_port: Option<u16>,
+    /// None: no gate stands before the application, and it listens wherever it does.
+    pub service: Option<Service>,
 }
 
 impl Release {
@@ -106,15 +106,36 @@ pub struct ProbeSpec {
     pub start_within: Duration,
 }
 
+impl ProbeSpec {
+    /// Returns whether the instance's own port is asked.
+    pub const fn asks_own_port(&self) -> bool {
+        match self.target {
+            ProbeTarget::Http { port, .. } | ProbeTarget::Tcp { port } => {
+                matches!(port, ProbePort::Instance)
+            }
+            ProbeTarget::Command(_) => false,
+        }
+    }
+}
+
 /// What a probe asks. Always on the agent's own host (promises.md §4 row 14).
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub enum ProbeTarget {
     /// GET of this path answers 2xx or 3xx.
-    Http { port: u16, path: String },
+    Http { port: ProbePort, path: String },
     /// The port accepts a connection.
-    Tcp { port: u16 },
+    Tcp { port: ProbePort },
     /// Exits with status 0.
     Command(Vec<String>),
+}
+
+/// Which port a probe asks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum ProbePort {
+    /// The instance's own, which it was given as `$PORT`: nobody else answers there.
+    Instance,
+    /// Always this one.
+    Fixed(u16),
 }
 
 /// An argv that runs at a point of an instance's life.

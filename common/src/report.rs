@@ -28,6 +28,31 @@ pub struct SlotReport {
     /// How often the instance was restarted since it was first started.
     pub restarts: u32,
     pub instance: Option<InstanceEvidence>,
+    pub traffic: Traffic,
+}
+
+impl SlotReport {
+    /// Returns whether the instance serves well at this moment.
+    pub fn serves(&self) -> bool {
+        self.phase == Phase::Running && self.health.is_passing() && self.traffic != Traffic::Away
+    }
+
+    /// Returns whether the instance has proved itself, and clients reach it.
+    pub fn has_settled(&self) -> bool {
+        self.serves() && self.health == Health::Settled
+    }
+}
+
+/// Whether clients reach the instance in a slot.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub enum Traffic {
+    /// No gate stands before it: whoever knows its port reaches it.
+    #[default]
+    Ungated,
+    /// The gate gives it nothing, or has not said that it does.
+    Away,
+    /// The gate has said that it gives it what is new.
+    Here,
 }
 
 /// How far a slot was brought.
@@ -61,7 +86,7 @@ pub enum Health {
     Passing,
     /// Passing for `healthy_for` or longer.
     Settled,
-    /// Failing, or crashed, or not healthy within `healthy_within`.
+    /// Failing, or crashed, or without enough answers within `healthy_within`.
     Failing,
 }
 

@@ -12,7 +12,7 @@ name = "pages"
 
 [run]
 command = ["./start"]
-env = { LISTEN = "$ADDRESS:$PORT", STATE = "$DATA_DIR", RELEASE = "$RELEASE_DIR" }
+env = { LISTEN = "$ADDRESS:$PORT", STATE = "$DATA_DIR/$SLOT", RELEASE = "$RELEASE_DIR" }
 stop_signal = "QUIT"
 stop_within = "10s"
 
@@ -88,7 +88,7 @@ fn deploy(cluster: &Cluster, release: &str) -> cutover_tests::live::Ran {
 fn all_serve(cluster: &Cluster, version: &str) -> bool {
     (0..4).all(|index| {
         let answer = cluster.get(index, PORT, "/index.html").unwrap_or_default();
-        answer.contains("Server: nginx") && answer.contains(&format!("pages {version}<"))
+        answer.contains("server: nginx") && answer.contains(&format!("pages {version}<"))
     })
 }
 

@@ -7,7 +7,7 @@ use cutover_common::{
 };
 use uuid::Uuid;
 
-use crate::{AssignmentRefusal, SessionId, SessionRefusal};
+use crate::{AssignmentRefusal, SessionId, SessionRefusal, gate::GateProgram};
 
 /// What an action is about, for logs and paths.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -64,6 +64,8 @@ pub enum Action {
         place: Place,
         instance: InstanceId,
         release: Box<Release>,
+        /// Where it is to listen, if it stands behind the gate.
+        port: Option<u16>,
     },
     /// Find an instance again. Answered by `Adopted`, and once by `Exited` if it is running.
     Adopt {
@@ -76,6 +78,7 @@ pub enum Action {
         place: Place,
         instance: InstanceId,
         release: Box<Release>,
+        port: Option<u16>,
         kind: HookKind,
     },
     /// Stop an instance for good. Answered by `Stopped` or `StopFailed`.
@@ -89,7 +92,14 @@ pub enum Action {
         place: Place,
         instance: InstanceId,
         release: Box<Release>,
+        port: Option<u16>,
         probe: ProbeSpec,
+    },
+    /// Have the gate follow a program. Answered by `GateAnswered`; from then on `GateSaid` tells
+    /// of each change of its state, and `GateLost` when it is gone.
+    TellGate {
+        revision: u64,
+        program: Box<GateProgram>,
     },
     /// Remove from disk what is not named here (E7). The latest one counts, at once: what it
     /// names may be asked for next.

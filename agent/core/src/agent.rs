@@ -6,12 +6,14 @@ use cutover_common::{ApplicationName, Fence, Report, Slot, Timestamp, planted};
 use uuid::Uuid;
 
 use crate::{
-    Action, Event, IllegalEvent, Input, Life, Remembered, Retained, invariants,
+    Action, Event, IllegalEvent, Input, Life, Remembered, Retained,
+    gate::GateLink,
+    invariants,
     lease::Permission,
     prepare::Preparation,
     report,
     session::Session,
-    slots::{SlotView, Work, prepare_retry_at},
+    slots::{SlotTraffic, SlotView, Work, prepare_retry_at},
     turn::Turn,
     volatile::Volatile,
 };
@@ -22,9 +24,10 @@ pub struct Agent {
     pub(crate) remembered: Remembered,
     pub(crate) volatile: BTreeMap<ApplicationName, Volatile>,
     pub(crate) session: Session,
+    pub(crate) gate: GateLink,
     retained: Option<Retained>,
     /// Of the latest call.
-    now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 /// What one call decided. The events go to disk before any action is performed.
@@ -52,6 +55,7 @@ impl Agent {
     /// Begins: looks for every instance that should be there. `luck` is 128 random bits.
     pub fn start(&mut self, now: Timestamp, luck: Uuid) -> Step {
         let mut turn = Turn::new(now, luck);
+        self.now = now;
         for (name, application) in &self.remembered.applications {
             let volatile = self.volatile.entry(name.clone()).or_default();
             for slot in Slot::ALL {
@@ -59,7 +63,9 @@ impl Agent {
                 if let Life::Ended { .. } = instance.life {
                     continue;
                 }
-                volatile.slots.of_mut(slot).in_flight = Some(Work::Adopting);
+                let live = volatile.slots.of_mut(slot);
+                live.in_flight = Some(Work::Adopting);
+                live.is_presumed_well = matches!(instance.life, Life::Running { .. });
                 turn.act(Action::Adopt {
                     place: application.place(slot),
                     instance: instance.id,
@@ -74,6 +80,7 @@ impl Agent {
     pub fn handle(&mut self, now: Timestamp, luck: Uuid, input: Input) -> Step {
         let mut turn = Turn::new(now, luck);
         turn.ends_preparation = matches!(input, Input::PrepareEnded { .. });
+        self.now = turn.now;
         self.take(&mut turn, input);
         self.finish(turn)
     }
@@ -82,6 +89,7 @@ impl Agent {
         self.now = turn.now;
         self.pursue(&mut turn);
         self.ask_probes(&mut turn);
+        self.tell_gate(&mut turn);
         // Most calls are a heartbeat's or a probe's and change nothing that is remembered.
         if turn.changes_house() || self.retained.is_none() {
             self.retain(&mut turn);
@@ -98,7 +106,8 @@ impl Agent {
             Session::Away | Session::Opened { .. } => None,
         };
         let slots = self.remembered.applications.keys().flat_map(|name| self.wakes_of(name));
-        beat.into_iter().chain(slots).min()
+        let gate = self.gate.retry_at().filter(|at| *at > self.now);
+        beat.into_iter().chain(slots).chain(gate).min()
     }
 
     fn wakes_of(&self, name: &ApplicationName) -> Vec<Timestamp> {
@@ -115,6 +124,9 @@ impl Agent {
             let view = self.view(application, volatile, slot);
             planted!(RestartWakeLost: (); wakes.extend(view.retry_at.filter(later)));
             wakes.extend(prepare_retry_at(&view).filter(later));
+            if let SlotTraffic::Warm { until } = view.traffic {
+                wakes.push(until);
+            }
             let Some(watch) = &live.watch else { continue };
             wakes.extend(watch.next_at());
             wakes.extend(watch.settles_at(timers).filter(later));
@@ -157,11 +169,10 @@ impl Agent {
         let application = self.remembered.applications.get(name)?;
         let volatile = self.volatile.get(name)?;
         let slots = application.slots.map(|slot, _| {
-            report::slot(
-                &self.view(application, volatile, slot),
-                volatile.slots.of(slot),
-                application.assignment.timers,
-            )
+            let view = self.view(application, volatile, slot);
+            let is_led_to = self.gate.leads_to(name, slot);
+            let timers = application.assignment.timers;
+            report::slot(&view, volatile.slots.of(slot), timers, is_led_to, self.gate.trouble())
         });
         let (fence, refused) = (application.fence(), volatile.refused);
         Some(Report { application: name.clone(), fence, slots, refused })
@@ -192,13 +203,41 @@ impl Agent {
                 .and_then(|release| volatile.preparations.get(&release.digest)),
             in_flight: live.in_flight,
             retry_at,
+            traffic: self.slot_traffic(application, slot),
             generation: application.fence().generation,
             permission: self.permission(),
             now: self.now,
         }
     }
 
-    fn permission(&self) -> Permission {
+    fn slot_traffic(&self, application: &crate::Application, slot: Slot) -> SlotTraffic {
+        let Some(instance) = &application.slots.of(slot).instance else {
+            return SlotTraffic::Ungated;
+        };
+        if instance.port.is_none() {
+            return SlotTraffic::Ungated;
+        }
+        let to = application.traffic.to;
+        let is_dead = matches!(instance.life, Life::Ended { .. });
+        if to == Some(slot) {
+            // What serves nobody is left by no one.
+            return if is_dead { SlotTraffic::Replaced } else { SlotTraffic::Led };
+        }
+        if !is_dead && !self.gate.is_empty(&application.assignment.application, slot) {
+            return SlotTraffic::Leaving;
+        }
+        if to.is_none() {
+            return SlotTraffic::Out;
+        }
+        let keep_warm = application.service().map(|service| service.keep_warm);
+        let until = application.traffic.since.zip(keep_warm).map(|(since, warm)| since + warm);
+        match until.filter(|until| !is_dead && *until > self.now) {
+            Some(until) => SlotTraffic::Warm { until },
+            None => SlotTraffic::Replaced,
+        }
+    }
+
+    pub(crate) fn permission(&self) -> Permission {
         let is_fresh = match &self.session {
             Session::Joined { lease, .. } => lease.is_fresh(self.now),
             Session::Away | Session::Opened { .. } => planted!(ActWithoutLease: true; false),

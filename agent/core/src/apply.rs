@@ -3,7 +3,9 @@
 use cutover_common::{Fence, InstanceEvidence, InstanceId, Release, Slot, Slots, Term, planted};
 
 use crate::{
-    Application, Ending, Event, HookProgress, Instance, Life, Remembered, remembered::SlotState,
+    Application, Ending, Event, HookProgress, Instance, Life, Remembered,
+    remembered::{SlotState, TrafficState},
+    traffic::can_stand_beside,
 };
 
 /// An event that cannot have happened here: the journal is not what this agent wrote.
@@ -68,6 +70,20 @@ impl Remembered {
                 }
                 known.assignment.fence.term = *term;
             }
+            Event::Shifted { application, to, at } => {
+                let known =
+                    self.applications.get_mut(application).ok_or("the application is unknown")?;
+                let is_led_to = |slot: &Slot| {
+                    let instance = known.slots.of(*slot).instance.as_ref();
+                    instance.is_some_and(|held| {
+                        held.port.is_some() && matches!(held.life, Life::Running { .. })
+                    })
+                };
+                if !to.as_ref().is_none_or(is_led_to) {
+                    return Err("traffic goes to a live instance that stands behind the gate");
+                }
+                known.traffic = TrafficState { to: *to, since: Some(*at) };
+            }
             Event::Prepared { application, slot, .. }
             | Event::Forgotten { application, slot }
             | Event::StartStarted { application, slot, .. }
@@ -98,6 +114,7 @@ fn apply_to_slot(
     slot: Slot,
     event: &Event,
 ) -> Result<(), &'static str> {
+    let is_led_to = application.traffic.to == Some(slot);
     let state = application.slots.of_mut(slot);
     match event {
         Event::Prepared { release, .. } => {
@@ -110,8 +127,8 @@ fn apply_to_slot(
             }
             *state = SlotState::default();
         }
-        Event::StartStarted { instance, .. } => {
-            let content = start(&mut application.slots, slot, *instance)?.digest;
+        Event::StartStarted { instance, port, .. } => {
+            let content = start(&mut application.slots, slot, *instance, *port)?.digest;
             application.touch(content);
         }
         Event::Started { evidence, .. } => began(state, evidence)?,
@@ -120,6 +137,9 @@ fn apply_to_slot(
         }
         Event::Exited { instance, detail, .. } => end(state, *instance, Ending::Exited, detail)?,
         Event::StopStarted { instance, .. } => {
+            if planted!(StopsUnderTraffic: false; is_led_to) {
+                return Err("an instance that gets traffic is not stopped (G1)");
+            }
             let instance = named(state, *instance)?;
             match instance.life {
                 Life::Running { .. } => {}
@@ -137,7 +157,12 @@ fn apply_to_slot(
             *hook = HookProgress::Over { warning: warning.clone() };
         }
         Event::StopDone { instance, .. } => match named(state, *instance)?.life {
-            Life::Stopping { .. } | Life::Ended { .. } => state.instance = None,
+            Life::Stopping { .. } | Life::Ended { .. } => {
+                state.instance = None;
+                if is_led_to {
+                    application.traffic.to = None;
+                }
+            }
             Life::Starting | Life::Running { .. } => {
                 return Err("an instance is told to stop before it is gone for good");
             }
@@ -147,6 +172,7 @@ fn apply_to_slot(
         | Event::CoordinatorForgotten
         | Event::SplitBrainSeen { .. }
         | Event::AssignmentAccepted(_)
+        | Event::Shifted { .. }
         | Event::TermRaised { .. } => return Err("it is not about a slot"),
     }
     Ok(())
@@ -156,10 +182,9 @@ fn start(
     slots: &mut Slots<SlotState>,
     slot: Slot,
     id: InstanceId,
+    port: Option<u16>,
 ) -> Result<&Release, &'static str> {
-    if slots.of(slot.other()).instance.is_some() {
-        return Err("without a gate only one slot has an instance");
-    }
+    let beside = slots.of(slot.other()).instance.clone();
     let state = slots.of_mut(slot);
     let (release, restarts) = match &state.instance {
         None => (state.prepared.clone().ok_or("only a prepared release is started (E2)")?, 0),
@@ -168,7 +193,13 @@ fn start(
         }
         Some(_) => return Err("the slot has an instance"),
     };
-    let instance = Instance { id, release, life: Life::Starting, restarts };
+    if beside.is_some_and(|beside| !can_stand_beside(&release, &beside)) {
+        return Err("only instances that can stand beside each other do (E1)");
+    }
+    if port.is_some() != release.service.is_some() {
+        return Err("an instance has a port of its own if it stands behind the gate");
+    }
+    let instance = Instance { id, release, life: Life::Starting, port, restarts };
     Ok(&state.instance.insert(instance).release)
 }
 

@@ -1,7 +1,7 @@
 //! Events: what is remembered. Stored before anything is done about them.
 
 use cutover_common::{
-    ApplicationName, Assignment, InstanceEvidence, InstanceId, Release, Slot, Term,
+    ApplicationName, Assignment, InstanceEvidence, InstanceId, Release, Slot, Term, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,9 @@ pub enum Event {
         application: ApplicationName,
         slot: Slot,
         instance: InstanceId,
+        /// Where it is to listen, if it stands behind the gate.
+        #[serde(default)]
+        port: Option<u16>,
     },
     Started {
         application: ApplicationName,
@@ -73,6 +76,12 @@ pub enum Event {
         slot: Slot,
         instance: InstanceId,
         warning: String,
+    },
+    /// What is new goes to this slot from here on, or nowhere on this host.
+    Shifted {
+        application: ApplicationName,
+        to: Option<Slot>,
+        at: Timestamp,
     },
     /// No process of the instance is left, and none is to be started in its place.
     StopDone {

@@ -3,6 +3,8 @@
 use cutover_common::{ApplicationName, Assignment, InstanceEvidence, InstanceId, Sha256, Term};
 use uuid::Uuid;
 
+use crate::gate::GateState;
+
 /// Counts the sessions that one daemon process opened. Input of an earlier one is ignored.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SessionId(pub u64);
@@ -85,6 +87,19 @@ pub enum Input {
     Probed {
         instance: InstanceId,
         answer: ProbeAnswer,
+    },
+    /// [`Action::TellGate`](crate::Action::TellGate) ended.
+    GateAnswered {
+        revision: u64,
+        result: Result<GateState, String>,
+    },
+    /// The gate's state is another one than it said last.
+    GateSaid {
+        state: GateState,
+    },
+    /// The gate cannot be reached.
+    GateLost {
+        detail: String,
     },
 }
 

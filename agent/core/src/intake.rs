@@ -55,6 +55,9 @@ impl Agent {
                 self.stop_failed(turn, instance, detail)
             ),
             Input::Probed { instance, answer } => self.probed(turn.now, instance, answer),
+            Input::GateAnswered { revision, result } => self.gate.answered(turn, revision, result),
+            Input::GateSaid { state } => self.gate.said(state),
+            Input::GateLost { detail } => self.gate.lost(detail),
         }
     }
 
@@ -220,6 +223,7 @@ impl Agent {
         let now = turn.now;
         let jitter = turn.draw_jitter();
         let live = self.live(&at);
+        live.is_presumed_well = false;
         let watch = planted!(HealthInherited: live.watch.clone(); live.watch.take());
         let healthy_since = watch.and_then(|watch| watch.healthy_since());
         live.crashes.note(now, healthy_since, jitter);

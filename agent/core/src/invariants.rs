@@ -2,16 +2,18 @@
 //!
 //! - **F2** Fences never decrease, and the new one is stored before its first effect.
 //! - **F3** Within one term only one coordinator process is obeyed.
-//! - **E1** Nothing is asked twice; at most one instance of an application without a gate.
+//! - **E1** Nothing is asked twice; at most one instance of an application, unless both can
+//!   stand beside each other behind the gate.
 //! - **E2** Only what was prepared is started.
 //! - **E3** A hook runs at most once.
 //! - **E7** What is wanted, prepared or in use stays on disk.
 //! - **A2** Without a coordinator everything is kept running.
+//! - **G1** Traffic goes to a live instance, and to none that is being stopped.
 //! - **A8** A live instance is known by more than a pid.
 
-use cutover_common::{Fence, Slot, Term};
+use cutover_common::{Fence, Slot, Term, planted};
 
-use crate::{Application, Binding, Life, Remembered};
+use crate::{Application, Binding, Life, Remembered, traffic::can_stand_beside};
 
 /// F2: an adopted fence has a higher generation and no lower term.
 pub fn f2_fence_grows(held: Fence, adopted: Fence) -> bool {
@@ -23,9 +25,22 @@ pub fn f3_terms_are_bound(binding: Option<&Binding>, application: &Application) 
     application.fence().term <= binding.map_or(Term::default(), |binding| binding.term)
 }
 
-/// E1: without a gate at most one slot has an instance.
+/// E1: at most one slot has an instance, unless both can stand beside each other.
 pub fn e1_one_instance(application: &Application) -> bool {
-    Slot::ALL.iter().filter(|slot| application.slots.of(**slot).instance.is_some()).count() <= 1
+    let slots = &application.slots;
+    let both = slots.blue.instance.as_ref().zip(slots.green.instance.as_ref());
+    both.is_none_or(|(blue, green)| can_stand_beside(&blue.release, green))
+}
+
+/// G1: what is new goes to no instance that is being stopped, nor to a slot without one.
+pub fn g1_traffic_has_an_instance(application: &Application) -> bool {
+    application.traffic.to.is_none_or(|slot| {
+        let instance = application.slots.of(slot).instance.as_ref();
+        instance.is_some_and(|instance| match instance.life {
+            Life::Starting | Life::Running { .. } | Life::Ended { .. } => true,
+            Life::Stopping { .. } => planted!(StopsUnderTraffic: true; false),
+        })
+    })
 }
 
 /// E7: what is wanted, prepared or in use is retained.
@@ -60,6 +75,7 @@ pub fn broken(remembered: &Remembered) -> Option<&'static str> {
         let promises = [
             ("F3", f3_terms_are_bound(binding, application)),
             ("E1", e1_one_instance(application)),
+            ("G1", g1_traffic_has_an_instance(application)),
             ("E7", e7_needed_is_retained(application)),
             ("A8", a8_running_has_evidence(application)),
         ];

@@ -11,6 +11,7 @@ pub mod action;
 pub mod agent;
 mod apply;
 pub mod event;
+pub mod gate;
 pub mod goal;
 pub mod input;
 mod intake;
@@ -24,6 +25,7 @@ mod report;
 pub mod session;
 pub mod slots;
 pub mod supervise;
+mod traffic;
 mod turn;
 mod volatile;
 
@@ -31,7 +33,10 @@ pub use action::{Action, Place, Retained};
 pub use agent::{Agent, Step};
 pub use apply::IllegalEvent;
 pub use event::Event;
+pub use gate::{GateProgram, GateService, GateState, GateUpstream};
 pub use goal::AssignmentRefusal;
 pub use input::{Finding, Input, PrepareFailure, ProbeAnswer, Retry, SessionId, Welcome};
-pub use remembered::{Application, Binding, Ending, HookProgress, Instance, Life, Remembered};
+pub use remembered::{
+    Application, Binding, Ending, HookProgress, Instance, Life, Remembered, TrafficState,
+};
 pub use session::SessionRefusal;

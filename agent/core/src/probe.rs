@@ -112,6 +112,15 @@ impl Watch {
         }
     }
 
+    /// Returns whether it serves well at this moment. None: there are not enough answers.
+    pub(crate) const fn passes(&self) -> Option<bool> {
+        match self.verdict {
+            Verdict::Unknown { .. } => None,
+            Verdict::Passing { .. } => Some(true),
+            Verdict::Failing { .. } => Some(false),
+        }
+    }
+
     /// Returns when it becomes settled if nothing fails until then.
     pub(crate) fn settles_at(&self, timers: Timers) -> Option<Timestamp> {
         match self.verdict {

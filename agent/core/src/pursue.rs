@@ -1,11 +1,15 @@
 //! Pursuit: takes the steps that the slots decide, until every slot rests or waits.
 
+use std::collections::BTreeSet;
+
 use cutover_common::{ApplicationName, Health, HookKind, Release, Slot, planted};
 
 use crate::{
     Action, Agent, Application, Event, HookProgress, Life, Place,
+    gate::PORTS,
     prepare::Preparation,
     slots::{Decision, SlotStep, Work, decide},
+    traffic::{TrafficDecision, TrafficView},
     turn::Turn,
 };
 
@@ -34,7 +38,9 @@ impl Agent {
         let names: Vec<_> = self.remembered.applications.keys().cloned().collect();
         for name in names {
             self.note_settled(turn, &name);
-            let steps = (0..STEPS_MAX).take_while(|_| self.take_step(turn, &name)).count();
+            let steps = (0..STEPS_MAX)
+                .take_while(|_| self.shift(turn, &name) || self.take_step(turn, &name))
+                .count();
             debug_assert!(steps < STEPS_MAX, "{name} does not come to rest");
         }
     }
@@ -51,6 +57,26 @@ impl Agent {
                 live.trying_since = None;
             }
         }
+    }
+
+    /// Moves the traffic, if it is to move now.
+    fn shift(&mut self, turn: &mut Turn, name: &ApplicationName) -> bool {
+        let decision = self.traffic_view(name).map(crate::traffic::decide);
+        let Some(TrafficDecision::Shift(to)) = decision else { return false };
+        let application = name.clone();
+        self.record(turn, Event::Shifted { application, to, at: turn.now });
+        true
+    }
+
+    pub(crate) fn traffic_view(&self, name: &ApplicationName) -> Option<TrafficView<'_>> {
+        let application = self.remembered.applications.get(name)?;
+        let volatile = self.volatile.get(name)?;
+        let timers = application.assignment.timers;
+        let health = volatile.slots.map(|_, live| {
+            live.watch.as_ref().map_or(Health::Unknown, |watch| watch.health(timers, self.now))
+        });
+        let serves_well = volatile.slots.map(|slot, _| volatile.serves_well(slot));
+        Some(TrafficView { application, health, serves_well, permission: self.permission() })
     }
 
     /// Takes one step, if there is one.
@@ -73,7 +99,8 @@ impl Agent {
                         self.subject(name, slot).map_or_else(|| turn.draw_instance(), |it| it.1);
                     turn.draw_instance()
                 );
-                self.record(turn, Event::StartStarted { application, slot, instance });
+                let port = self.draw_port(turn, name, slot);
+                self.record(turn, Event::StartStarted { application, slot, instance, port });
                 self.ask(turn, name, slot, Work::Starting);
             }
             SlotStep::ResumeStart => self.ask(turn, name, slot, Work::Starting),
@@ -96,6 +123,27 @@ impl Agent {
             }
         }
         true
+    }
+
+    /// Draws where the instance that is about to start listens: a port that no other instance
+    /// here was given. Whether another program has it shows at the start, and the next one draws
+    /// again.
+    fn draw_port(&self, turn: &mut Turn, name: &ApplicationName, slot: Slot) -> Option<u16> {
+        let application = self.remembered.applications.get(name)?;
+        let state = application.slots.of(slot);
+        let held = state.instance.as_ref().map(|instance| &instance.release);
+        held.or(state.prepared.as_ref())?.service.as_ref()?;
+        let instances = self.remembered.applications.values().flat_map(|application| {
+            application.slots.iter().filter_map(|(_, state)| state.instance.as_ref()?.port)
+        });
+        let services = self.remembered.applications.values().filter_map(Application::service);
+        let taken: BTreeSet<u16> = instances.chain(services.map(|service| service.port)).collect();
+        let count = u64::from(PORTS.end - PORTS.start);
+        let first = turn.draw_number() % count;
+        (0..count)
+            .filter_map(|step| u16::try_from((first + step) % count).ok())
+            .map(|step| PORTS.start + step)
+            .find(|port| !taken.contains(port))
     }
 
     fn prepare(&mut self, turn: &mut Turn, name: &ApplicationName, slot: Slot) {
@@ -142,19 +190,24 @@ impl Agent {
     /// until the answer, so that nothing is asked twice (E1).
     fn ask(&mut self, turn: &mut Turn, name: &ApplicationName, slot: Slot, work: Work) {
         let Some((place, instance, release)) = self.subject(name, slot) else { return };
+        let port = self.port(name, slot);
         let live = self.live(&(name.clone(), slot));
         live.in_flight = Some(work);
         turn.act(match work {
             Work::Adopting => Action::Adopt { place, instance, release },
             Work::Starting => {
                 live.trying_since = live.trying_since.or(Some(turn.now));
-                Action::Start { place, instance, release }
+                Action::Start { place, instance, release, port }
             }
             Work::RunningHook => {
-                Action::RunHook { place, instance, release, kind: HookKind::BeforeStop }
+                Action::RunHook { place, instance, release, port, kind: HookKind::BeforeStop }
             }
             Work::Stopping => Action::Stop { place, instance, release },
         });
+    }
+
+    fn port(&self, name: &ApplicationName, slot: Slot) -> Option<u16> {
+        self.remembered.applications.get(name)?.slots.of(slot).instance.as_ref()?.port
     }
 
     fn subject(
@@ -184,6 +237,7 @@ impl Agent {
                     place: application.place(slot),
                     instance: instance.id,
                     release: Box::new(instance.release.clone()),
+                    port: instance.port,
                     probe,
                 });
             }

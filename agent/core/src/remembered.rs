@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use cutover_common::{
-    ApplicationName, Assignment, Fence, HookKind, InstanceEvidence, InstanceId, Release, Sha256,
-    Slot, SlotGoal, Slots, Term,
+    ApplicationName, Assignment, Fence, HookKind, InstanceEvidence, InstanceId, Release, Service,
+    Sha256, Slot, SlotGoal, Slots, Term, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::traffic::can_stand_beside;
 
 /// How many releases of an application stay on disk without being in use (design §5).
 pub const RECENT_MAX: usize = 5;
@@ -37,6 +39,17 @@ pub struct Application {
     pub slots: Slots<SlotState>,
     /// Contents that were prepared or ran here, the last one at the end.
     pub recent: VecDeque<Sha256>,
+    #[serde(default)]
+    pub traffic: TrafficState,
+}
+
+/// Where the gate was told to send what is new.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub struct TrafficState {
+    /// None: nowhere on this host.
+    pub to: Option<Slot>,
+    /// None: it never went anywhere.
+    pub since: Option<Timestamp>,
 }
 
 /// What is in a slot. Both may be there, and differ: the next release is prepared while an
@@ -54,6 +67,9 @@ pub struct Instance {
     pub id: InstanceId,
     pub release: Release,
     pub life: Life,
+    /// Where it was told to listen. None: it stands behind no gate.
+    #[serde(default)]
+    pub port: Option<u16>,
     /// How many instances of this release ran in this slot before this one.
     pub restarts: u32,
 }
@@ -96,7 +112,12 @@ pub enum HookProgress {
 impl Application {
     /// Makes the application of its first assignment.
     pub(crate) fn new(assignment: Assignment) -> Self {
-        Self { assignment, slots: Slots::default(), recent: VecDeque::new() }
+        Self {
+            assignment,
+            slots: Slots::default(),
+            recent: VecDeque::new(),
+            traffic: TrafficState::default(),
+        }
     }
 
     /// Returns the highest fence that was accepted.
@@ -107,6 +128,29 @@ impl Application {
     /// Returns what is wanted of `slot`.
     pub const fn goal(&self, slot: Slot) -> &SlotGoal {
         self.assignment.slots.of(slot)
+    }
+
+    /// Returns the release that should run, and its slot.
+    pub(crate) fn wanted(&self) -> Option<(Slot, &Release)> {
+        Slot::ALL.into_iter().find_map(|slot| match self.goal(slot) {
+            SlotGoal::Running(release) => Some((slot, release)),
+            SlotGoal::Absent | SlotGoal::Prepared(_) => None,
+        })
+    }
+
+    /// Returns the service that the gate serves: the wanted one, once no instance is in its way;
+    /// until the last instance is gone there is one, as what it still has is to end.
+    pub fn service(&self) -> Option<&Service> {
+        let wanted = self.wanted().map(|(_, release)| release);
+        let instances = || self.slots.iter().filter_map(|(_, state)| state.instance.as_ref());
+        let in_the_way = instances().find(|instance| {
+            instance.release.service.is_some()
+                && wanted.is_none_or(|release| {
+                    instance.release != *release && !can_stand_beside(release, instance)
+                })
+        });
+        let served = in_the_way.map(|instance| &instance.release).or(wanted);
+        served.and_then(|release| release.service.as_ref())
     }
 
     /// Returns the slot that holds this instance.

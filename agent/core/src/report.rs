@@ -1,22 +1,40 @@
 //! Reports: what a slot looks like to the coordinator and to people.
 
-use cutover_common::{Health, Phase, Release, SlotGoal, SlotReport, Timers, duration_text};
+use cutover_common::{
+    Health, Phase, Release, SlotGoal, SlotReport, Timers, Traffic, duration_text,
+};
 
 use crate::{
     Ending, HookProgress, Instance, Life,
     lease::Permission,
     prepare::Preparation,
-    slots::{Decision, SlotView, Waiting, Work, decide},
+    slots::{Decision, SlotTraffic, SlotView, Waiting, Work, decide},
     volatile::LiveSlot,
 };
 
-/// Returns the report of one slot.
-pub(crate) fn slot(view: &SlotView<'_>, live: &LiveSlot, timers: Timers) -> SlotReport {
+/// Returns the report of one slot. `is_led_to`: the gate has said that it leads there; `trouble`
+/// is what is wrong with the gate.
+pub(crate) fn slot(
+    view: &SlotView<'_>,
+    live: &LiveSlot,
+    timers: Timers,
+    is_led_to: bool,
+    trouble: &str,
+) -> SlotReport {
     let decision = decide(view);
-    match &view.state.instance {
-        Some(instance) => occupied(view, live, timers, instance, &decision),
-        None => vacant(view, live, &decision),
-    }
+    let Some(instance) = &view.state.instance else { return vacant(view, live, &decision) };
+    let mut report = occupied(view, live, timers, instance, &decision);
+    report.traffic = match view.traffic {
+        SlotTraffic::Ungated => return report,
+        _ if is_led_to => Traffic::Here,
+        SlotTraffic::Led
+        | SlotTraffic::Leaving
+        | SlotTraffic::Warm { .. }
+        | SlotTraffic::Replaced
+        | SlotTraffic::Out => Traffic::Away,
+    };
+    report.detail = join(&[&report.detail, trouble]);
+    report
 }
 
 fn vacant(view: &SlotView<'_>, live: &LiveSlot, decision: &Decision) -> SlotReport {
@@ -98,8 +116,10 @@ fn health(view: &SlotView<'_>, live: &LiveSlot, timers: Timers) -> (Health, Stri
     let answer = watch.last_answer();
     let late = late_text(view, live, timers);
     let health = watch.health(timers, view.now);
-    if health == Health::Settled || late.is_empty() {
-        return (health, answer.to_owned());
+    if late.is_empty() || health.is_passing() {
+        // What passes serves, however late it came: only its coordinator can do without it (A1).
+        let late = if health == Health::Settled { "" } else { &late };
+        return (health, join(&[late, answer]));
     }
     let answer = if answer.is_empty() { "no answer to a probe so far" } else { answer };
     (Health::Failing, format!("{late}: {answer}"))
@@ -140,6 +160,9 @@ fn waiting_text(view: &SlotView<'_>, decision: &Decision) -> String {
         Waiting::ForPermission(Permission::NoLease | Permission::Fresh) => {
             "is to stop, and waits for a fresh lease from the coordinator".to_owned()
         }
+        Waiting::ForShift => "serves until the other slot can".to_owned(),
+        Waiting::ForDrain => "gets nothing new, and ends what is under way".to_owned(),
+        Waiting::ForWarmth { .. } => "is kept warm without traffic".to_owned(),
         Waiting::ForOtherSlot => format!("waits for {} to stop", view.slot.other()),
     }
 }

@@ -1,8 +1,10 @@
 //! Slots: the next step that brings one slot towards its goal, or what it waits for.
 //!
-//! Without a gate the two slots exclude each other, so that a release is replaced in place: the
-//! one that runs is stopped, and known to be gone, before the other is started; and it is stopped
-//! only when the other is ready on disk, so that as little time as possible passes in between.
+//! Instances that can stand beside each other behind the gate do: the new one is started next to
+//! the old one, which is stopped when the gate has said that nothing is under way there. Otherwise
+//! the two slots exclude each other, and a release is replaced in place: the one that runs is
+//! stopped, and known to be gone, before the other is started; and it is stopped only when the
+//! other is ready on disk, so that as little time as possible passes in between.
 
 use cutover_common::{Generation, Release, Slot, SlotGoal, Timestamp, planted};
 
@@ -11,6 +13,7 @@ use crate::{
     lease::Permission,
     prepare::{NextTry, Preparation},
     remembered::SlotState,
+    traffic::can_stand_beside,
 };
 
 /// What one slot's decision depends on.
@@ -27,9 +30,28 @@ pub struct SlotView<'a> {
     pub in_flight: Option<Work>,
     /// When an instance that ended, or a stop that failed, is tried again. None: at once.
     pub retry_at: Option<Timestamp>,
+    pub traffic: SlotTraffic,
     pub generation: Generation,
     pub permission: Permission,
     pub now: Timestamp,
+}
+
+/// What the instance in a slot has to do with the gate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SlotTraffic {
+    /// It stands behind none.
+    Ungated,
+    /// It gets what is new.
+    Led,
+    /// It gets nothing new, and the gate has not said that nothing is under way there.
+    Leaving,
+    /// Nothing is under way there. It is kept running until then.
+    Warm { until: Timestamp },
+    /// Nothing is under way there, and its place was taken by the other slot.
+    Replaced,
+    /// Nothing is under way there, and nobody else is led to: what took the traffic away has
+    /// begun the stop.
+    Out,
 }
 
 /// Something asked of the world for one instance.
@@ -95,6 +117,14 @@ pub enum Waiting {
         slot: Slot,
     },
     ForPermission(Permission),
+    /// The traffic is to go elsewhere first.
+    ForShift,
+    /// What is under way is to end first.
+    ForDrain,
+    /// It is kept running until then, without traffic.
+    ForWarmth {
+        until: Timestamp,
+    },
     /// The other slot's instance is to end first.
     ForOtherSlot,
 }
@@ -151,7 +181,13 @@ fn decide_vacant(view: &SlotView<'_>) -> Decision {
         SlotGoal::Absent if view.state.prepared.is_some() => Decision::Do(SlotStep::Forget),
         SlotGoal::Absent | SlotGoal::Prepared(_) => Decision::Rest,
         // A start takes nothing down and needs no lease: what it replaces went with one.
-        SlotGoal::Running(_) if view.other_state.instance.is_none() => {
+        SlotGoal::Running(release)
+            if view
+                .other_state
+                .instance
+                .as_ref()
+                .is_none_or(|it| can_stand_beside(release, it)) =>
+        {
             Decision::Do(SlotStep::Start)
         }
         SlotGoal::Running(_) => Decision::Wait(Waiting::ForOtherSlot),
@@ -218,7 +254,19 @@ fn decide_end(view: &SlotView<'_>, step: SlotStep) -> Decision {
     if planted!(StopsBeforePrepared: false; !is_ready(view.other_goal, view.other_state)) {
         return Decision::Wait(Waiting::ForReplacement { slot: view.slot.other() });
     }
-    with_lease(view, step)
+    match view.traffic {
+        SlotTraffic::Led => planted!(
+            StopsUnderTraffic: with_lease(view, step);
+            Decision::Wait(Waiting::ForShift)
+        ),
+        SlotTraffic::Leaving => planted!(
+            StopsBeforeEmpty: Decision::Do(step);
+            Decision::Wait(Waiting::ForDrain)
+        ),
+        SlotTraffic::Warm { until } => Decision::Wait(Waiting::ForWarmth { until }),
+        SlotTraffic::Out => Decision::Do(step),
+        SlotTraffic::Ungated | SlotTraffic::Replaced => with_lease(view, step),
+    }
 }
 
 fn with_lease(view: &SlotView<'_>, step: SlotStep) -> Decision {

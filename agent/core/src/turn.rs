@@ -49,6 +49,12 @@ impl Turn {
         InstanceId(self.draw_id())
     }
 
+    /// Draws a number that no other call draws, as far as luck goes.
+    pub(crate) fn draw_number(&mut self) -> u64 {
+        let (number, _) = self.draw_id().as_u64_pair();
+        number
+    }
+
     pub(crate) fn draw_jitter(&mut self) -> Jitter {
         let [a, b, c, d, ..] = self.draw().to_be_bytes();
         Jitter::from_bits(u32::from_be_bytes([a, b, c, d]))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{Fence, Report, Sha256, Slots, Timestamp, planted};
+use cutover_common::{Fence, Report, Sha256, Slot, Slots, Timestamp, planted};
 
 use crate::{Instance, prepare::Preparation, probe::Watch, slots::Work, supervise::Crashes};
 
@@ -17,12 +17,26 @@ pub(crate) struct Volatile {
     pub(crate) refused: Option<Fence>,
 }
 
+impl Volatile {
+    /// Returns whether the gate may lead to the live instance in `slot`.
+    pub(crate) fn serves_well(&self, slot: Slot) -> bool {
+        let live = self.slots.of(slot);
+        match live.watch.as_ref().and_then(Watch::passes) {
+            Some(passes) => passes,
+            None => live.is_presumed_well,
+        }
+    }
+}
+
 /// The volatile side of one slot.
 #[derive(Debug, Default)]
 pub(crate) struct LiveSlot {
     pub(crate) in_flight: Option<Work>,
     /// Set while an instance is known to be alive and is not being stopped.
     pub(crate) watch: Option<Watch>,
+    /// It was running when the agent began, and has not been heard of since: what the gate led to
+    /// is led to until a probe says otherwise, as an agent's restart is no reason to stop it.
+    pub(crate) is_presumed_well: bool,
     pub(crate) crashes: Crashes,
     /// Since when instances of the wanted release are tried without one becoming settled.
     pub(crate) trying_since: Option<Timestamp>,

@@ -8,8 +8,7 @@ use uuid::Uuid;
 
 use crate::program::UpstreamName;
 
-/// How many buckets of latency are counted: the last one holds all of 67 seconds and more.
-pub const LATENCY_BUCKETS: usize = 27;
+pub use cutover_common::counts::LATENCY_BUCKETS;
 
 /// What a gate does at this moment.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]

@@ -99,7 +99,7 @@ fn release(declared: Declared) -> Release {
         },
         probe: None,
         hooks: Vec::new(),
-        service_port: None,
+        service: None,
     }
 }
 

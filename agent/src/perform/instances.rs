@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
 };
@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 
 use super::Works;
 use crate::{
+    host::reached_at,
     probe::{CommandPlace, ask},
     process::{
         Adopted, Ended, ExitCause, HookOutcome, LogSpec, StartSpec, Started, StopHook, StopSpec,
@@ -35,8 +36,9 @@ pub(super) async fn start(
     place: Place,
     instance: InstanceId,
     release: Release,
+    port: Option<u16>,
 ) -> Input {
-    let spec = match launch(&works, &place, instance, &release).await {
+    let spec = match launch(&works, &place, instance, &release, port).await {
         Ok(spec) => spec,
         Err(detail) => return Input::StartFailed { instance, detail },
     };
@@ -118,25 +120,27 @@ pub(super) async fn run_hook(
     place: Place,
     instance: InstanceId,
     release: Release,
+    port: Option<u16>,
     kind: HookKind,
 ) -> Input {
     let Some(hook) = release.hook(kind) else {
         return Input::HookEnded { instance, outcome: Ok(()) };
     };
-    let outcome = match variables(&works, &place, instance, &release).fill_in_all(&hook.command) {
-        Err(error) => Err(ErrorChain(&error).to_string()),
-        Ok(command) => {
-            let hook = StopHook { command, within: hook.within };
-            match works.host.runtime.run_hook(&place.application, instance, hook).await {
-                Ok(HookOutcome::Passed | HookOutcome::NotRun) => Ok(()),
-                Ok(HookOutcome::Failed(text)) => Err(text),
-                Ok(HookOutcome::Interrupted) => {
-                    Err("was interrupted and is not run again".to_owned())
+    let outcome =
+        match variables(&works, &place, instance, &release, port).fill_in_all(&hook.command) {
+            Err(error) => Err(ErrorChain(&error).to_string()),
+            Ok(command) => {
+                let hook = StopHook { command, within: hook.within };
+                match works.host.runtime.run_hook(&place.application, instance, hook).await {
+                    Ok(HookOutcome::Passed | HookOutcome::NotRun) => Ok(()),
+                    Ok(HookOutcome::Failed(text)) => Err(text),
+                    Ok(HookOutcome::Interrupted) => {
+                        Err("was interrupted and is not run again".to_owned())
+                    }
+                    Err(error) => Err(ErrorChain(&error).to_string()),
                 }
-                Err(error) => Err(ErrorChain(&error).to_string()),
             }
-        }
-    };
+        };
     Input::HookEnded { instance, outcome }
 }
 
@@ -175,9 +179,10 @@ pub(super) async fn probe(
     place: Place,
     instance: InstanceId,
     release: Release,
+    port: Option<u16>,
     probe: ProbeSpec,
 ) -> Input {
-    let variables = variables(&works, &place, instance, &release);
+    let variables = variables(&works, &place, instance, &release, port);
     let filled = environment(&variables, &release).and_then(|env| {
         let target = match probe.target {
             ProbeTarget::Command(argv) => {
@@ -193,21 +198,11 @@ pub(super) async fn probe(
         Ok((env, target)) => {
             let asked = CommandPlace { env: &env, directory: &variables.release_dir };
             let address = reached_at(works.host.address);
-            let answer = ask(&target, address, probe.timeout, asked).await;
+            let answer = ask(&target, (address, port), probe.timeout, asked).await;
             ProbeAnswer { passed: answer.passed, text: answer.detail }
         }
     };
     Input::Probed { instance, answer }
-}
-
-/// Returns where an application is reached that listens on `address`: one that listens on every
-/// address is asked on the loopback.
-const fn reached_at(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        IpAddr::V4(_) | IpAddr::V6(_) => address,
-    }
 }
 
 async fn launch(
@@ -215,9 +210,13 @@ async fn launch(
     place: &Place,
     instance: InstanceId,
     release: &Release,
+    port: Option<u16>,
 ) -> Result<StartSpec, String> {
     let runtime = &works.host.runtime;
-    let variables = variables(works, place, instance, release);
+    if let Some(port) = port {
+        require_free((works.host.address, port).into())?;
+    }
+    let variables = variables(works, place, instance, release, port);
     runtime
         .make_shared_dir(&place.application)
         .await
@@ -233,10 +232,27 @@ async fn launch(
     })
 }
 
-fn variables(works: &Works, place: &Place, instance: InstanceId, release: &Release) -> Variables {
+/// Refuses a port that is taken: an instance that cannot listen there says so in words of its own,
+/// or, worse, whoever has the port answers for it. A start that found its process again is past
+/// this. Between this and the application's own listening somebody may still take it, and then its
+/// probes fail.
+fn require_free(address: SocketAddr) -> Result<(), String> {
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("the port {} cannot be listened on: {error}", address.port())),
+    }
+}
+
+fn variables(
+    works: &Works,
+    place: &Place,
+    instance: InstanceId,
+    release: &Release,
+    port: Option<u16>,
+) -> Variables {
     let host = &works.host;
     Variables {
-        port: release.service_port,
+        port,
         address: host.address,
         release_dir: host.releases.path(&place.application, release.digest),
         data_dir: host.runtime.shared_dir(&place.application),

@@ -9,7 +9,7 @@ mod tcp;
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
-use cutover_common::ProbeTarget;
+use cutover_common::{ProbePort, ProbeTarget};
 
 /// How many characters of an answer are kept: a line for people.
 const DETAIL_CHARS_MAX: usize = 200;
@@ -40,17 +40,29 @@ pub struct CommandPlace<'a> {
     pub directory: &'a Path,
 }
 
-/// Asks `target` at `address`, within `timeout`. What goes wrong is an answer, too.
+/// Asks `target` of the instance at `address` and, if it has one, its own port, within `timeout`.
+/// What goes wrong is an answer, too.
 pub async fn ask(
     target: &ProbeTarget,
-    address: IpAddr,
+    (address, own): (IpAddr, Option<u16>),
     timeout: Duration,
     place: CommandPlace<'_>,
 ) -> ProbeAnswer {
+    let at = |port: &ProbePort| match port {
+        ProbePort::Fixed(port) => Some((address, *port).into()),
+        ProbePort::Instance => own.map(|port| (address, port).into()),
+    };
+    let nowhere = || ProbeAnswer::failed("the instance has no port of its own");
     let asked = async {
         match target {
-            ProbeTarget::Http { port, path } => http::ask((address, *port).into(), path).await,
-            ProbeTarget::Tcp { port } => tcp::ask((address, *port).into()).await,
+            ProbeTarget::Http { port, path } => match at(port) {
+                Some(at) => http::ask(at, path).await,
+                None => nowhere(),
+            },
+            ProbeTarget::Tcp { port } => match at(port) {
+                Some(at) => tcp::ask(at).await,
+                None => nowhere(),
+            },
             // It has its own clock, which kills before it answers.
             ProbeTarget::Command(argv) => command::ask(argv, timeout, place).await,
         }

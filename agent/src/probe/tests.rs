@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(20);
 async fn probe(target: ProbeTarget, timeout: Duration) -> ProbeAnswer {
     let env = BTreeMap::from([("WORD".to_owned(), "given".to_owned())]);
     let place = CommandPlace { env: &env, directory: Path::new("/tmp") };
-    ask(&target, LOCALHOST, timeout, place).await
+    ask(&target, (LOCALHOST, None), timeout, place).await
 }
 
 /// A server that reads one request and then does what `answer` does.
@@ -54,7 +54,7 @@ impl Server {
     }
 
     fn http(&self, path: &str) -> ProbeTarget {
-        ProbeTarget::Http { port: self.address.port(), path: path.to_owned() }
+        ProbeTarget::Http { port: ProbePort::Fixed(self.address.port()), path: path.to_owned() }
     }
 
     async fn request(mut self) -> String {
@@ -177,9 +177,14 @@ async fn an_answer_that_is_no_http_or_is_cut_off_fails() {
 
 #[tokio::test]
 async fn a_path_that_would_change_the_request_is_refused() {
-    let answer =
-        probe(ProbeTarget::Http { port: 1, path: "/ HTTP/1.1\r\nhost: evil\r\n".to_owned() }, LONG)
-            .await;
+    let answer = probe(
+        ProbeTarget::Http {
+            port: ProbePort::Fixed(1),
+            path: "/ HTTP/1.1\r\nhost: evil\r\n".to_owned(),
+        },
+        LONG,
+    )
+    .await;
 
     assert!(!answer.passed);
     assert!(answer.detail.contains("is no path that can be asked for"), "{answer:?}");
@@ -190,10 +195,11 @@ async fn a_refused_connection_fails_and_says_where() {
     let listener = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
 
-    let accepted = probe(ProbeTarget::Tcp { port }, LONG).await;
+    let accepted = probe(ProbeTarget::Tcp { port: ProbePort::Fixed(port) }, LONG).await;
     drop(listener);
-    let refused = probe(ProbeTarget::Tcp { port }, LONG).await;
-    let refused_http = probe(ProbeTarget::Http { port, path: "/".to_owned() }, LONG).await;
+    let refused = probe(ProbeTarget::Tcp { port: ProbePort::Fixed(port) }, LONG).await;
+    let refused_http =
+        probe(ProbeTarget::Http { port: ProbePort::Fixed(port), path: "/".to_owned() }, LONG).await;
 
     assert!(accepted.passed, "{accepted:?}");
     for answer in [refused, refused_http] {

@@ -253,7 +253,7 @@ impl Coordinator {
             },
             probe: None,
             hooks: Vec::new(),
-            service_port: None,
+            service: None,
         }
     }
 

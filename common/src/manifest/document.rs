@@ -5,16 +5,16 @@ use toml::de::DeTable;
 
 use super::{
     deploy::{DeploySpec, name, read_deploys},
-    health::{PORTS, ServicePort, read_health},
+    health::{ProbedService, read_health},
     hooks::read_hooks,
     mistake::{ManifestMistakes, Mistake},
-    problem::Problem,
-    reader::{Item, Reader, Section},
+    reader::{Reader, Section},
     run::read_run,
+    service::read_service,
     syntax::SyntaxMap,
-    words::{APPLICATION, SERVICE, TOP},
+    words::{APPLICATION, TOP},
 };
-use crate::{ApplicationName, Hook, ProbeSpec, RunSpec, nearest::nearest, pace::echo};
+use crate::{ApplicationName, Hook, ProbeSpec, RunSpec, Service};
 
 /// Everything that a `cutover.toml` says, checked.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -28,35 +28,6 @@ pub struct Manifest {
     pub hooks: Vec<Hook>,
     /// At most one for each environment.
     pub deploys: Vec<DeploySpec>,
-}
-
-/// The application's public side.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
-pub struct Service {
-    pub port: u16,
-    pub protocol: Protocol,
-}
-
-/// What clients speak to the service.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    #[default]
-    Http,
-    Tcp,
-}
-
-impl Protocol {
-    /// Both, in the order to list.
-    pub const ALL: [Self; 2] = [Self::Http, Self::Tcp];
-
-    /// Returns the name, as in `cutover.toml`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Tcp => "tcp",
-        }
-    }
 }
 
 impl Manifest {
@@ -100,12 +71,12 @@ fn read_manifest(top: &Section<'_>, reader: &mut Reader<'_>) -> Option<Manifest>
     let application = read_application(top, reader);
     let run = read_run(top, reader);
     let service = read_service(top, reader);
-    let service_port = match (&service, top.item("service")) {
-        (Some(service), _) => ServicePort::Port(service.port),
-        (None, Some(_)) => ServicePort::Unreadable,
-        (None, None) => ServicePort::NoService,
+    let probed = match (&service, top.item("service")) {
+        (Some(service), _) => ProbedService::Port(service.port),
+        (None, Some(_)) => ProbedService::Unreadable,
+        (None, None) => ProbedService::None,
     };
-    let probe = read_health(top, service_port, reader);
+    let probe = read_health(top, probed, reader);
     let hooks = read_hooks(top, reader);
     let deploys = read_deploys(top, reader);
     Some(Manifest {
@@ -123,24 +94,4 @@ fn read_application(top: &Section<'_>, reader: &mut Reader<'_>) -> Option<Applic
     let section = Section::open(&item, &APPLICATION, reader)?;
     section.required("name", "write name = \"web\"", reader)?;
     section.read("name", reader, name)
-}
-
-fn read_service(top: &Section<'_>, reader: &mut Reader<'_>) -> Option<Service> {
-    let item = top.item("service")?;
-    let section = Section::open(&item, &SERVICE, reader)?;
-    section.required("port", "write port = 8080", reader);
-    let port = section.read("port", reader, |item| item.integer(&PORTS));
-    let protocol = section.read("protocol", reader, protocol).unwrap_or_default();
-    Some(Service { port: port?, protocol })
-}
-
-fn protocol(item: &Item<'_>) -> Result<Protocol, Problem> {
-    let text = item.string("\"http\"")?;
-    Protocol::ALL.into_iter().find(|protocol| protocol.name() == text).ok_or_else(|| {
-        let instead = match nearest(&text.to_lowercase(), Protocol::ALL.map(Protocol::name)) {
-            Some(name) => format!("write {name:?}"),
-            None => "write \"http\" or \"tcp\"".to_owned(),
-        };
-        Problem::new(format!("{} is no protocol", echo(text)), instead)
-    })
 }

@@ -8,7 +8,7 @@ use super::{
     run::{Program, read_argv},
     words::HEALTH,
 };
-use crate::{ProbeSpec, ProbeTarget, duration_text, pace::echo};
+use crate::{ProbePort, ProbeSpec, ProbeTarget, duration_text, pace::echo};
 
 /// The shortest is a hundred probes a second, which is work for the host and tells nothing more.
 pub(super) const EVERY: RangeInclusive<Duration> =
@@ -35,24 +35,25 @@ pub(super) const PORTS: RangeInclusive<u16> = 1..=u16::MAX;
 /// The longest path of a probe, in bytes: what every server takes in a request line.
 const HTTP_PATH_BYTES_MAX: usize = 2_000;
 
-/// The port that a probe asks when `[health]` gives none.
+/// The service of the application whose health is asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum ServicePort {
-    NoService,
+pub(super) enum ProbedService {
+    None,
     /// Its mistake is recorded already.
     Unreadable,
+    /// The gate's port.
     Port(u16),
 }
 
 /// Reads `[health]`, when there is one.
 pub(super) fn read_health(
     top: &Section<'_>,
-    service_port: ServicePort,
+    service: ProbedService,
     reader: &mut Reader<'_>,
 ) -> Option<ProbeSpec> {
     let item = top.item("health")?;
     let section = Section::open(&item, &HEALTH, reader)?;
-    let target = read_target(&section, service_port, reader);
+    let target = read_target(&section, service, reader);
     let every = section.read("every", reader, |item| item.duration(&EVERY));
     let timeout = section.read("timeout", reader, |item| {
         let timeout = item.duration(&TIMEOUT)?;
@@ -83,7 +84,7 @@ pub(super) fn read_health(
 
 fn read_target(
     section: &Section<'_>,
-    service_port: ServicePort,
+    service: ProbedService,
     reader: &mut Reader<'_>,
 ) -> Option<ProbeTarget> {
     let given: Vec<&str> =
@@ -110,8 +111,8 @@ fn read_target(
             let is_command = given == ["command"];
             let port = match port {
                 _ if is_command => None,
-                Some(port) => Some(port),
-                None => port_of_service(section, service_port, reader),
+                Some(port) => port_given(section, service, port, reader),
+                None => port_of_instance(section, service, reader),
             };
             match (http, tcp) {
                 (Some(path), _) => Some(ProbeTarget::Http { port: port?, path }),
@@ -129,16 +130,33 @@ fn read_target(
     }
 }
 
-fn port_of_service(
+fn port_given(
     section: &Section<'_>,
-    service_port: ServicePort,
+    service: ProbedService,
+    port: u16,
     reader: &mut Reader<'_>,
-) -> Option<u16> {
-    match service_port {
-        ServicePort::Port(port) => Some(port),
+) -> Option<ProbePort> {
+    if service == ProbedService::Port(port)
+        && let Some(item) = section.item("port")
+    {
+        let problem = format!("{port} is the gate's port, where another instance may answer");
+        let instead = "remove it, each instance is asked at its own $PORT";
+        reader.refuse(&item.place, Problem::new(problem, instead));
+        return None;
+    }
+    Some(ProbePort::Fixed(port))
+}
+
+fn port_of_instance(
+    section: &Section<'_>,
+    service: ProbedService,
+    reader: &mut Reader<'_>,
+) -> Option<ProbePort> {
+    match service {
+        ProbedService::Port(_) => Some(ProbePort::Instance),
         // A port of its own that could not be read has its mistake too.
-        ServicePort::Unreadable => None,
-        ServicePort::NoService => {
+        ProbedService::Unreadable => None,
+        ProbedService::None => {
             let instead = "write port = 8080, or give the application a [service]";
             section.required("port", instead, reader);
             None

@@ -12,11 +12,12 @@ mod mistake;
 mod problem;
 mod reader;
 mod run;
+mod service;
 mod syntax;
 mod words;
 
 pub use deploy::{DeploySpec, Strategy, Timing};
-pub use document::{Manifest, Protocol, Service};
+pub use document::Manifest;
 pub use mistake::{ManifestMistakes, Mistake};
 
 #[cfg(test)]

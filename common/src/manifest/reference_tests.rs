@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use super::{
     Manifest, ManifestMistakes, Strategy, Timing, deploy::STRATEGIES_LATER, health, hooks, run,
-    words,
+    service, words,
 };
 use crate::{Batches, StopSignal, duration_text::print};
 
@@ -67,6 +67,9 @@ fn every_key_is_in_the_reference_and_every_key_of_the_reference_exists() {
 #[test]
 fn the_reference_gives_the_ranges_of_the_parser() {
     assert_range("run.stop_within", &run::STOP_WITHIN);
+    assert_range("service.drain", &service::DRAIN);
+    assert_range("service.drain_long_lived", &service::KEEP_WARM);
+    assert_range("service.keep_warm", &service::KEEP_WARM);
     assert_range("health.every", &health::EVERY);
     assert_range("health.timeout", &health::TIMEOUT);
     assert_range("health.start_within", &health::START_WITHIN);
@@ -80,6 +83,9 @@ fn the_reference_gives_the_ranges_of_the_parser() {
     for signal in StopSignal::ALL {
         assert_says("run.stop_signal", &format!("`\"{}\"`", signal.name()));
     }
+    for swap in crate::Swap::ALL {
+        assert_says("service.swap", &format!("`\"{}\"`", swap.name()));
+    }
     for strategy in Strategy::ALL {
         assert_says("deploy.strategy", &format!("`\"{strategy}\"`"));
     }
@@ -92,6 +98,8 @@ fn the_reference_gives_the_ranges_of_the_parser() {
 fn the_reference_gives_the_defaults_of_the_parser() {
     for (key, default) in [
         ("run.stop_within", run::STOP_WITHIN_DEFAULT),
+        ("service.drain", service::DRAIN_DEFAULT),
+        ("service.drain_long_lived", service::DRAIN_LONG_LIVED_DEFAULT),
         ("health.every", health::EVERY_DEFAULT),
         ("health.timeout", health::TIMEOUT_DEFAULT),
         ("health.start_within", health::START_WITHIN_DEFAULT),

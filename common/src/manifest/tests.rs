@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    Amount, Batches, HookKind, ProbeTarget, StopSignal,
+    Amount, Batches, HookKind, ProbePort, ProbeTarget, Protocol, StopSignal,
     duration_text::{self, parse as duration},
 };
 
@@ -158,10 +158,11 @@ fn every_key_is_read() {
     assert_eq!(manifest.run.env.get("LOG").map(String::as_str), Some("info"));
     assert_eq!(manifest.run.stop_signal, StopSignal::Quit);
     assert_eq!(manifest.run.stop_within, duration("1m").unwrap());
-    assert_eq!(manifest.service, Some(Service { port: 8080, protocol: Protocol::Tcp }));
+    let service = manifest.service.unwrap();
+    assert_eq!((service.port, service.protocol), (8080, Protocol::Tcp));
     let probe = manifest.probe.unwrap();
     let path = "/healthz?full=1".to_owned();
-    assert_eq!(probe.target, ProbeTarget::Http { port: 9090, path });
+    assert_eq!(probe.target, ProbeTarget::Http { port: ProbePort::Fixed(9090), path });
     assert_eq!(probe.every, duration("5s").unwrap());
     assert_eq!(probe.timeout, duration("1500ms").unwrap());
     assert_eq!((probe.passes, probe.failures), (4, 5));
@@ -266,14 +267,17 @@ bake = "10m"
 }
 
 #[test]
-fn the_probe_asks_the_services_port_unless_it_has_its_own() {
+fn the_probe_asks_the_instances_port_unless_it_has_its_own() {
     let target = |more: &str| parsed(&format!("{LEAST}{more}")).probe.unwrap().target;
 
     assert_eq!(
         target("[service]\nport = 8080\n[health]\ntcp = true\n"),
-        ProbeTarget::Tcp { port: 8080 }
+        ProbeTarget::Tcp { port: ProbePort::Instance }
     );
-    assert_eq!(target("[health]\ntcp = true\nport = 9\n"), ProbeTarget::Tcp { port: 9 });
+    assert_eq!(
+        target("[health]\ntcp = true\nport = 9\n"),
+        ProbeTarget::Tcp { port: ProbePort::Fixed(9) }
+    );
     let command = ProbeTarget::Command(vec!["./check".to_owned()]);
     assert_eq!(target("[health]\ncommand = [\"./check\"]\n"), command);
 }

@@ -21,13 +21,7 @@ const PUSH: &str = "remove it, build outside and push with `cutover release push
 pub(super) const TOP: Words = Words {
     table: "",
     known: &["application", "run", "service", "health", "hooks", "deploy"],
-    later: &[
-        ("source", PUSH),
-        ("build", PUSH),
-        ("compatibility", REMOVE),
-        ("shared", REMOVE),
-        ("swap", REMOVE),
-    ],
+    later: &[("source", PUSH), ("build", PUSH), ("compatibility", REMOVE), ("shared", REMOVE)],
 };
 
 pub(super) const APPLICATION: Words =
@@ -36,11 +30,14 @@ pub(super) const APPLICATION: Words =
 pub(super) const RUN: Words = Words {
     table: "[run]",
     known: &["command", "env", "stop_signal", "stop_within"],
-    later: &[("shared", REMOVE), ("swap", REMOVE)],
+    later: &[("shared", REMOVE)],
 };
 
-pub(super) const SERVICE: Words =
-    Words { table: "[service]", known: &["port", "protocol"], later: &[("swap", REMOVE)] };
+pub(super) const SERVICE: Words = Words {
+    table: "[service]",
+    known: &["port", "protocol", "swap", "drain", "drain_long_lived", "keep_warm"],
+    later: &[],
+};
 
 pub(super) const HEALTH: Words = Words {
     table: "[health]",

@@ -121,6 +121,23 @@ bugs! {
     BackoffDoesNotGrow "backoff-does-not-grow" breaks "A9":
         "a crash loop: more starts in an hour than a growing wait allows",
 
+    // the agent: traffic
+    /// Traffic is taken from an instance that serves without a lease.
+    ShiftWithoutLease "shift-without-lease" breaks "A5":
+        "a pause, an abort or a partition: traffic moves more than the lease after the last echo",
+    /// The traffic moves at the first pass of the new instance.
+    ShiftAtFirstPass "shift-at-first-pass" breaks "E4":
+        "an application that passes for a while and dies: it got the traffic of one that served",
+    /// The traffic moves to an instance of which nothing is known.
+    ShiftUnasked "shift-unasked" breaks "E4":
+        "an application that starts slowly: it gets the traffic before it answered a probe",
+    /// An instance is stopped as soon as the gate was told to give it nothing new.
+    StopsBeforeEmpty "stops-before-empty" breaks "G1":
+        "a request that takes long: its instance is stopped under it",
+    /// An instance is stopped while the gate leads to it.
+    StopsUnderTraffic "stops-under-traffic" breaks "G1":
+        "a swap in place: clients are sent to what is being stopped",
+
     // the agent: health, and what it tells of it
     /// The first pass is settled health.
     SettledAtFirstPass "settled-at-first-pass" breaks "E4":

@@ -6,7 +6,8 @@ use cutover_proto::v1 as pb;
 
 use super::{TooMany, bounded, millis};
 use crate::{
-    Hook, HookKind, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, StopSignal,
+    Hook, HookKind, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef, RunSpec,
+    Service, StopSignal, Swap,
     digest::InvalidDigest,
     duration_text::LONGEST,
     name::{InvalidName, InvalidVersion},
@@ -29,6 +30,8 @@ pub enum InvalidRelease {
     Port(&'static str),
     #[error("field `stop_signal` names no signal that can stop a process")]
     Signal,
+    #[error("field `{0}` has a value that this version does not know")]
+    Unknown(&'static str),
     #[error("field `hooks` has a kind that this version does not know")]
     UnknownHook,
     #[error(transparent)]
@@ -44,6 +47,20 @@ fn port(field: &'static str, port: u32) -> Result<u16, InvalidRelease> {
     match u16::try_from(port) {
         Ok(0) | Err(_) => Err(InvalidRelease::Port(field)),
         Ok(port) => Ok(port),
+    }
+}
+
+fn probe_port(port: u32) -> Result<ProbePort, InvalidRelease> {
+    match port {
+        0 => Ok(ProbePort::Instance),
+        given => self::port("probe.port", given).map(ProbePort::Fixed),
+    }
+}
+
+fn probe_port_out(port: ProbePort) -> u32 {
+    match port {
+        ProbePort::Instance => 0,
+        ProbePort::Fixed(port) => port.into(),
     }
 }
 
@@ -69,12 +86,17 @@ impl TryFrom<pb::Release> for Release {
             run,
             probe,
             hooks,
-            service_port,
+            service,
         } = message;
         let digest_of = |field, text: String| {
             text.parse().map_err(|source| InvalidRelease::Digest { field, source })
         };
         bounded("hooks", hooks.len())?;
+        let service: Option<Service> = service.map(TryInto::try_into).transpose()?;
+        let probe: Option<ProbeSpec> = probe.map(TryInto::try_into).transpose()?;
+        if service.is_none() && probe.as_ref().is_some_and(ProbeSpec::asks_own_port) {
+            return Err(InvalidRelease::Missing("probe.port"));
+        }
         Ok(Self {
             name: ReleaseRef {
                 application: application.parse().map_err(InvalidRelease::Application)?,
@@ -85,12 +107,9 @@ impl TryFrom<pb::Release> for Release {
             archive_digest: digest_of("archive_digest", archive_digest)?,
             archive_size_bytes,
             run: run.ok_or(InvalidRelease::Missing("run"))?.try_into()?,
-            probe: probe.map(TryInto::try_into).transpose()?,
+            probe,
             hooks: hooks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
-            service_port: match service_port {
-                0 => None,
-                given => Some(port("service_port", given)?),
-            },
+            service,
         })
     }
 }
@@ -106,7 +125,7 @@ impl From<Release> for pb::Release {
             run,
             probe,
             hooks,
-            service_port,
+            service,
         } = release;
         Self {
             application: application.into(),
@@ -118,7 +137,7 @@ impl From<Release> for pb::Release {
             run: Some(run.into()),
             probe: probe.map(Into::into),
             hooks: hooks.into_iter().map(Into::into).collect(),
-            service_port: service_port.map_or(0, u32::from),
+            service: service.map(Into::into),
         }
     }
 }
@@ -165,12 +184,12 @@ impl TryFrom<pb::ProbeSpec> for ProbeSpec {
         } = message;
         let target = match target.ok_or(InvalidRelease::Missing("probe.target"))? {
             pb::probe_spec::Target::HttpPath(path) if path.starts_with('/') => {
-                ProbeTarget::Http { port: port("probe.port", asked)?, path }
+                ProbeTarget::Http { port: probe_port(asked)?, path }
             }
             pb::probe_spec::Target::HttpPath(_) => {
                 return Err(InvalidRelease::Missing("probe.http_path"));
             }
-            pb::probe_spec::Target::Tcp(_) => ProbeTarget::Tcp { port: port("probe.port", asked)? },
+            pb::probe_spec::Target::Tcp(_) => ProbeTarget::Tcp { port: probe_port(asked)? },
             pb::probe_spec::Target::Command(pb::CommandTarget { command }) => {
                 ProbeTarget::Command(argv("probe.command", command)?)
             }
@@ -198,9 +217,9 @@ impl From<ProbeSpec> for pb::ProbeSpec {
         let ProbeSpec { target, every, timeout, passes, failures, start_within } = probe;
         let (target, port) = match target {
             ProbeTarget::Http { port, path } => {
-                (pb::probe_spec::Target::HttpPath(path), u32::from(port))
+                (pb::probe_spec::Target::HttpPath(path), probe_port_out(port))
             }
-            ProbeTarget::Tcp { port } => (pb::probe_spec::Target::Tcp(true), u32::from(port)),
+            ProbeTarget::Tcp { port } => (pb::probe_spec::Target::Tcp(true), probe_port_out(port)),
             ProbeTarget::Command(command) => {
                 (pb::probe_spec::Target::Command(pb::CommandTarget { command }), 0)
             }
@@ -213,6 +232,64 @@ impl From<ProbeSpec> for pb::ProbeSpec {
             failures,
             start_within_ms: millis(start_within),
             port,
+        }
+    }
+}
+
+impl TryFrom<pb::Service> for Service {
+    type Error = InvalidRelease;
+
+    fn try_from(message: pb::Service) -> Result<Self, InvalidRelease> {
+        let (protocol, swap) = (message.protocol(), message.swap());
+        let pb::Service {
+            port: asked,
+            protocol: _,
+            swap: _,
+            drain_ms,
+            drain_long_lived_ms,
+            keep_warm_ms,
+        } = message;
+        Ok(Self {
+            port: port("service.port", asked)?,
+            protocol: match protocol {
+                pb::service::Protocol::Unspecified => {
+                    return Err(InvalidRelease::Unknown("service.protocol"));
+                }
+                pb::service::Protocol::Http => Protocol::Http,
+                pb::service::Protocol::Tcp => Protocol::Tcp,
+            },
+            swap: match swap {
+                pb::service::Swap::Unspecified => {
+                    return Err(InvalidRelease::Unknown("service.swap"));
+                }
+                pb::service::Swap::Beside => Swap::Beside,
+                pb::service::Swap::InPlace => Swap::InPlace,
+            },
+            drain: duration("service.drain", drain_ms)?,
+            drain_long_lived: duration("service.drain_long_lived", drain_long_lived_ms)?,
+            keep_warm: duration("service.keep_warm", keep_warm_ms)?,
+        })
+    }
+}
+
+impl From<Service> for pb::Service {
+    fn from(service: Service) -> Self {
+        let Service { port, protocol, swap, drain, drain_long_lived, keep_warm } = service;
+        let protocol = match protocol {
+            Protocol::Http => pb::service::Protocol::Http,
+            Protocol::Tcp => pb::service::Protocol::Tcp,
+        };
+        let swap = match swap {
+            Swap::Beside => pb::service::Swap::Beside,
+            Swap::InPlace => pb::service::Swap::InPlace,
+        };
+        Self {
+            port: port.into(),
+            protocol: protocol.into(),
+            swap: swap.into(),
+            drain_ms: millis(drain),
+            drain_long_lived_ms: millis(drain_long_lived),
+            keep_warm_ms: millis(keep_warm),
         }
     }
 }

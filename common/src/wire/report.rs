@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::cut;
 use crate::{
-    Health, InstanceEvidence, InstanceId, Phase, Report, SlotReport, Slots,
+    Health, InstanceEvidence, InstanceId, Phase, Report, SlotReport, Slots, Traffic,
     digest::InvalidDigest,
     name::{InvalidName, InvalidVersion},
 };
@@ -61,9 +61,17 @@ impl TryFrom<pb::SlotReport> for SlotReport {
     type Error = InvalidReport;
 
     fn try_from(message: pb::SlotReport) -> Result<Self, InvalidReport> {
-        let (phase, health) = (message.phase(), message.health());
-        let pb::SlotReport { phase: _, health: _, version, digest, detail, restarts, instance } =
-            message;
+        let (phase, health, traffic) = (message.phase(), message.health(), message.traffic());
+        let pb::SlotReport {
+            phase: _,
+            health: _,
+            version,
+            digest,
+            detail,
+            restarts,
+            instance,
+            traffic: _,
+        } = message;
         let release = if version.is_empty() && digest.is_empty() {
             None
         } else {
@@ -79,13 +87,23 @@ impl TryFrom<pb::SlotReport> for SlotReport {
             detail: cut(&detail),
             restarts,
             instance: instance.map(TryInto::try_into).transpose()?,
+            traffic: match traffic {
+                pb::slot_report::Traffic::Unspecified => Traffic::Ungated,
+                pb::slot_report::Traffic::Away => Traffic::Away,
+                pb::slot_report::Traffic::Here => Traffic::Here,
+            },
         })
     }
 }
 
 impl From<SlotReport> for pb::SlotReport {
     fn from(report: SlotReport) -> Self {
-        let SlotReport { phase, release, health, detail, restarts, instance } = report;
+        let SlotReport { phase, release, health, detail, restarts, instance, traffic } = report;
+        let traffic = match traffic {
+            Traffic::Ungated => pb::slot_report::Traffic::Unspecified,
+            Traffic::Away => pb::slot_report::Traffic::Away,
+            Traffic::Here => pb::slot_report::Traffic::Here,
+        };
         let (version, digest) = match release {
             None => (String::new(), String::new()),
             Some((version, digest)) => (version.into(), digest.into()),
@@ -98,6 +116,7 @@ impl From<SlotReport> for pb::SlotReport {
             detail: cut(&detail),
             restarts,
             instance: instance.map(Into::into),
+            traffic: traffic.into(),
         }
     }
 }

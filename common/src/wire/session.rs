@@ -6,7 +6,9 @@ use cutover_proto::v1 as pb;
 use uuid::Uuid;
 
 use super::{InvalidReport, TooMany, bounded, cut, millis};
-use crate::{ApplicationName, Fence, HostLoad, Inventory, Report, Term, name::InvalidName};
+use crate::{
+    ApplicationName, Fence, HostLoad, Inventory, Report, Slot, SlotCounts, Term, name::InvalidName,
+};
 
 /// Why a message of a session is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -55,6 +57,8 @@ pub struct Welcome {
 pub struct Heartbeat {
     pub nonce: Uuid,
     pub load: HostLoad,
+    /// What the gate counted of the slots behind it.
+    pub counts: Vec<SlotCounts>,
     pub reports: Vec<Report>,
 }
 
@@ -216,11 +220,13 @@ impl TryFrom<pb::Heartbeat> for Heartbeat {
     type Error = InvalidSessionMessage;
 
     fn try_from(message: pb::Heartbeat) -> Result<Self, InvalidSessionMessage> {
-        let pb::Heartbeat { nonce, load, reports } = message;
+        let pb::Heartbeat { nonce, load, reports, counts } = message;
         bounded("reports", reports.len())?;
+        bounded("counts", counts.len())?;
         Ok(Self {
             nonce: uuid("nonce", &nonce)?,
             load: load.ok_or(InvalidSessionMessage::Missing("load"))?.into(),
+            counts: counts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             reports: reports
                 .into_iter()
                 .map(|report| report.try_into().map_err(InvalidSessionMessage::Report))
@@ -231,11 +237,93 @@ impl TryFrom<pb::Heartbeat> for Heartbeat {
 
 impl From<Heartbeat> for pb::Heartbeat {
     fn from(heartbeat: Heartbeat) -> Self {
-        let Heartbeat { nonce, load, reports } = heartbeat;
+        let Heartbeat { nonce, load, reports, counts } = heartbeat;
         Self {
             nonce: nonce.to_string(),
             load: Some(load.into()),
+            counts: counts.into_iter().map(Into::into).collect(),
             reports: reports.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<pb::SlotCounts> for SlotCounts {
+    type Error = InvalidSessionMessage;
+
+    fn try_from(message: pb::SlotCounts) -> Result<Self, InvalidSessionMessage> {
+        let pb::SlotCounts {
+            application,
+            slot,
+            gate,
+            requests_in_flight,
+            long_lived,
+            requests,
+            statuses,
+            connect_errors,
+            resets,
+            retries,
+            bytes_in,
+            bytes_out,
+            latency,
+        } = message;
+        let of_name = |named: &Slot| named.to_string() == slot;
+        let slot = Slot::ALL.into_iter().find(of_name);
+        Ok(Self {
+            application: application.parse().map_err(InvalidSessionMessage::Application)?,
+            slot: slot.ok_or(InvalidSessionMessage::Missing("counts.slot"))?,
+            gate: cut(&gate),
+            requests_in_flight,
+            long_lived,
+            requests,
+            statuses: counted("counts.statuses", statuses)?,
+            connect_errors,
+            resets,
+            retries,
+            bytes_in,
+            bytes_out,
+            latency: counted("counts.latency", latency)?,
+        })
+    }
+}
+
+fn counted<const N: usize>(
+    field: &'static str,
+    counts: Vec<u64>,
+) -> Result<[u64; N], InvalidSessionMessage> {
+    counts.try_into().map_err(|_| InvalidSessionMessage::Missing(field))
+}
+
+impl From<SlotCounts> for pb::SlotCounts {
+    fn from(counts: SlotCounts) -> Self {
+        let SlotCounts {
+            application,
+            slot,
+            gate,
+            requests_in_flight,
+            long_lived,
+            requests,
+            statuses,
+            connect_errors,
+            resets,
+            retries,
+            bytes_in,
+            bytes_out,
+            latency,
+        } = counts;
+        Self {
+            application: application.into(),
+            slot: slot.to_string(),
+            gate,
+            requests_in_flight,
+            long_lived,
+            requests,
+            statuses: statuses.to_vec(),
+            connect_errors,
+            resets,
+            retries,
+            bytes_in,
+            bytes_out,
+            latency: latency.to_vec(),
         }
     }
 }

@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    Assignment, Health, Hook, HookKind, InstanceEvidence, InstanceId, Phase, ProbeSpec,
-    ProbeTarget, Release, ReleaseRef, Report, RunSpec, Sha256, SlotGoal, SlotReport, Slots,
-    StopSignal, Timers,
+    Assignment, Health, Hook, HookKind, InstanceEvidence, InstanceId, Phase, ProbePort, ProbeSpec,
+    ProbeTarget, Protocol, Release, ReleaseRef, Report, RunSpec, Service, Sha256, SlotGoal,
+    SlotReport, Slots, StopSignal, Swap, Timers, Traffic,
 };
 
 fn release() -> Release {
@@ -26,7 +26,7 @@ fn release() -> Release {
             stop_within: Duration::from_secs(30),
         },
         probe: Some(ProbeSpec {
-            target: ProbeTarget::Http { port: 8080, path: "/healthz".into() },
+            target: ProbeTarget::Http { port: ProbePort::Fixed(8080), path: "/healthz".into() },
             every: Duration::from_secs(2),
             timeout: Duration::from_secs(1),
             passes: 2,
@@ -38,7 +38,14 @@ fn release() -> Release {
             command: vec!["./drain".into()],
             within: Duration::from_secs(9),
         }],
-        service_port: Some(8080),
+        service: Some(Service {
+            port: 8080,
+            protocol: Protocol::Tcp,
+            swap: Swap::InPlace,
+            drain: Duration::from_secs(30),
+            drain_long_lived: Duration::from_secs(600),
+            keep_warm: Duration::from_secs(5),
+        }),
     }
 }
 
@@ -81,6 +88,7 @@ fn a_report_survives_the_wire() {
                     pid: 77,
                     start_ticks: 123_456,
                 }),
+                traffic: Traffic::Here,
             },
         },
         refused: Some(Fence { term: Term(3), generation: Generation(7) }),

@@ -207,7 +207,7 @@ fn parse(request: pb::BeginPushRequest) -> Result<Pending, Status> {
         run,
         probe,
         hooks,
-        service_port: service.map(|service| service.port),
+        service,
     };
     storable(Pending { release, manifest: text })
 }

@@ -24,6 +24,9 @@ pub(super) fn agent(core: &Coordinator, name: &AgentName, enrolled: &Enrolled) -
             .map(|seen| seen.reports.values().cloned().map(Into::into).collect())
             .unwrap_or_default(),
         joined_unix_ms: enrolled.joined.unix_ms(),
+        counts: seen
+            .map(|seen| seen.counts.iter().cloned().map(Into::into).collect())
+            .unwrap_or_default(),
         agent_version: seen.map(|seen| seen.agent_version.clone()).unwrap_or_default(),
         drain: enrolled.drained.as_ref().map(drain),
     }

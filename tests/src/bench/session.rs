@@ -142,6 +142,7 @@ impl Session {
 
     async fn beat(&self) -> Result<()> {
         let heartbeat = pb::Heartbeat {
+            counts: Vec::new(),
             nonce: Uuid::new_v4().to_string(),
             load: Some(pb::HostLoad::default()),
             reports: self.reports.values().cloned().collect(),
@@ -178,6 +179,7 @@ fn slot(goal: Option<pb::SlotGoal>) -> pb::SlotReport {
         digest: release.digest,
         health: health.into(),
         instance,
+        traffic: 0,
         ..Default::default()
     }
 }

@@ -170,8 +170,8 @@ fn releases_in(verdict: &mut Verdict, releases: &Path, pushed: &Path) {
     }
 }
 
-/// A8, A9: the processes are the coordinator, the agents, and one application under one shim for
-/// each host.
+/// A8, A9: the processes are the coordinator, the agents with their gates, and one application
+/// under one shim for each host.
 pub(super) fn processes(verdict: &mut Verdict, cluster: &Cluster) {
     verdict.demand_soon(Promise::A8OneProcess, || {
         let all = command_lines();
@@ -186,7 +186,7 @@ pub(super) fn processes(verdict: &mut Verdict, cluster: &Cluster) {
                 .then(|| format!("{}: {applications} applications under {shims} shims", agent.name))
         })
     });
-    let expected = 1 + 3 * cluster.agents().len();
+    let expected = 1 + 4 * cluster.agents().len();
     verdict.demand_soon(Promise::A9NothingLeft, || {
         let ours = cutover_runtime::descendants::all();
         let all = command_lines();

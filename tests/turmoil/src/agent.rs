@@ -194,7 +194,10 @@ fn note(host: &AgentHost, input: &Input) {
         | Input::HookEnded { .. }
         | Input::Stopped { .. }
         | Input::StopFailed { .. }
-        | Input::Probed { .. } => {}
+        | Input::Probed { .. }
+        | Input::GateAnswered { .. }
+        | Input::GateSaid { .. }
+        | Input::GateLost { .. } => {}
     }
 }
 

@@ -207,7 +207,8 @@ impl Perform for Performer {
             }
             Action::SendHeartbeat { session, nonce, reports } => {
                 self.machine.sent(self.clock.now(), nonce);
-                let beat = Heartbeat { nonce, load: HostLoad::default(), reports };
+                let beat =
+                    Heartbeat { nonce, load: HostLoad::default(), counts: Vec::new(), reports };
                 self.outlet.send(session, Kind::Heartbeat(beat.into()));
             }
             Action::SendReport { session, report } => {
@@ -230,7 +231,7 @@ impl Perform for Performer {
                     Input::PrepareEnded { application, digest, result: Ok(()) }
                 });
             }
-            Action::Start { place, instance, release } => {
+            Action::Start { place, instance, release, .. } => {
                 self.start(place.slot, instance, &release);
             }
             Action::Adopt { instance, .. } => {
@@ -247,6 +248,8 @@ impl Perform for Performer {
             Action::Probe { instance, .. } => {
                 self.answer(MS..20 * MS, move |machine| machine.probe(instance));
             }
+            // Nothing here stands behind a gate.
+            Action::TellGate { .. } => {}
             // Releases are small here, and what is needed is checked when it is started.
             Action::Retain(_) => {}
         }

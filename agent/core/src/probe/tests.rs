@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cutover_common::ProbeTarget;
+use cutover_common::{ProbePort, ProbeTarget};
 use uuid::Uuid;
 
 use super::*;
@@ -19,7 +19,7 @@ struct Asked {
 impl Asked {
     fn begin() -> Self {
         let probe = ProbeSpec {
-            target: ProbeTarget::Tcp { port: 80 },
+            target: ProbeTarget::Tcp { port: ProbePort::Fixed(80) },
             every: Duration::from_secs(2),
             timeout: Duration::from_secs(1),
             passes: 2,

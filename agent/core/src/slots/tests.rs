@@ -29,12 +29,18 @@ fn release(version: &str) -> Release {
             command: vec!["./drain".to_owned()],
             within: Duration::from_secs(5),
         }],
-        service_port: None,
+        service: None,
     }
 }
 
 fn instance(version: &str, life: Life) -> Instance {
-    Instance { id: InstanceId(Uuid::nil()), release: release(version), life, restarts: 0 }
+    Instance {
+        id: InstanceId(Uuid::nil()),
+        release: release(version),
+        life,
+        port: None,
+        restarts: 0,
+    }
 }
 
 fn running() -> Life {
@@ -98,6 +104,7 @@ fn decide_for(
         preparation: None,
         in_flight: None,
         retry_at: None,
+        traffic: SlotTraffic::Ungated,
         generation: Generation(1),
         permission,
         now: Timestamp::default(),
@@ -222,6 +229,7 @@ fn what_is_in_flight_is_waited_for_but_preparing_goes_on() {
         preparation: None,
         in_flight: Some(Work::Adopting),
         retry_at: None,
+        traffic: SlotTraffic::Ungated,
         generation: Generation(1),
         permission: Permission::Fresh,
         now: Timestamp::default(),
@@ -241,4 +249,39 @@ fn wrong_content_is_fetched_again_only_for_a_later_goal() {
 
     assert!(!failed.is_due(now + Duration::from_secs(999), Generation(4)));
     assert!(failed.is_due(now, Generation(5)));
+}
+
+#[test]
+fn an_instance_behind_the_gate_is_ended_only_when_nothing_is_under_way_there() {
+    let until = Timestamp::from_unix_ms(1);
+    let state =
+        SlotState { prepared: Some(release("b")), instance: Some(instance("a", running())) };
+    let (empty, goal) = (SlotState::default(), SlotGoal::Prepared(release("b")));
+    let shown_for = |traffic, permission| {
+        shown(&decide(&SlotView {
+            slot: Slot::Blue,
+            goal: &goal,
+            state: &state,
+            other_goal: &SlotGoal::Absent,
+            other_state: &empty,
+            preparation: None,
+            in_flight: None,
+            retry_at: None,
+            traffic,
+            generation: Generation(1),
+            permission,
+            now: Timestamp::default(),
+        }))
+    };
+    for (traffic, with_lease, without) in [
+        (SlotTraffic::Ungated, "Stop", "NoLease"),
+        (SlotTraffic::Led, "ForShift", "ForShift"),
+        (SlotTraffic::Leaving, "ForDrain", "ForDrain"),
+        (SlotTraffic::Warm { until }, "ForWarmth", "ForWarmth"),
+        (SlotTraffic::Replaced, "Stop", "NoLease"),
+        (SlotTraffic::Out, "Stop", "Stop"),
+    ] {
+        assert_eq!(shown_for(traffic, Permission::Fresh), with_lease, "{traffic:?} with a lease");
+        assert_eq!(shown_for(traffic, Permission::NoLease), without, "{traffic:?} without");
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::AgentName;
+use cutover_common::{AgentName, SlotCounts};
 use cutover_proto::v1 as pb;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     view::{
         Agent, AgentApplication, AgentSlot, ApplicationStatus, Drain, Environment, HistoryEntry,
         Host, HostStatus, JoinToken, Load, Plan, PlannedWave, Release, Rollout, RolloutHost,
-        RolloutState, Setting, StableRelease,
+        RolloutState, Setting, SlotTraffic, StableRelease,
     },
 };
 
@@ -45,6 +45,7 @@ pub(super) fn agent(message: pb::Agent) -> Agent {
         agent_version,
         address,
         drain: drain_message,
+        counts,
     } = message;
     Agent {
         name: name.into(),
@@ -57,8 +58,29 @@ pub(super) fn agent(message: pb::Agent) -> Agent {
         host: inventory.map(host),
         load: load_message.map(load),
         applications: reports.into_iter().map(application).collect(),
+        traffic: counts.into_iter().filter_map(slot_traffic).collect(),
         drain: drain_message.map(drain),
     }
+}
+
+/// Returns what the gate counted of a slot, if it is said as it should be.
+fn slot_traffic(message: pb::SlotCounts) -> Option<SlotTraffic> {
+    let counts = SlotCounts::try_from(message).ok()?;
+    Some(SlotTraffic {
+        application: counts.application.to_string().into(),
+        slot: counts.slot.to_string().into(),
+        requests: counts.requests,
+        requests_in_flight: counts.requests_in_flight,
+        long_lived: counts.long_lived,
+        answered_5xx: counts.statuses[4],
+        connect_errors: counts.connect_errors,
+        resets: counts.resets,
+        retries: counts.retries,
+        bytes_in: counts.bytes_in,
+        bytes_out: counts.bytes_out,
+        p50_us: counts.latency_us_at(500),
+        p99_us: counts.latency_us_at(990),
+    })
 }
 
 fn drain(message: pb::Drain) -> Drain {
@@ -125,15 +147,34 @@ fn application(message: pb::Report) -> AgentApplication {
 
 fn slot(name: &'static str, message: pb::SlotReport) -> AgentSlot {
     let (phase, health) = (phase(message.phase()), health(message.health()));
-    let pb::SlotReport { phase: _, version, digest: _, health: _, detail, restarts, instance: _ } =
-        message;
+    let traffic = traffic(message.traffic());
+    let pb::SlotReport {
+        phase: _,
+        version,
+        digest: _,
+        health: _,
+        detail,
+        restarts,
+        instance: _,
+        traffic: _,
+    } = message;
     AgentSlot {
         slot: name,
         version: optional(version),
         phase,
         health,
+        traffic,
         restarts,
         detail: optional(detail),
+    }
+}
+
+fn traffic(traffic: pb::slot_report::Traffic) -> Option<&'static str> {
+    use pb::slot_report::Traffic;
+    match traffic {
+        Traffic::Unspecified => None,
+        Traffic::Away => Some("away"),
+        Traffic::Here => Some("here"),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     text::Text,
-    view::{Agent, AgentApplication, Drain, Environment, JoinToken},
+    view::{Agent, AgentApplication, Drain, Environment, JoinToken, SlotTraffic},
 };
 
 /// Prints a list of agents.
@@ -76,11 +76,15 @@ pub fn agent(agent: &Agent, now: Timestamp, paint: Paint) -> String {
         text.push('\n');
         text += &applications(&agent.applications, paint);
     }
+    if !agent.traffic.is_empty() {
+        text.push('\n');
+        text += &traffic(&agent.traffic, paint);
+    }
     text
 }
 
 fn applications(applications: &[AgentApplication], paint: Paint) -> String {
-    let rows: Vec<[Cell; 7]> = applications
+    let rows: Vec<[Cell; 8]> = applications
         .iter()
         .flat_map(|application| {
             application.slots.iter().map(|slot| {
@@ -90,13 +94,39 @@ fn applications(applications: &[AgentApplication], paint: Paint) -> String {
                     or_dash(slot.version.as_ref()).into(),
                     Cell::toned(tone_of(slot.phase), slot.phase),
                     Cell::toned(tone_of(slot.health), slot.health),
+                    slot.traffic.unwrap_or("-").into(),
                     slot.restarts.into(),
                     slot.detail.as_ref().map_or("", Text::as_str).into(),
                 ]
             })
         })
         .collect();
-    let header = ["APPLICATION", "SLOT", "VERSION", "PHASE", "HEALTH", "RESTARTS", "DETAIL"];
+    let header =
+        ["APPLICATION", "SLOT", "VERSION", "PHASE", "HEALTH", "TRAFFIC", "RESTARTS", "DETAIL"];
+    table(header, &rows, paint)
+}
+
+fn traffic(slots: &[SlotTraffic], paint: Paint) -> String {
+    let latency = |us: Option<u64>| us.map_or_else(|| "-".to_owned(), |us| format!("<{us} us"));
+    let rows: Vec<[Cell; 9]> = slots
+        .iter()
+        .map(|slot| {
+            let open = slot.requests_in_flight.saturating_add(slot.long_lived);
+            [
+                (&slot.application).into(),
+                (&slot.slot).into(),
+                slot.requests.to_string().into(),
+                open.to_string().into(),
+                slot.answered_5xx.to_string().into(),
+                slot.connect_errors.to_string().into(),
+                slot.resets.to_string().into(),
+                latency(slot.p50_us).into(),
+                latency(slot.p99_us).into(),
+            ]
+        })
+        .collect();
+    let header =
+        ["TRAFFIC", "SLOT", "REQUESTS", "OPEN", "5XX", "UNREACHED", "RESETS", "P50", "P99"];
     table(header, &rows, paint)
 }
 

@@ -144,9 +144,25 @@ fn sample_agent() -> Agent {
                 version: Some("1.3.0".into()),
                 phase: "running",
                 health: "healthy",
+                traffic: Some("here"),
                 restarts: 1,
                 detail: Some("GET /healthz answered 200".into()),
             }],
+        }],
+        traffic: vec![SlotTraffic {
+            application: "web".into(),
+            slot: "blue".into(),
+            requests: 12_345,
+            requests_in_flight: 2,
+            long_lived: 1,
+            answered_5xx: 4,
+            connect_errors: 0,
+            resets: 0,
+            retries: 0,
+            bytes_in: 1_000,
+            bytes_out: 0,
+            p50_us: Some(1024),
+            p99_us: None,
         }],
         drain: None,
     }
@@ -175,6 +191,7 @@ fn lost_agent() -> Agent {
         host: None,
         load: None,
         applications: Vec::new(),
+        traffic: Vec::new(),
         ..sample_agent()
     }
 }

@@ -20,6 +20,8 @@ pub struct Agent {
     pub host: Option<Host>,
     pub load: Option<Load>,
     pub applications: Vec<AgentApplication>,
+    /// What the host's gate counted, since it began.
+    pub traffic: Vec<SlotTraffic>,
     /// Null while the host takes part.
     pub drain: Option<Drain>,
 }
@@ -30,6 +32,25 @@ pub struct Drain {
     pub by: Text,
     pub reason: Option<Text>,
     pub since_unix_ms: Option<u64>,
+}
+
+/// What a gate counted of one slot.
+#[derive(Clone, Debug, Serialize)]
+pub struct SlotTraffic {
+    pub application: Text,
+    pub slot: Text,
+    pub requests: u64,
+    pub requests_in_flight: u64,
+    pub long_lived: u64,
+    pub answered_5xx: u64,
+    pub connect_errors: u64,
+    pub resets: u64,
+    pub retries: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// At most; exact to a factor of two.
+    pub p50_us: Option<u64>,
+    pub p99_us: Option<u64>,
 }
 
 /// What does not change while an agent runs.
@@ -71,6 +92,8 @@ pub struct AgentSlot {
     pub version: Option<Text>,
     pub phase: &'static str,
     pub health: &'static str,
+    /// Whether the gate leads here; none if no gate stands before it.
+    pub traffic: Option<&'static str>,
     pub restarts: u32,
     pub detail: Option<Text>,
 }

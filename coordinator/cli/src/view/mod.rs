@@ -12,7 +12,7 @@ mod status;
 
 pub use fleet::{
     Agent, AgentApplication, AgentSlot, Created, Drain, Environment, Host, JoinToken, Load,
-    StableRelease,
+    SlotTraffic, StableRelease,
 };
 pub use plan::{Plan, PlannedWave, Setting};
 pub use release::{Pushed, Release};

@@ -7,5 +7,4 @@ mod view;
 pub(crate) use goal::running;
 pub use goal::{Goal, GoalSlot, Goals};
 pub(crate) use goal::{with_prepared, with_running, without};
-pub(crate) use view::serves;
 pub use view::{Fleet, Fresh, Presence, Seen, UNREACHABLE_AFTER};

@@ -7,8 +7,8 @@ use std::{
 };
 
 use cutover_common::{
-    AgentName, ApplicationName, Fence, HostLoad, Inventory, Phase, Report, SlotReport, Timestamp,
-    Version, planted,
+    AgentName, ApplicationName, Fence, HostLoad, Inventory, Report, SlotCounts, SlotReport,
+    Timestamp, Version, planted,
     protocol::{HEARTBEAT_EVERY, SILENCE_MAX},
     wire::{Heartbeat, Hello, REPEATED_MAX},
 };
@@ -44,6 +44,8 @@ pub struct Seen {
     pub agent_version: String,
     pub inventory: Option<Inventory>,
     pub load: HostLoad,
+    /// What its gate counted.
+    pub counts: Vec<SlotCounts>,
     pub reports: BTreeMap<ApplicationName, Report>,
     /// The highest fence that the agent holds, as it said itself.
     pub held: BTreeMap<ApplicationName, Fence>,
@@ -60,6 +62,7 @@ impl Seen {
     /// repaired.
     pub(crate) fn beat(&mut self, heartbeat: Heartbeat) {
         self.load = heartbeat.load;
+        self.counts = heartbeat.counts;
         self.reports.clear();
         for report in heartbeat.reports {
             self.report(report);
@@ -206,7 +209,7 @@ impl Fleet {
     /// Returns whether some release of `application` is freshly known to serve well on `agent`.
     pub fn is_healthy(&self, agent: &AgentName, application: &ApplicationName) -> bool {
         self.fresh_report(agent, application)
-            .is_some_and(|report| report.slots.iter().any(|(_, slot)| serves(slot)))
+            .is_some_and(|report| report.slots.iter().any(|(_, slot)| slot.serves()))
     }
 
     /// Returns when the next agent falls silent, if nothing is heard.
@@ -246,6 +249,7 @@ impl Fleet {
             agent_version: hello.agent_version,
             inventory: Some(hello.inventory),
             load: HostLoad::default(),
+            counts: Vec::new(),
             // What was said in an earlier session is shown, and is no evidence.
             reports: reports
                 .into_iter()
@@ -294,11 +298,6 @@ impl Fleet {
         seen.last_heard = Some(now);
         Some(seen)
     }
-}
-
-/// Returns whether the instance in `slot` serves well.
-pub(crate) fn serves(slot: &SlotReport) -> bool {
-    slot.phase == Phase::Running && slot.health.is_passing()
 }
 
 fn forget_health(mut report: Report) -> Report {

@@ -112,7 +112,7 @@ impl Story {
         let Some(session) = known.session else { return };
         let reports = known.said.clone().into_iter().collect();
         let nonce = self.draw();
-        let heartbeat = Heartbeat { nonce, load: HostLoad::default(), reports };
+        let heartbeat = Heartbeat { nonce, load: HostLoad::default(), counts: Vec::new(), reports };
         self.handle(Input::Beat { session, heartbeat });
     }
 

@@ -65,7 +65,7 @@ pub(crate) fn release(of: &str, content: &str) -> Release {
         },
         probe: None,
         hooks: Vec::new(),
-        service_port: None,
+        service: None,
     }
 }
 

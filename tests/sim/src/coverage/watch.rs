@@ -247,6 +247,7 @@ impl Watch {
             Fault::LoseCoordinator => 33,
             Fault::KillAgent { .. }
             | Fault::PauseAgent { .. }
+            | Fault::CrashGate { .. }
             | Fault::FillDisk { .. }
             | Fault::KillCoordinator { .. }
             | Fault::PauseCoordinator { .. }

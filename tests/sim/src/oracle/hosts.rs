@@ -11,13 +11,14 @@ mod lease;
 mod memory;
 mod obedience;
 mod pauses;
+mod traffic;
 
 use cutover_agent_core::{Action, Agent, Input, SessionId, Step, invariants};
 use cutover_common::Report;
 
 use self::{
     disk::Shelves, health::Answered, instances::Instances, keeping::Keeping, lease::Permission,
-    memory::Memory, obedience::Obedience, pauses::Pauses,
+    memory::Memory, obedience::Obedience, pauses::Pauses, traffic::Traffic,
 };
 use super::{Effect, Seen, Violation};
 use crate::{
@@ -40,6 +41,7 @@ struct Book {
     shelves: Shelves,
     answered: Answered,
     keeping: Keeping,
+    traffic: Traffic,
     /// A changed bit made the agent forget something that it had acted on, which the journal
     /// cannot tell from a torn commit. What follows from that is not held against it.
     is_misled: bool,
@@ -214,7 +216,10 @@ impl Book {
             | Input::Exited { .. }
             | Input::HookEnded { .. }
             | Input::Stopped { .. }
-            | Input::StopFailed { .. } => {}
+            | Input::StopFailed { .. }
+            | Input::GateAnswered { .. }
+            | Input::GateSaid { .. }
+            | Input::GateLost { .. } => {}
         }
         if agent.inbox.len() > INBOX_MAX {
             let what = format!("{} has {} inputs before it", host.name, agent.inbox.len());
@@ -247,12 +252,20 @@ impl Book {
         }
         // Judged as it is decided. What is decided is done when its flush has ended, which a slow
         // disk or a suspended host can make later than the permission lasts.
-        if self.instances.stepped(host, step, core)? {
+        let takes = self.traffic.stepped(world, host, step, core, &self.answered)?;
+        if takes {
+            for event in &step.events {
+                if let cutover_agent_core::Event::Shifted { application, .. } = event {
+                    self.obedience.stops(host.number, application, core)?;
+                }
+            }
+        }
+        if self.instances.stepped(world, host, step, core)? || takes {
             self.permission.judge(now).map_err(|why| {
                 Violation::new("A5", format!("{} begins to disrupt, and {why}", host.name))
             })?;
         }
-        pauses.stepped((host, core), step, &self.obedience, now)
+        pauses.stepped((host, core), step, &self.obedience, takes, now)
     }
 
     fn stored(&mut self, number: u16, now: Moment) -> Result<(), Violation> {
@@ -272,6 +285,7 @@ impl Book {
         self.answered.started();
         self.instances.started(&agent.core);
         self.keeping.started(world.now);
+        self.traffic.started(&agent.core);
         self.obedience.started(number, &agent.core)
     }
 
@@ -338,8 +352,16 @@ impl Book {
             Effect::Start { instance, release, .. } => {
                 self.instances.start(world, host, instance, release)
             }
-            Effect::Hook { instance, release, .. } => self.instances.hook(host, instance, release),
-            Effect::Stop { instance, release, .. } => self.instances.stop(host, instance, release),
+            Effect::Hook { place, instance, release } => {
+                let at = (&place.application, place.slot);
+                traffic::may_stop(world, host, at, instance, release)?;
+                self.instances.hook(host, instance, release)
+            }
+            Effect::Stop { place, instance, release } => {
+                let at = (&place.application, place.slot);
+                traffic::may_stop(world, host, at, instance, release)?;
+                self.instances.stop(host, instance, release)
+            }
         }
     }
 }

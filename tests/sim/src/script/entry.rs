@@ -61,6 +61,8 @@ pub enum Fault {
     SetClock { host: u16, ahead_ms: i64 },
     /// An application's instance is killed, as for want of memory.
     KillInstance { host: u16, application: u16 },
+    /// The gate crashes, and is started again with its last program, or with none.
+    CrashGate { host: u16, down_ms: u64, forgets: bool },
     /// Writes fail for want of room.
     FillDisk { host: u16, for_ms: u64 },
     /// The n-th write or fsync of the journal from now fails once.
@@ -228,6 +230,7 @@ impl Fault {
             | Self::PauseAgent { for_ms: ms, .. }
             | Self::CutPower { down_ms: ms, .. }
             | Self::Suspend { for_ms: ms, .. }
+            | Self::CrashGate { down_ms: ms, .. }
             | Self::FillDisk { for_ms: ms, .. }
             | Self::SlowDisk { for_ms: ms, .. }
             | Self::RefuseProcesses { for_ms: ms, .. }
@@ -262,6 +265,7 @@ impl Fault {
             | Self::Suspend { host, .. }
             | Self::SetClock { host, .. }
             | Self::KillInstance { host, .. }
+            | Self::CrashGate { host, .. }
             | Self::FillDisk { host, .. }
             | Self::FailDisk { host, .. }
             | Self::SlowDisk { host, .. }

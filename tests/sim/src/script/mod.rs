@@ -106,7 +106,22 @@ pub struct Application {
     pub probe: Option<Probe>,
     pub has_stop_hook: bool,
     pub stop_within_ms: u64,
+    /// None: no gate stands before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gated>,
     pub releases: Vec<Release>,
+}
+
+/// How an application stands behind the gate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Gated {
+    /// Whether a host holds one instance at a time.
+    pub in_place: bool,
+    /// The longest that a request takes.
+    pub requests_ms: u64,
+    /// When what an instance still has is cut.
+    pub drain_ms: u64,
+    pub keep_warm_ms: u64,
 }
 
 /// How an application's health is asked.

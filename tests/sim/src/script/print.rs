@@ -46,7 +46,8 @@ pub(super) fn script(script: &Script) -> String {
 }
 
 fn print_application(text: &mut String, application: &Application) {
-    let Application { name, hosts, probe, has_stop_hook, stop_within_ms, releases } = application;
+    let Application { name, hosts, probe, has_stop_hook, stop_within_ms, gate, releases } =
+        application;
     row(text, "name", name);
     row(text, "hosts", hosts);
     if let Some(probe) = probe {
@@ -54,5 +55,8 @@ fn print_application(text: &mut String, application: &Application) {
     }
     row(text, "has_stop_hook", has_stop_hook);
     row(text, "stop_within_ms", stop_within_ms);
+    if let Some(gate) = gate {
+        row(text, "gate", gate);
+    }
     rows(text, "releases", releases);
 }

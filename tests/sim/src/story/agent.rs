@@ -32,7 +32,11 @@ pub(crate) fn event(event: &Event) -> String {
         }
         Event::Prepared { release, slot, .. } => format!("has {} ready in {slot}", release.name),
         Event::Forgotten { application, slot } => format!("forgets {application} in {slot}"),
-        Event::StartStarted { application, slot, instance } => {
+        Event::Shifted { application, to, .. } => match to {
+            Some(slot) => format!("sends what is new for {application} to {slot}"),
+            None => format!("sends what is new for {application} to nobody"),
+        },
+        Event::StartStarted { application, slot, instance, .. } => {
             format!("begins to start {application} in {slot} as instance {}", short(*instance))
         }
         Event::Started { application, evidence, .. } => format!(

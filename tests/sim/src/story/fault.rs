@@ -24,6 +24,10 @@ pub(crate) fn fault(fault: &Fault) -> String {
         Fault::KillInstance { host, application } => {
             format!("what runs of application {application} on host-{host} is killed")
         }
+        Fault::CrashGate { host, down_ms, forgets } => {
+            let what = if *forgets { " with nothing to follow" } else { "" };
+            format!("the gate of host-{host} crashes, and is back{what} {} later", span(*down_ms))
+        }
         Fault::FillDisk { host, for_ms } => {
             format!("the disk of host-{host} is full for {}", span(*for_ms))
         }
@@ -103,6 +107,7 @@ fn of_coordinator(fault: &Fault) -> String {
         | Fault::Suspend { .. }
         | Fault::SetClock { .. }
         | Fault::KillInstance { .. }
+        | Fault::CrashGate { .. }
         | Fault::FillDisk { .. }
         | Fault::FailDisk { .. }
         | Fault::SlowDisk { .. }

@@ -14,6 +14,7 @@ enum Kind {
     Suspend,
     SetClock,
     KillInstance,
+    CrashGate,
     FillDisk,
     FailDisk,
     SlowDisk,
@@ -36,13 +37,14 @@ enum Kind {
 }
 
 /// Each kind, and in how many runs in a thousand it is on.
-const KINDS: [(Kind, u32); 25] = [
+const KINDS: [(Kind, u32); 26] = [
     (Kind::KillAgent, 300),
     (Kind::PauseAgent, 100),
     (Kind::CutPower, 200),
     (Kind::Suspend, 80),
     (Kind::SetClock, 80),
     (Kind::KillInstance, 200),
+    (Kind::CrashGate, 200),
     (Kind::FillDisk, 80),
     (Kind::FailDisk, 80),
     (Kind::SlowDisk, 80),
@@ -178,6 +180,7 @@ impl Drawn<'_> {
             | Kind::Suspend
             | Kind::SetClock
             | Kind::KillInstance
+            | Kind::CrashGate
             | Kind::FillDisk
             | Kind::FailDisk
             | Kind::SlowDisk
@@ -212,6 +215,9 @@ impl Drawn<'_> {
                 let application =
                     u16::try_from(self.dice.below(self.applications.len())).unwrap_or(0);
                 Fault::KillInstance { host, application }
+            }
+            Kind::CrashGate => {
+                Fault::CrashGate { host, down_ms: self.down(), forgets: self.dice.chance(300) }
             }
             Kind::FillDisk => Fault::FillDisk { host, for_ms: self.span() },
             Kind::FailDisk => {

@@ -2,7 +2,9 @@
 
 use crate::{
     dice::Dice,
-    script::{Application, Behaviour, Exception, HookBehaviour, Life, OnStop, Probe, Release},
+    script::{
+        Application, Behaviour, Exception, Gated, HookBehaviour, Life, OnStop, Probe, Release,
+    },
 };
 
 /// The most hosts of a run.
@@ -41,6 +43,12 @@ fn application(dice: &mut Dice, index: u64, hosts: u16) -> Application {
         probe,
         has_stop_hook: dice.chance(300),
         stop_within_ms: *dice.pick(&[500, 5_000]),
+        gate: dice.chance(600).then(|| Gated {
+            in_place: dice.chance(350),
+            requests_ms: *dice.pick(&[10, 1_000, 20_000]),
+            drain_ms: *dice.pick(&[500, 30_000]),
+            keep_warm_ms: *dice.pick(&[0, 0, 5_000, 20_000]),
+        }),
         releases,
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     dice::Dice,
     script::{
-        Application, Behaviour, Call, Disks, Entry, Mode, Network, Probe, Release, Script,
+        Application, Behaviour, Call, Disks, Entry, Gated, Mode, Network, Probe, Release, Script,
         Settings, What,
     },
 };
@@ -53,6 +53,12 @@ pub fn standard(seed: u64) -> Script {
         }),
         has_stop_hook: true,
         stop_within_ms: 5_000,
+        gate: Some(Gated {
+            in_place: false,
+            requests_ms: 1_000,
+            drain_ms: 30_000,
+            keep_warm_ms: 0,
+        }),
         releases: vec![release("1.0"), release("2.0")],
     };
     entries.extend(few.schedule(&mut dice, HOSTS, std::slice::from_ref(&application), HEALS_MS));

@@ -35,6 +35,7 @@ impl World {
             Fault::Suspend { host, for_ms } => self.suspend(host, for_ms),
             Fault::SetClock { host, ahead_ms } => self.host_mut(host).wall.ahead_ms = ahead_ms,
             Fault::KillInstance { host, application } => self.kill_instance(host, application),
+            Fault::CrashGate { host, down_ms, forgets } => self.crash_gate(host, down_ms, forgets),
             Fault::FillDisk { host, for_ms } => {
                 self.host(host).disk.get().set_full(true);
                 self.queue.push(self.later(for_ms), Happening::DiskHasRoom { number: host });
@@ -102,7 +103,7 @@ impl World {
         }
     }
 
-    fn later(&self, ms: u64) -> Moment {
+    pub(super) fn later(&self, ms: u64) -> Moment {
         self.now + Duration::from_millis(ms)
     }
 
@@ -182,6 +183,7 @@ impl World {
         }
         self.close_all_of_host(number, false);
         let host = self.host_mut(number);
+        host.gate.is_up = false;
         host.disk.get().cut_power();
         let instances: Vec<InstanceId> =
             host.kernel.alive().map(|process| process.instance).collect();
@@ -201,6 +203,7 @@ impl World {
         let host = self.host_mut(number);
         if host.suspended_until == Some(now) {
             host.suspended_until = None;
+            host.gate.begin_again();
             self.trace.tell(now, Who::Host(number), || "has booted".to_owned());
             self.start_agent(number);
         }
@@ -326,6 +329,9 @@ impl World {
         host.kill_at = None;
         host.sync_slow_us = None;
         host.refuses_processes = 0;
+        if !host.gate.is_up && host.is_up() {
+            host.gate.begin_again();
+        }
         host.disk.get().set_full(false);
         host.disk.get().end_faults();
         let link = self.network.link_mut(number);

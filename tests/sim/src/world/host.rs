@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{
     clock::{ProcessClock, Wall},
+    gate::Gate,
     kernel::Kernel,
     network::ConnectionId,
 };
@@ -81,6 +82,7 @@ pub struct Host {
     pub name: AgentName,
     pub number: u16,
     pub kernel: Kernel,
+    pub gate: Gate,
     pub disk: DiskHandle,
     pub wall: Wall,
     /// Releases on disk, whole and durable.

@@ -6,6 +6,7 @@
 mod agent_loop;
 mod clock;
 mod faults;
+mod gate;
 mod host;
 mod kernel;
 mod links;
@@ -15,13 +16,14 @@ mod perform;
 mod setup;
 mod site;
 
-use cutover_agent_core::Input as AgentInput;
+use cutover_agent_core::{GateProgram, Input as AgentInput};
 use cutover_common::{ApplicationName, InstanceId, Sha256, Version};
 use cutover_coordinator_core::{Answer, Refusal};
 use uuid::Uuid;
 
 pub use self::{
     clock::{ProcessClock, Wall},
+    gate::Gate,
     host::{AgentProcess, Certificate, DiskHandle, Host},
     kernel::{Kernel, Process},
     network::{Connection, ConnectionId, Down, Link, Message, Network, Up},
@@ -67,6 +69,9 @@ pub(crate) enum Happening {
     Crashes { number: u16, boot: u32, instance: InstanceId },
     Stopped { number: u16, epoch: u32, boot: u32, instance: InstanceId, killed: bool },
     Answered { number: u16, epoch: u32, instance: InstanceId, passed: bool },
+    GateIsTold { number: u16, epoch: u32, revision: u64, program: Box<GateProgram> },
+    GateIsSeen { number: u16, process: u32 },
+    GateStarts { number: u16, process: u32 },
     Dials { number: u16, epoch: u32 },
     Connected { number: u16, epoch: u32, coordinator: u16 },
     Arrives { id: ConnectionId, message: Box<Message> },
@@ -313,6 +318,11 @@ impl World {
             Happening::Answered { number, epoch, instance, passed } => {
                 self.answered(number, epoch, instance, passed);
             }
+            Happening::GateIsTold { number, epoch, revision, program } => {
+                self.gate_is_told(number, epoch, revision, *program);
+            }
+            Happening::GateIsSeen { number, process } => self.gate_is_seen(number, process),
+            Happening::GateStarts { number, process } => self.gate_starts(number, process),
             Happening::Dials { number, epoch } => {
                 if self.host(number).epoch == epoch {
                     self.dials(number);

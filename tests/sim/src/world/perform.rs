@@ -63,7 +63,8 @@ impl World {
                 self.send_up(number, session, Up::Hello(hello));
             }
             Action::SendHeartbeat { session, nonce, reports } => {
-                let beat = Heartbeat { nonce, load: HostLoad::default(), reports };
+                let beat =
+                    Heartbeat { nonce, load: HostLoad::default(), counts: Vec::new(), reports };
                 self.send_up(number, session, Up::Heartbeat(beat));
             }
             Action::SendReport { session, report } => {
@@ -79,22 +80,23 @@ impl World {
                 });
             }
             Action::Prepare { release, .. } => self.prepare(number, &release),
-            Action::Start { place, instance, release } => {
+            Action::Start { place, instance, release, port: _ } => {
                 self.start(number, &place, instance, &release);
             }
             Action::Adopt { instance, .. } => self.adopt(number, instance),
-            Action::RunHook { place, instance, release, kind } => {
+            Action::RunHook { place, instance, release, port: _, kind } => {
                 self.run_hook(number, &place, instance, &release, kind);
             }
             Action::Stop { place, instance, release } => {
                 self.stop(number, &place, instance, &release);
             }
             Action::Probe { instance, probe, .. } => self.probe(number, instance, probe.timeout),
+            Action::TellGate { revision, program } => self.tell_gate(number, revision, *program),
             Action::Retain(retained) => self.retain(number, retained),
         }
     }
 
-    fn quick(&mut self, number: u16) -> Duration {
+    pub(super) fn quick(&mut self, number: u16) -> Duration {
         Duration::from_micros(self.host_mut(number).luck.between(50, QUICK_MAX_US))
     }
 

@@ -7,14 +7,15 @@ use std::{
 };
 
 use cutover_common::{
-    Hook, HookKind, Labels, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, Sha256,
-    StopSignal,
+    Hook, HookKind, Labels, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef,
+    RunSpec, Service, Sha256, StopSignal, Swap,
 };
 use cutover_coordinator_core::Request;
 
 use super::{
     Happening, World,
     clock::Wall,
+    gate::Gate,
     host::{Certificate, DiskHandle, Host},
     kernel::Kernel,
     site::{Site, Store},
@@ -25,6 +26,9 @@ use crate::{
     moment::Moment,
     script::{Application, Mode},
 };
+
+/// Where the gate would listen. Each application has another one, by its number.
+const SERVICE_PORT: u16 = 8000;
 
 /// How long a stop hook may take.
 const HOOK_WITHIN: Duration = Duration::from_secs(2);
@@ -66,6 +70,7 @@ impl World {
             name: format!("host-{number}").parse().expect("a name by the rules"),
             number,
             kernel: Kernel::new(),
+            gate: Gate::new(),
             disk: DiskHandle::new(SimDisk::new(Dice::new(seed, ("disk", number)))),
             wall: Wall::default(),
             releases: BTreeSet::new(),
@@ -108,6 +113,11 @@ impl World {
     }
 }
 
+/// Returns the number at the end of an application's name.
+fn number_of(name: &str) -> u16 {
+    name.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
 fn release_of(application: &Application, release: &crate::script::Release) -> Release {
     let content = format!("{} {}", application.name, release.version);
     let hook = Hook {
@@ -131,7 +141,12 @@ fn release_of(application: &Application, release: &crate::script::Release) -> Re
             stop_within: Duration::from_millis(application.stop_within_ms),
         },
         probe: application.probe.map(|probe| ProbeSpec {
-            target: ProbeTarget::Tcp { port: 8080 },
+            target: ProbeTarget::Tcp {
+                port: match application.gate {
+                    Some(_) => ProbePort::Instance,
+                    None => ProbePort::Fixed(8080),
+                },
+            },
             every: Duration::from_millis(probe.every_ms),
             timeout: Duration::from_millis(probe.timeout_ms),
             passes: probe.passes,
@@ -139,6 +154,13 @@ fn release_of(application: &Application, release: &crate::script::Release) -> Re
             start_within: Duration::from_millis(probe.start_within_ms),
         }),
         hooks: if application.has_stop_hook { vec![hook] } else { Vec::new() },
-        service_port: None,
+        service: application.gate.map(|gate| Service {
+            port: SERVICE_PORT + number_of(&application.name),
+            protocol: Protocol::Http,
+            swap: if gate.in_place { Swap::InPlace } else { Swap::Beside },
+            drain: Duration::from_millis(gate.drain_ms),
+            drain_long_lived: Duration::from_millis(gate.drain_ms),
+            keep_warm: Duration::from_millis(gate.keep_warm_ms),
+        }),
     }
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use cutover_common::{
-    Hook, HookKind, Labels, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, Sha256,
-    StopSignal, Version,
+    Hook, HookKind, Labels, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec,
+    Sha256, StopSignal, Version,
 };
 use cutover_coordinator_core::{Answer, DeployOrder, Refusal, Request, Verb, rollout::Options};
 use cutover_runtime::dice::Dice as _;
@@ -142,7 +142,7 @@ fn release(number: &str) -> Release {
             stop_within: 10 * SECOND,
         },
         probe: Some(ProbeSpec {
-            target: ProbeTarget::Tcp { port: 80 },
+            target: ProbeTarget::Tcp { port: ProbePort::Fixed(80) },
             every: 2 * SECOND,
             timeout: SECOND,
             passes: 1,
@@ -154,6 +154,6 @@ fn release(number: &str) -> Release {
             command: vec!["./drain".to_owned()],
             within: 10 * SECOND,
         }],
-        service_port: None,
+        service: None,
     }
 }

@@ -8,14 +8,14 @@ use std::{
 
 use cutover_common::{
     ApplicationName, Assignment, Fence, Generation, Hook, HookKind, InstanceEvidence, InstanceId,
-    ProbeSpec, ProbeTarget, Release, ReleaseRef, Report, RunSpec, Sha256, Slot, SlotGoal,
-    SlotReport, Slots, StopSignal, Term, Timers, Timestamp,
+    ProbePort, ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef, Report, RunSpec, Service,
+    Sha256, Slot, SlotGoal, SlotReport, Slots, StopSignal, Swap, Term, Timers, Timestamp,
 };
 use uuid::Uuid;
 
 use crate::{
-    Action, Agent, Event, Finding, Input, PrepareFailure, ProbeAnswer, SessionId, Step, Welcome,
-    invariants,
+    Action, Agent, Event, Finding, GateProgram, GateState, Input, PrepareFailure, ProbeAnswer,
+    SessionId, Step, Welcome, invariants,
 };
 
 pub(super) const TIMERS: Timers =
@@ -39,7 +39,7 @@ pub(super) fn release(version: &str) -> Release {
             stop_within: Duration::from_secs(30),
         },
         probe: Some(ProbeSpec {
-            target: ProbeTarget::Tcp { port: 80 },
+            target: ProbeTarget::Tcp { port: ProbePort::Fixed(80) },
             every: Duration::from_secs(2),
             timeout: Duration::from_secs(1),
             passes: 2,
@@ -51,8 +51,25 @@ pub(super) fn release(version: &str) -> Release {
             command: vec!["./drain".to_owned()],
             within: Duration::from_secs(5),
         }],
-        service_port: None,
+        service: None,
     }
+}
+
+/// A release behind the gate.
+pub(super) fn served(version: &str, swap: Swap) -> Release {
+    let mut release = release(version);
+    release.service = Some(Service {
+        port: 8080,
+        protocol: Protocol::Http,
+        swap,
+        drain: Duration::from_secs(30),
+        drain_long_lived: Duration::from_secs(600),
+        keep_warm: Duration::ZERO,
+    });
+    if let Some(probe) = &mut release.probe {
+        probe.target = ProbeTarget::Tcp { port: ProbePort::Instance };
+    }
+    release
 }
 
 pub(super) fn running(version: &str) -> SlotGoal {
@@ -85,6 +102,42 @@ pub(super) enum Process {
     Dead,
 }
 
+/// A gate that follows what it is told.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pub(super) is_there: bool,
+    process: u128,
+    follows: Option<(u64, GateProgram)>,
+    /// Where requests are under way that do not end by themselves.
+    pub(super) busy: BTreeSet<Slot>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self { is_there: true, process: 1, follows: None, busy: BTreeSet::new() }
+    }
+}
+
+impl Gate {
+    fn state(&self) -> GateState {
+        GateState {
+            gate: Uuid::from_u128(self.process),
+            revision: self.follows.as_ref().map(|(revision, _)| *revision),
+            busy: self.busy.iter().map(|slot| (web(), *slot)).collect(),
+        }
+    }
+
+    /// Where what is new goes at this moment.
+    pub(super) fn leads_to(&self) -> Vec<Slot> {
+        let service = self.follows.as_ref().and_then(|(_, it)| it.services.get(&web()));
+        let upstreams = service.map(|service| service.upstreams).unwrap_or_default();
+        let gets_new = |slot: &Slot| {
+            upstreams.of(*slot).is_some_and(|upstream| upstream.gets_new && upstream.is_healthy)
+        };
+        Slot::ALL.into_iter().filter(gets_new).collect()
+    }
+}
+
 pub(super) struct World {
     pub(super) agent: Agent,
     pub(super) now: Timestamp,
@@ -103,6 +156,9 @@ pub(super) struct World {
     pub(super) refusals: Vec<String>,
     /// What probes answer.
     pub(super) is_healthy: bool,
+    /// Versions whose probes fail all the same.
+    pub(super) sick: BTreeSet<String>,
+    pub(super) gate: Gate,
     pub(super) boot: u32,
     /// Whether the coordinator echoes heartbeats.
     pub(super) echoes: bool,
@@ -127,6 +183,8 @@ impl World {
             ended_sessions: Vec::new(),
             refusals: Vec::new(),
             is_healthy: true,
+            sick: BTreeSet::new(),
+            gate: Gate::default(),
             boot: 1,
             echoes: true,
             prepare_failure: None,
@@ -144,6 +202,34 @@ impl World {
         world.trace.clear();
         world.reports.clear();
         world
+    }
+
+    /// A world whose agent runs release 1 in blue behind the gate, healthy and settled.
+    pub(super) fn with_blue_served(swap: Swap) -> Self {
+        let mut world = Self::begin();
+        world.connect();
+        let blue = SlotGoal::Running(served("1", swap));
+        world.assign(assignment(1, blue, SlotGoal::Absent));
+        world.pass(30);
+        world.trace.clear();
+        world.reports.clear();
+        world
+    }
+
+    /// What was under way at `slot` has ended.
+    pub(super) fn drain(&mut self, slot: Slot) {
+        self.gate.busy.remove(&slot);
+        let state = self.gate.state();
+        self.give(Input::GateSaid { state });
+    }
+
+    /// The gate crashes and is started again, with its last program and nothing under way.
+    pub(super) fn restart_gate(&mut self) {
+        self.gate.process += 1;
+        self.gate.busy.clear();
+        self.give(Input::GateLost { detail: "the gate is gone".to_owned() });
+        let state = self.gate.state();
+        self.give(Input::GateSaid { state });
     }
 
     pub(super) fn give(&mut self, input: Input) {
@@ -205,7 +291,7 @@ impl World {
                 }
                 Some(Input::PrepareEnded { application: place.application, digest, result })
             }
-            Action::Start { place, instance, release } => {
+            Action::Start { place, instance, release, .. } => {
                 Some(self.start(place.slot, instance, &release))
             }
             Action::Adopt { instance, .. } => {
@@ -222,14 +308,27 @@ impl World {
                 Some(Input::HookEnded { instance, outcome: Ok(()) })
             }
             Action::Stop { place, instance, release } => {
+                let leads_here = self.gate.leads_to().contains(&place.slot);
+                let is_busy = self.gate.busy.contains(&place.slot);
+                assert!(!leads_here && !is_busy, "G1: {} is stopped under its clients", place.slot);
                 self.processes.insert(instance, Process::Dead);
                 self.trace.push(format!("stop {} {}", place.slot, release.name.version));
                 Some(Input::Stopped { instance, detail: "exited with status 0".to_owned() })
             }
-            Action::Probe { instance, .. } => {
-                let passed = self.is_healthy && self.is_alive(instance);
+            Action::Probe { instance, release, .. } => {
+                let is_sick = self.sick.contains(release.name.version.as_str());
+                let passed = self.is_healthy && !is_sick && self.is_alive(instance);
                 let text = if passed { "200 OK" } else { "connection refused" }.to_owned();
                 Some(Input::Probed { instance, answer: ProbeAnswer { passed, text } })
+            }
+            Action::TellGate { revision, program } => {
+                let result = if self.gate.is_there {
+                    self.gate.follows = Some((revision, *program));
+                    Ok(self.gate.state())
+                } else {
+                    Err("no gate can be reached".to_owned())
+                };
+                Some(Input::GateAnswered { revision, result })
             }
             Action::Retain(_) => {
                 self.disk.retain(|digest| self.retained.contains(digest));
@@ -246,7 +345,9 @@ impl World {
         );
         if !self.processes.contains_key(&instance) {
             let others = self.alive();
-            assert!(others.is_empty(), "E1: {others:?} live while {instance:?} is started");
+            let borne =
+                usize::from(release.service.as_ref().is_some_and(|it| it.swap == Swap::Beside));
+            assert!(others.len() <= borne, "E1: {others:?} live while {instance:?} is started");
             self.processes.insert(instance, Process::Alive);
             self.trace.push(format!("start {slot} {}", release.name.version));
         }

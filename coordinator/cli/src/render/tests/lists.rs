@@ -33,8 +33,11 @@ fn an_agent_is_shown_with_its_host_and_slots() {
     memory in use  1.5 GiB of 8.0 GiB
     disk in use    20.0 GiB of 100.0 GiB
 
-    APPLICATION  SLOT  VERSION  PHASE    HEALTH   RESTARTS  DETAIL
-    web          blue  1.3.0    running  healthy  1         GET /healthz answered 200
+    APPLICATION  SLOT  VERSION  PHASE    HEALTH   TRAFFIC  RESTARTS  DETAIL
+    web          blue  1.3.0    running  healthy  here     1         GET /healthz answered 200
+
+    TRAFFIC  SLOT  REQUESTS  OPEN  5XX  UNREACHED  RESETS  P50       P99
+    web      blue  12345     3     4    0          0       <1024 us  -
     ");
 }
 

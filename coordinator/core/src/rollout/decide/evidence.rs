@@ -6,10 +6,7 @@ use cutover_common::{
 };
 
 use super::Scene;
-use crate::{
-    fleet::{Fresh, serves},
-    rollout::Rollout,
-};
+use crate::{fleet::Fresh, rollout::Rollout};
 
 /// Whether an application serves on a host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,11 +60,12 @@ impl<'a> Scene<'a> {
                 && goal
                     .running()
                     .and_then(|version| self.slot_in(report, version))
-                    .is_some_and(serves)
+                    .is_some_and(SlotReport::serves)
         });
+        // Where only the gate is away, it may be back before we are heard.
         let may_serve = |slot: &SlotReport| {
-            serves(slot)
-                || slot.phase == Phase::Running && slot.health == cutover_common::Health::Unknown
+            let is_unknown = slot.health == cutover_common::Health::Unknown;
+            slot.phase == Phase::Running && (slot.health.is_passing() || is_unknown)
         };
         if is_up {
             Serving::Up
@@ -87,7 +85,7 @@ impl<'a> Scene<'a> {
         report.slots.iter().map(|(_, slot)| slot).find(|slot| {
             slot.release.as_ref().is_some_and(|(held, content)| {
                 planted!(
-                    HealthByPortAlone: serves(slot);
+                    HealthByPortAlone: slot.serves();
                     held == version && *content == digest
                 )
             })

@@ -1,8 +1,8 @@
 //! What the reports say of each host, as changes to record: done, failed, unreachable.
 
 use cutover_common::{
-    AgentName, Generation, Health, Phase, Report, SlotReport, Timestamp, Version, duration_text,
-    planted,
+    AgentName, Generation, Health, Phase, Report, SlotReport, Timestamp, Traffic, Version,
+    duration_text, planted,
 };
 
 use super::{Decision, Scene, way_back};
@@ -161,13 +161,18 @@ pub fn not_begun(rollout: &Rollout, scene: Scene<'_>) -> Vec<AgentName> {
         .collect()
 }
 
-/// Returns whether `report` says that `to` waits while something else runs undisturbed.
+/// Returns whether `report` says that `to` waits while something else runs undisturbed: it is not
+/// started, or the gate does not lead to it. Where the gate has just been told to lead elsewhere,
+/// what is called back gets its traffic back.
 fn waits(report: &Report, to: &Version) -> bool {
     let brings = |slot: &SlotReport| slot.release.as_ref().is_some_and(|(held, _)| held == to);
-    let is_waiting = |slot: &SlotReport| brings(slot) && slot.phase == Phase::Waiting;
     let runs = |slot: &SlotReport| slot.phase == Phase::Running && slot.instance.is_some();
-    report.slots.iter().any(|(_, slot)| is_waiting(slot))
-        && report.slots.iter().any(|(_, slot)| !brings(slot) && runs(slot))
+    let Some((_, new)) = report.slots.iter().find(|(_, slot)| brings(slot)) else { return false };
+    report.slots.iter().any(|(_, old)| {
+        let is_led_away = old.traffic != Traffic::Ungated && new.traffic == Traffic::Here;
+        let waits = new.phase == Phase::Waiting || old.traffic != Traffic::Ungated;
+        !brings(old) && runs(old) && waits && !is_led_away
+    })
 }
 
 fn prepare_failed(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> Option<Change> {
@@ -185,7 +190,7 @@ fn updating(
     since: Timestamp,
 ) -> Option<Change> {
     if let Some(slot) = scene.slot_of_goal(rollout, agent, &rollout.to) {
-        if slot.phase == Phase::Running && slot.health == Health::Settled {
+        if slot.has_settled() {
             return Some(Change::HostUpdated { agent: agent.clone() });
         }
         if let Some(why) = gave_up(slot) {
@@ -227,7 +232,7 @@ fn reverting(
         return is_gone.then(|| Change::HostReverted { agent: agent.clone() });
     };
     if let Some(slot) = scene.slot_of_goal(rollout, agent, from) {
-        if slot.phase == Phase::Running && slot.health == Health::Settled {
+        if slot.has_settled() {
             return Some(Change::HostReverted { agent: agent.clone() });
         }
         if let Some(why) = gave_up(slot) {

@@ -1,6 +1,6 @@
 //! The way forward: wave by wave, step by step.
 
-use cutover_common::{AgentName, Health, Phase, SlotReport, Timestamp, duration_text, planted};
+use cutover_common::{AgentName, SlotReport, Timestamp, duration_text, planted};
 
 use super::{Decision, Scene, facts, floor, is_prepared};
 use crate::{
@@ -173,11 +173,9 @@ fn still_healthy(
         .into_iter()
         .filter(|agent| {
             let slot = scene.slot_of_goal(rollout, agent, &rollout.to);
-            let is_well =
-                |slot: &SlotReport| slot.phase == Phase::Running && slot.health == Health::Settled;
             planted!(
-                NoDataIsHealth: slot.is_some_and(|slot| slot.health == Health::Failing);
-                !slot.is_some_and(is_well)
+                NoDataIsHealth: slot.is_some_and(|slot| !slot.has_settled());
+                !slot.is_some_and(SlotReport::has_settled)
             )
         })
         .collect();

@@ -61,6 +61,13 @@ impl Answered {
         }
     }
 
+    /// Returns whether an instance has answered well for as long as it was to.
+    pub(super) fn has_settled(&self, core: &Agent, instance: InstanceId, now: Moment) -> bool {
+        // Without a probe its life is its health.
+        let Some((_, timers)) = judged_by(core, instance) else { return true };
+        self.0.get(&instance).copied().unwrap_or_default().has_passed(timers, now)
+    }
+
     /// E4: judges a report.
     pub(super) fn tells(
         &self,

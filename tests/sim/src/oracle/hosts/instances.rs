@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use cutover_agent_core::{Agent, Event, Step};
-use cutover_common::{ApplicationName, InstanceEvidence, InstanceId, Release, Slot, SlotGoal};
+use cutover_common::{
+    ApplicationName, InstanceEvidence, InstanceId, Release, Sha256, Slot, SlotGoal,
+};
 
 use super::super::Violation;
 use crate::world::{Host, World};
@@ -67,6 +69,7 @@ impl Instances {
     /// is to come instead is on disk.
     pub(super) fn stepped(
         &mut self,
+        world: &World,
         host: &Host,
         step: &Step,
         core: &Agent,
@@ -75,7 +78,8 @@ impl Instances {
         for event in &step.events {
             match event {
                 Event::StopStarted { application, slot, instance } => {
-                    disrupts = true;
+                    // Behind the gate the disruption is that its traffic went away.
+                    disrupts |= !is_behind_gate(world, application);
                     self.decided.push(*instance);
                     self.tracks.entry(*instance).or_default().stop = Stop::Decided;
                     may_end(host, core, (application, *slot), *instance)?;
@@ -84,7 +88,7 @@ impl Instances {
                 Event::StopDone { application, slot, instance } => {
                     let stop = self.tracks.get(instance).map_or(Stop::No, |it| it.stop);
                     if stop == Stop::No {
-                        disrupts = true;
+                        disrupts |= !is_behind_gate(world, application);
                         may_end(host, core, (application, *slot), *instance)?;
                     }
                 }
@@ -97,6 +101,7 @@ impl Instances {
                 | Event::TermRaised { .. }
                 | Event::Prepared { .. }
                 | Event::Forgotten { .. }
+                | Event::Shifted { .. }
                 | Event::StartStarted { .. }
                 | Event::StartFailed { .. }
                 | Event::Exited { .. }
@@ -131,7 +136,7 @@ impl Instances {
             let what = format!("{name} is to be started and is not on disk");
             return Err(wrong("E2", host, &what));
         }
-        alone(world, host, &name.application, instance)
+        alone(world, host, (&name.application, release.digest), instance)
     }
 
     /// E1: one process for an instance, one instance for an application.
@@ -146,7 +151,7 @@ impl Instances {
             return Err(wrong("E1", host, "an instance has begun for the second time"));
         }
         match host.kernel.processes.get(&instance) {
-            Some(process) => alone(world, host, &process.application, instance),
+            Some(process) => alone(world, host, (&process.application, process.digest), instance),
             None => Ok(()),
         }
     }
@@ -187,15 +192,18 @@ impl Instances {
 fn alone(
     world: &World,
     host: &Host,
-    application: &ApplicationName,
+    (application, content): (&ApplicationName, Sha256),
     instance: InstanceId,
 ) -> Result<(), Violation> {
     let boot = host.kernel.boot_id();
+    let spec = world.script.applications.iter().find(|it| it.name == application.as_str());
+    let is_beside = spec.and_then(|it| it.gate).is_some_and(|gate| !gate.in_place);
     let other = host.kernel.processes.values().find(|process| {
         let has_child = process.child_until.is_some_and(|until| until > world.now)
             && process.evidence.boot_id == boot;
         process.instance != instance
             && process.application == *application
+            && !(is_beside && process.digest != content)
             && (process.is_alive() || has_child)
     });
     match other {
@@ -206,6 +214,12 @@ fn alone(
             Err(wrong("E1", host, &what))
         }
     }
+}
+
+/// Returns whether an application stands behind the gate: all of its releases do here, or none.
+fn is_behind_gate(world: &World, name: &ApplicationName) -> bool {
+    let spec = world.script.applications.iter().find(|it| it.name == name.as_str());
+    spec.is_some_and(|it| it.gate.is_some())
 }
 
 fn may_end(

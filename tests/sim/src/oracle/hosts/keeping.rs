@@ -109,7 +109,10 @@ impl Keeping {
             | Input::HookEnded { .. }
             | Input::Stopped { .. }
             | Input::StopFailed { .. }
-            | Input::Probed { .. } => {}
+            | Input::Probed { .. }
+            | Input::GateAnswered { .. }
+            | Input::GateSaid { .. }
+            | Input::GateLost { .. } => {}
         }
         Ok(())
     }
@@ -235,7 +238,10 @@ fn due(
     let Some(instance) = &state.instance else {
         let is_next = matches!(application.goal(slot), SlotGoal::Running(release)
             if state.prepared.as_ref() == Some(release))
-            && application.slots.of(slot.other()).instance.is_none();
+            && application.slots.of(slot.other()).instance.as_ref().is_none_or(|other| {
+                super::traffic::is_beside(&other.release)
+                    && application.goal(slot).release().is_some_and(super::traffic::is_beside)
+            });
         return is_next.then_some((STEP, "is to start and does not"));
     };
     match &instance.life {
@@ -274,6 +280,7 @@ fn place_of(event: &Event) -> Option<(&ApplicationName, Slot)> {
         | Event::SplitBrainSeen { .. }
         | Event::CoordinatorForgotten
         | Event::AssignmentAccepted(_)
+        | Event::Shifted { .. }
         | Event::TermRaised { .. } => None,
     }
 }

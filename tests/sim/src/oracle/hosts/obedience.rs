@@ -172,14 +172,20 @@ impl Obedience {
                     }
                     self.binding = Some(*binding);
                 }
-                Event::StopStarted { application, .. } => {
-                    self.stops(number, application, core)?;
+                Event::StopStarted { application, slot, .. } => {
+                    let known = core.remembered().applications.get(application);
+                    let instance = known.and_then(|it| it.slots.of(*slot).instance.as_ref());
+                    // Behind the gate its traffic went away first.
+                    if instance.is_none_or(|it| it.port.is_none()) {
+                        self.stops(number, application, core)?;
+                    }
                 }
                 Event::Summarised(_)
                 | Event::SplitBrainSeen { .. }
                 | Event::CoordinatorForgotten
                 | Event::Prepared { .. }
                 | Event::Forgotten { .. }
+                | Event::Shifted { .. }
                 | Event::StartStarted { .. }
                 | Event::Started { .. }
                 | Event::StartFailed { .. }
@@ -305,7 +311,7 @@ impl Obedience {
     }
 
     /// F3: where two coordinators claim the term, nothing is stopped for either.
-    fn stops(
+    pub(super) fn stops(
         &self,
         number: u16,
         application: &ApplicationName,

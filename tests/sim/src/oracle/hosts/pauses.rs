@@ -184,14 +184,25 @@ impl Pauses {
         (host, core): (&Host, &Agent),
         step: &Step,
         obedience: &Obedience,
+        took_traffic: bool,
         now: Moment,
     ) -> Result<(), Violation> {
         if self.standing == 0 && self.out == 0 {
             return Ok(());
         }
         for event in &step.events {
-            let Event::StopStarted { application, .. } = event else { continue };
+            let (Event::StopStarted { application, .. } | Event::Shifted { application, .. }) =
+                event
+            else {
+                continue;
+            };
             let Some(known) = core.remembered().applications.get(application) else { continue };
+            // Behind the gate it is the traffic that counts, where there was some.
+            let is_gated = known.service().is_some();
+            let is_shift = matches!(event, Event::Shifted { .. });
+            if is_gated != is_shift || is_shift && !took_traffic {
+                continue;
+            }
             let goal = &known.assignment;
             let brings = |version: &Version| {
                 let is_it = |goal: &SlotGoal| matches!(goal, SlotGoal::Running(it) if it.name.version == *version);

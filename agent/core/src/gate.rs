@@ -1,0 +1,208 @@
+//! Gate: what the host's gate is to do, what it said that it does, and when it is told anew.
+//!
+//! The gate is another process, with a memory of its own. It is told the whole program whenever
+//! it does not follow the one that it should, so that telling, telling again and recovering are
+//! one path.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use cutover_common::{ApplicationName, Backoff, Service, Slot, Slots, Timestamp};
+use uuid::Uuid;
+
+use crate::{Action, Agent, Application, Instance, Life, turn::Turn, volatile::Volatile};
+
+/// How fast a gate that could not be told is told again. It is on this host, and while it does
+/// not follow, a swap waits or clients are sent away.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(1) };
+
+/// The ports that instances behind a gate are given: above what services are usually given, and
+/// below those that Linux hands out by itself (32768, `ip_local_port_range`).
+pub const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// Everything that the gate should be doing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct GateProgram {
+    pub services: BTreeMap<ApplicationName, GateService>,
+}
+
+/// One application's port, and where it leads.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct GateService {
+    pub service: Service,
+    pub upstreams: Slots<Option<GateUpstream>>,
+}
+
+/// An instance that the gate may lead to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct GateUpstream {
+    pub port: u16,
+    /// Whether it gets what is new.
+    pub gets_new: bool,
+    pub is_healthy: bool,
+    /// Whether what it still has is to end, within the service's limits.
+    pub drains: bool,
+}
+
+/// What a gate said of itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct GateState {
+    /// One per gate process.
+    pub gate: Uuid,
+    /// The program that it follows. None before the first.
+    pub revision: Option<u64>,
+    /// The slots at which something is under way, or can still come.
+    pub busy: BTreeSet<(ApplicationName, Slot)>,
+}
+
+/// What is known of the gate. Volatile: another agent process tells it everything anew.
+#[derive(Debug, Default)]
+pub(crate) struct GateLink {
+    /// What it said last, and the program that it said it of, while it follows that one.
+    follows: Option<(GateProgram, GateState)>,
+    telling: Option<(u64, GateProgram)>,
+    failures: u32,
+    retry_at: Option<Timestamp>,
+    /// Why it could not be told, or be reached; empty if all is well.
+    trouble: String,
+}
+
+impl GateLink {
+    /// Takes the answer to a program.
+    pub(crate) fn answered(
+        &mut self,
+        turn: &mut Turn,
+        revision: u64,
+        result: Result<GateState, String>,
+    ) {
+        let Some((asked, program)) = self.telling.take_if(|(asked, _)| *asked == revision) else {
+            return;
+        };
+        match result {
+            Ok(state) if state.revision == Some(asked) => {
+                self.follows = Some((program, state));
+                self.failures = 0;
+                self.retry_at = None;
+                self.trouble.clear();
+            }
+            Ok(_) => self.failed(turn, "the gate follows another program; is another agent here?"),
+            Err(detail) => self.failed(turn, &detail),
+        }
+    }
+
+    fn failed(&mut self, turn: &mut Turn, detail: &str) {
+        self.follows = None;
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(turn.now + BACKOFF.after(self.failures, turn.draw_jitter()));
+        detail.clone_into(&mut self.trouble);
+    }
+
+    /// Takes what a gate said without being asked.
+    pub(crate) fn said(&mut self, state: GateState) {
+        let Some((_, known)) = &mut self.follows else { return };
+        if state.revision == known.revision {
+            *known = state;
+        } else {
+            self.follows = None;
+        }
+    }
+
+    /// The gate cannot be reached.
+    pub(crate) fn lost(&mut self, detail: String) {
+        self.follows = None;
+        self.trouble = detail;
+    }
+
+    /// Returns why the gate does not do what it should; empty if nothing is known to be wrong.
+    pub(crate) fn trouble(&self) -> &str {
+        &self.trouble
+    }
+
+    /// Returns when the gate is to be told again.
+    pub(crate) const fn retry_at(&self) -> Option<Timestamp> {
+        self.retry_at
+    }
+
+    /// Returns whether the gate has said that it gives `slot` what is new.
+    pub(crate) fn leads_to(&self, name: &ApplicationName, slot: Slot) -> bool {
+        let upstream = self.follows.as_ref().and_then(|(program, _)| upstream(program, name, slot));
+        upstream.is_some_and(|upstream| upstream.gets_new && upstream.is_healthy)
+    }
+
+    /// Returns whether the gate has said that nothing is under way at `slot`, nor can come: the
+    /// positive word without which no instance is stopped.
+    pub(crate) fn is_empty(&self, name: &ApplicationName, slot: Slot) -> bool {
+        let Some((program, state)) = &self.follows else { return false };
+        // What it is being told is followed at any moment.
+        let telling = self.telling.iter().map(|(_, program)| program);
+        let is_led_to = |program| upstream(program, name, slot).is_some_and(|it| it.gets_new);
+        !telling.chain([program]).any(is_led_to) && !state.busy.contains(&(name.clone(), slot))
+    }
+}
+
+fn upstream(program: &GateProgram, name: &ApplicationName, slot: Slot) -> Option<GateUpstream> {
+    *program.services.get(name)?.upstreams.of(slot)
+}
+
+impl Agent {
+    /// Tells the gate what it should do, if it is not known to do it.
+    pub(crate) fn tell_gate(&mut self, turn: &mut Turn) {
+        if self.gate.telling.is_some() || self.gate.retry_at.is_some_and(|at| turn.now < at) {
+            return;
+        }
+        let wanted = self.gate_program();
+        let is_followed = match &self.gate.follows {
+            Some((program, _)) => *program == wanted,
+            // A host without services may have no gate.
+            None => wanted.services.is_empty() && !self.gate_was_used(),
+        };
+        if is_followed {
+            return;
+        }
+        let revision = turn.draw_number();
+        self.gate.telling = Some((revision, wanted.clone()));
+        turn.act(Action::TellGate { revision, program: Box::new(wanted) });
+    }
+
+    /// Returns whether any application here was ever behind the gate, as far as is remembered.
+    fn gate_was_used(&self) -> bool {
+        self.remembered.applications.values().any(|application| application.traffic.since.is_some())
+    }
+
+    fn gate_program(&self) -> GateProgram {
+        let mut services = BTreeMap::new();
+        let mut taken = BTreeSet::new();
+        for (name, application) in &self.remembered.applications {
+            let Some(service) = application.service() else { continue };
+            // One port leads to one application. Who comes first by name has it.
+            if !taken.insert(service.port) {
+                continue;
+            }
+            let volatile = self.volatile.get(name);
+            let upstreams = application.slots.map(|slot, state| {
+                let instance = state.instance.as_ref()?;
+                gate_upstream(application, volatile?, slot, instance)
+            });
+            services.insert(name.clone(), GateService { service: service.clone(), upstreams });
+        }
+        GateProgram { services }
+    }
+}
+
+fn gate_upstream(
+    application: &Application,
+    volatile: &Volatile,
+    slot: Slot,
+    instance: &Instance,
+) -> Option<GateUpstream> {
+    let Life::Running { .. } = instance.life else { return None };
+    let port = instance.port?;
+    let gets_new = application.traffic.to == Some(slot);
+    let is_wanted = application.goal(slot).release() == Some(&instance.release)
+        && application.goal(slot).wants_instance();
+    let is_healthy = volatile.serves_well(slot);
+    Some(GateUpstream { port, gets_new, is_healthy, drains: !gets_new && !is_wanted })
+}
