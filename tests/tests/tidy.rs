@@ -535,7 +535,7 @@ fn function_name(line: &str) -> Option<String> {
 /// Returns `F1` for `f1_one_rollout`.
 fn promise_id(name: &str) -> Option<String> {
     let (id, _) = name.split_once('_')?;
-    let number = id.strip_prefix(['f', 'e', 'a', 'd', 's'])?;
+    let number = id.strip_prefix(['f', 'e', 'a', 'd', 'g', 's'])?;
     let is_number = !number.is_empty() && number.chars().all(|c| c.is_ascii_digit());
     is_number.then(|| id.to_uppercase())
 }

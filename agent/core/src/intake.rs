@@ -188,6 +188,8 @@ impl Agent {
 
     fn seen_running(&mut self, turn: &mut Turn, at: At, evidence: InstanceEvidence) {
         let (application, slot) = at.clone();
+        // What is found as it was is not tried anew: it may have served for months.
+        self.live(&at).trying_since.get_or_insert(turn.now);
         self.record(turn, Event::Started { application, slot, evidence });
         self.watch(turn.now, &at);
     }

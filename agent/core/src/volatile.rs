@@ -51,7 +51,6 @@ impl LiveSlot {
         let probe = instance.release.probe.as_ref();
         let begun = Watch::begin(instance.id, probe, now);
         self.watch = Some(planted!(HealthInherited: self.watch.take().unwrap_or(begun); begun));
-        self.trying_since = self.trying_since.or(Some(now));
     }
 
     /// Forgets what was known of the instance that is gone for good.
