@@ -1,6 +1,6 @@
 //! Assignment: the whole goal for one application on one host, never a step.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -119,7 +119,16 @@ pub struct Assignment {
     pub timers: Timers,
     /// The rollout that asked for this, for logs; empty when none did.
     pub rollout: String,
+    /// Hosts whose gates serve the application as well, as far as was known when this was sent:
+    /// while this host is out, its gate passes requests on to them. Advice, and no part of what
+    /// is asked: two goals that differ here only are the same.
+    #[serde(default)]
+    pub peers: Vec<IpAddr>,
 }
+
+/// How many peers an assignment names at the most: enough to bear one host's requests, and few
+/// enough to be told with every goal.
+pub const PEERS_MAX: usize = 16;
 
 impl Assignment {
     /// Returns whether `other` asks for the same thing, whoever asks (F5: an equal generation

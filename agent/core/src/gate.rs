@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -34,6 +35,8 @@ pub struct GateProgram {
 pub struct GateService {
     pub service: Service,
     pub upstreams: Slots<Option<GateUpstream>>,
+    /// Hosts that requests are passed on to, while nobody here gets them.
+    pub peers: Vec<IpAddr>,
 }
 
 /// An instance that the gate may lead to.
@@ -186,10 +189,22 @@ impl Agent {
                 let instance = state.instance.as_ref()?;
                 gate_upstream(application, volatile?, slot, instance)
             });
-            services.insert(name.clone(), GateService { service: service.clone(), upstreams });
+            let peers = peers(application, &upstreams);
+            services
+                .insert(name.clone(), GateService { service: service.clone(), upstreams, peers });
         }
         GateProgram { services }
     }
+}
+
+/// Returns where requests are passed on to: nowhere while somebody here serves.
+fn peers(application: &Application, upstreams: &Slots<Option<GateUpstream>>) -> Vec<IpAddr> {
+    let serves = upstreams.iter().any(|(_, it)| it.is_some_and(|it| it.gets_new && it.is_healthy));
+    // Where an instance was never led to, there is nothing to stand in for.
+    if serves || application.traffic.since.is_none() {
+        return Vec::new();
+    }
+    application.assignment.peers.clone()
 }
 
 fn gate_upstream(

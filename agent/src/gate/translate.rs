@@ -21,7 +21,7 @@ pub(super) fn program(revision: u64, wanted: &GateProgram, address: IpAddr) -> P
 }
 
 fn service(name: &ApplicationName, wanted: &GateService, address: IpAddr) -> program::Service {
-    let GateService { service, upstreams } = wanted;
+    let GateService { service, upstreams, peers } = wanted;
     let drain = Drain {
         requests_ms: millis(service.drain),
         long_lived_ms: millis(service.drain_long_lived),
@@ -37,6 +37,15 @@ fn service(name: &ApplicationName, wanted: &GateService, address: IpAddr) -> pro
             drain: drains.then_some(drain),
         })
     });
+    let peers = peers.iter().enumerate().map(|(number, peer)| Upstream {
+        name: format!("peer-{number}").parse().expect("a peer's number makes a name"),
+        address: (*peer, service.port).into(),
+        kind: UpstreamKind::Gate,
+        weight: WHOLE,
+        // Who is gone is not reached, and another one is asked.
+        is_healthy: true,
+        drain: None,
+    });
     program::Service {
         application: name.clone(),
         listen: (address, service.port).into(),
@@ -50,7 +59,7 @@ fn service(name: &ApplicationName, wanted: &GateService, address: IpAddr) -> pro
         limits: Limits::default(),
         route: Route {
             flow: Flow::Open,
-            upstreams: upstreams.collect(),
+            upstreams: upstreams.chain(peers).collect(),
             sticky: None,
             allow: None,
         },

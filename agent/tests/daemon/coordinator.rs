@@ -268,6 +268,7 @@ impl Coordinator {
                 healthy_within: Duration::from_secs(60),
             },
             rollout: "r1".to_owned(),
+            peers: Vec::new(),
         };
         state.assignment = Some(assignment.clone());
         for session in &state.sessions {

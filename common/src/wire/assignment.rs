@@ -1,11 +1,14 @@
 //! Assignment <-> pb.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use cutover_proto::v1 as pb;
 
 use super::{InvalidRelease, millis};
-use crate::{Assignment, SlotGoal, Slots, Timers, duration_text::LONGEST, name::InvalidName};
+use crate::{
+    Assignment, SlotGoal, Slots, Timers, assignment::PEERS_MAX, duration_text::LONGEST,
+    name::InvalidName,
+};
 
 /// Why a message is no [`Assignment`]. Names the field, as the sender would.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -22,6 +25,8 @@ pub enum InvalidAssignment {
     UnknownLevel(&'static str),
     #[error("field `{0}` names another application's release")]
     ForeignRelease(&'static str),
+    #[error("field `peers` is no list of at most {PEERS_MAX} addresses")]
+    Peers,
     #[error("both slots are to run")]
     BothRun,
     #[error("field `timers` is longer than 24h")]
@@ -32,7 +37,7 @@ impl TryFrom<pb::Assignment> for Assignment {
     type Error = InvalidAssignment;
 
     fn try_from(message: pb::Assignment) -> Result<Self, InvalidAssignment> {
-        let pb::Assignment { application, fence, blue, green, timers, rollout } = message;
+        let pb::Assignment { application, fence, blue, green, timers, rollout, peers } = message;
 
         let fence = fence.ok_or(InvalidAssignment::Missing("fence"))?;
         if fence.generation == 0 {
@@ -44,6 +49,7 @@ impl TryFrom<pb::Assignment> for Assignment {
             slots: Slots { blue: goal("blue", blue)?, green: goal("green", green)? },
             timers: timers.ok_or(InvalidAssignment::Missing("timers"))?.try_into()?,
             rollout,
+            peers: addresses(&peers)?,
         };
         for (name, goal) in [("blue", &assignment.slots.blue), ("green", &assignment.slots.green)] {
             let release = goal.release();
@@ -57,6 +63,13 @@ impl TryFrom<pb::Assignment> for Assignment {
         }
         Ok(assignment)
     }
+}
+
+fn addresses(peers: &[String]) -> Result<Vec<IpAddr>, InvalidAssignment> {
+    if peers.len() > PEERS_MAX {
+        return Err(InvalidAssignment::Peers);
+    }
+    peers.iter().map(|peer| peer.parse().map_err(|_| InvalidAssignment::Peers)).collect()
 }
 
 fn goal(slot: &'static str, message: Option<pb::SlotGoal>) -> Result<SlotGoal, InvalidAssignment> {
@@ -79,7 +92,7 @@ fn goal(slot: &'static str, message: Option<pb::SlotGoal>) -> Result<SlotGoal, I
 
 impl From<Assignment> for pb::Assignment {
     fn from(assignment: Assignment) -> Self {
-        let Assignment { application, fence, slots: Slots { blue, green }, timers, rollout } =
+        let Assignment { application, fence, slots: Slots { blue, green }, timers, rollout, peers } =
             assignment;
         Self {
             application: application.into(),
@@ -88,6 +101,7 @@ impl From<Assignment> for pb::Assignment {
             green: Some(green.into()),
             timers: Some(timers.into()),
             rollout,
+            peers: peers.iter().map(ToString::to_string).collect(),
         }
     }
 }

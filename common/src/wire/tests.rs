@@ -59,6 +59,7 @@ fn assignment() -> Assignment {
             healthy_within: Duration::from_secs(60),
         },
         rollout: "r1".into(),
+        peers: vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use cutover_common::{
-    AgentName, ApplicationName, Assignment, EnvironmentName, Fence, Generation, Labels, Release,
-    ReleaseRef, SlotGoal, Slots, Term, Timestamp, Version, planted,
+    AgentName, ApplicationName, EnvironmentName, Fence, Generation, Labels, Release, ReleaseRef,
+    Slots, Term, Timestamp, Version, planted,
     wire::{FarewellReason, Hello},
 };
 use uuid::Uuid;
@@ -128,7 +128,7 @@ impl Coordinator {
             .min()
     }
 
-    const fn last_looked(&self) -> Timestamp {
+    pub(crate) const fn last_looked(&self) -> Timestamp {
         self.fleet.last_looked()
     }
 
@@ -299,51 +299,9 @@ impl Coordinator {
         }
     }
 
-    /// Sends the goal of `application` to `agent` if it is there.
-    fn show(
-        &mut self,
-        agent: &AgentName,
-        application: &ApplicationName,
-        now: Timestamp,
-        step: &mut Step,
-    ) {
-        let Some(session) = self.fleet.session(agent) else { return };
-        let Some(goal) = self.goals.of(agent, application) else { return };
-        if self.is_ahead(agent, application) {
-            // The agent holds a goal that we know nothing of: this store is older than the fleet,
-            // or there are two. Nothing is sent until an operator deploys anew (F7).
-            return;
-        }
-        if let Some(assignment) = self.assignment(application, goal) {
-            step.actions.push(Action::Assign { session, assignment: Box::new(assignment) });
-            self.fleet.note_shown(agent, application, now);
-        }
-    }
-
     /// Returns whether `agent` holds a goal that this coordinator knows nothing of.
     pub fn is_ahead(&self, agent: &AgentName, application: &ApplicationName) -> bool {
         self.scene(self.last_looked(), &[]).is_ahead(agent, application)
-    }
-
-    fn assignment(&self, application: &ApplicationName, goal: &Goal) -> Option<Assignment> {
-        let release = |version: &Version| {
-            let name = ReleaseRef { application: application.clone(), version: version.clone() };
-            self.releases.get(&name).map(|stored| stored.release.clone())
-        };
-        let of = |slot: &GoalSlot| {
-            Some(match slot {
-                GoalSlot::Absent => SlotGoal::Absent,
-                GoalSlot::Prepared(version) => SlotGoal::Prepared(release(version)?),
-                GoalSlot::Running(version) => SlotGoal::Running(release(version)?),
-            })
-        };
-        Some(Assignment {
-            application: application.clone(),
-            fence: Fence { term: self.term, generation: goal.generation },
-            slots: Slots { blue: of(&goal.slots.blue)?, green: of(&goal.slots.green)? },
-            timers: goal.timers,
-            rollout: goal.rollout.to_string(),
-        })
     }
 
     /// Sets the goals that a decision of `rollout` asks for.

@@ -11,6 +11,7 @@
 
 pub mod action;
 mod apply;
+mod assign;
 pub mod codec;
 pub mod coordinator;
 pub mod enrolment;

@@ -60,6 +60,7 @@ fn decide_for(swap: Swap, green: Option<Health>, is_prepared: bool, lease: bool)
         },
         timers: Timers { healthy_for: Duration::ZERO, healthy_within: Duration::ZERO },
         rollout: String::new(),
+        peers: Vec::new(),
     });
     application.slots.blue =
         SlotState { prepared: Some(one.clone()), instance: Some(instance(&one)) };

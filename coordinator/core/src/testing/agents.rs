@@ -67,7 +67,7 @@ impl Story {
             hello: Hello {
                 protocol: PROTOCOL,
                 agent_version: "0.1.0".to_owned(),
-                inventory: Inventory::default(),
+                inventory: Inventory { address: address(agent), ..Inventory::default() },
                 held,
                 boot_id: "boot".to_owned(),
             },
@@ -245,4 +245,10 @@ impl Story {
             | Action::Changed => {}
         }
     }
+}
+
+/// Returns where an agent's gate is reached: web-3 at 10.0.0.3.
+fn address(agent: &str) -> String {
+    let number = agent.rsplit('-').next().unwrap_or_default();
+    format!("10.0.0.{number}")
 }

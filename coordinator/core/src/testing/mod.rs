@@ -9,8 +9,8 @@ mod script;
 use std::{collections::BTreeMap, time::Duration};
 
 use cutover_common::{
-    AgentName, Generation, Labels, Release, ReleaseRef, RunSpec, Sha256, StopSignal, Timestamp,
-    Version,
+    AgentName, Generation, Labels, Protocol, Release, ReleaseRef, RunSpec, Service, Sha256,
+    StopSignal, Swap, Timestamp, Version,
 };
 use uuid::Uuid;
 
@@ -67,6 +67,20 @@ pub(crate) fn release(of: &str, content: &str) -> Release {
         hooks: Vec::new(),
         service: None,
     }
+}
+
+/// Makes a release of which a host holds one instance at a time, behind its gate.
+pub(crate) fn in_place(of: &str) -> Release {
+    let mut release = release(of, of);
+    release.service = Some(Service {
+        port: 8080,
+        protocol: Protocol::Http,
+        swap: Swap::InPlace,
+        drain: seconds(30),
+        drain_long_lived: seconds(600),
+        keep_warm: seconds(0),
+    });
+    release
 }
 
 /// Makes options of pairs such as `("batch", "1")`.
@@ -345,6 +359,14 @@ impl Story {
 
     pub(crate) fn state(&self) -> &State {
         &self.newest().state
+    }
+
+    /// Returns the peers that `agent` would be told of with its goal.
+    pub(crate) fn peers_of(&self, agent: &str) -> Vec<String> {
+        let (agent, application) = (agent.parse().unwrap(), WEB.parse().unwrap());
+        let goal = self.core.goals().of(&agent, &application).unwrap();
+        let told = self.core.assignment(&agent, &application, goal).unwrap();
+        told.peers.iter().map(ToString::to_string).collect()
     }
 
     /// Returns the state as a word.

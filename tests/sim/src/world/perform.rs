@@ -56,7 +56,10 @@ impl World {
                 let hello = Hello {
                     protocol: PROTOCOL,
                     agent_version: String::new(),
-                    inventory: Inventory::default(),
+                    inventory: Inventory {
+                        address: format!("10.0.0.{number}"),
+                        ..Inventory::default()
+                    },
                     held,
                     boot_id: self.host(number).kernel.boot_id(),
                 };

@@ -350,3 +350,20 @@ fn a_slot_is_not_empty_while_the_gate_is_being_told_to_lead_there() {
     world.pass(5);
     assert_eq!(world.trace, ["start blue 1", "hook", "stop blue 1", "start green 2"]);
 }
+
+#[test]
+fn while_a_host_is_out_its_gate_passes_requests_on_and_not_longer() {
+    let mut world = World::with_blue_served(Swap::InPlace);
+    let mut goal = to_green(2, Swap::InPlace);
+    goal.peers = vec!["10.0.0.2".parse().unwrap()];
+    world.gate.busy.insert(BLUE);
+    world.assign(goal);
+    world.settle();
+    assert_eq!(world.gate.leads_to(), []);
+    assert_eq!(world.gate.peers(), ["10.0.0.2".parse::<std::net::IpAddr>().unwrap()]);
+
+    world.drain(BLUE);
+    world.pass(5);
+    assert_eq!(world.gate.leads_to(), [GREEN]);
+    assert!(world.gate.peers().is_empty());
+}

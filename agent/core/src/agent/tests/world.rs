@@ -87,6 +87,7 @@ pub(super) fn assignment(generation: u64, blue: SlotGoal, green: SlotGoal) -> As
         slots: Slots { blue, green },
         timers: TIMERS,
         rollout: String::new(),
+        peers: Vec::new(),
     }
 }
 
@@ -125,6 +126,12 @@ impl Gate {
             revision: self.follows.as_ref().map(|(revision, _)| *revision),
             busy: self.busy.iter().map(|slot| (web(), *slot)).collect(),
         }
+    }
+
+    /// Where requests are passed on to at this moment.
+    pub(super) fn peers(&self) -> Vec<std::net::IpAddr> {
+        let service = self.follows.as_ref().and_then(|(_, it)| it.services.get(&web()));
+        service.map(|service| service.peers.clone()).unwrap_or_default()
     }
 
     /// Where what is new goes at this moment.

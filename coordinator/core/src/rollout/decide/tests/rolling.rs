@@ -4,7 +4,7 @@ use cutover_common::{Health, Phase};
 
 use crate::{
     rollout::{HostState, State, Waiting},
-    testing::{Story, seconds},
+    testing::{Story, in_place, seconds},
 };
 
 /// Returns the sizes of the batches of a deploy over ten hosts.
@@ -212,4 +212,25 @@ fn a_rollout_that_no_host_follows_is_no_success() {
 
     assert_eq!(story.state_word(), "held");
     insta::assert_snapshot!(story.why(), @"Held for a person: no host runs 2.0: web-1, web-2. 0 of 2 hosts run 2.0.");
+}
+
+#[test]
+fn a_host_that_goes_out_is_told_who_serves_meanwhile_and_is_not_disrupted() {
+    let mut story = Story::running(4);
+    story.push(in_place("4.0"));
+    story.deploy("4.0", &[("batch", "2")]);
+    story.obey_all();
+    assert_eq!(story.hosts("updating"), "web-1 web-2");
+
+    assert_eq!(story.peers_of("web-1"), ["10.0.0.3", "10.0.0.4"]);
+    assert_eq!(story.peers_of("web-2"), ["10.0.0.3", "10.0.0.4"]);
+}
+
+#[test]
+fn who_starts_beside_or_has_no_gate_is_told_of_nobody() {
+    let mut story = Story::running(4);
+    story.deploy("2.0", &[("batch", "2")]);
+    story.obey_all();
+
+    assert!(story.peers_of("web-1").is_empty());
 }

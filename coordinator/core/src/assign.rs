@@ -1,0 +1,90 @@
+//! Assign: goals as agents are told them, with the releases that they name.
+
+use std::net::IpAddr;
+
+use cutover_common::{
+    AgentName, ApplicationName, Assignment, Fence, Release, ReleaseRef, SlotGoal, Slots, Swap,
+    Timestamp, Version, assignment::PEERS_MAX,
+};
+
+use crate::{
+    Coordinator, Step,
+    action::Action,
+    fleet::{Goal, GoalSlot},
+    rollout::decide::floor::is_up,
+};
+
+impl Coordinator {
+    /// Sends the goal of `application` to `agent` if it is there.
+    pub(crate) fn show(
+        &mut self,
+        agent: &AgentName,
+        application: &ApplicationName,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let Some(session) = self.fleet.session(agent) else { return };
+        let Some(goal) = self.goals.of(agent, application) else { return };
+        if self.is_ahead(agent, application) {
+            // The agent holds a goal that we know nothing of: this store is older than the fleet,
+            // or there are two. Nothing is sent until an operator deploys anew (F7).
+            return;
+        }
+        if let Some(assignment) = self.assignment(agent, application, goal) {
+            step.actions.push(Action::Assign { session, assignment: Box::new(assignment) });
+            self.fleet.note_shown(agent, application, now);
+        }
+    }
+
+    pub(crate) fn assignment(
+        &self,
+        agent: &AgentName,
+        application: &ApplicationName,
+        goal: &Goal,
+    ) -> Option<Assignment> {
+        let release = |version: &Version| {
+            let name = ReleaseRef { application: application.clone(), version: version.clone() };
+            self.releases.get(&name).map(|stored| stored.release.clone())
+        };
+        let of = |slot: &GoalSlot| {
+            Some(match slot {
+                GoalSlot::Absent => SlotGoal::Absent,
+                GoalSlot::Prepared(version) => SlotGoal::Prepared(release(version)?),
+                GoalSlot::Running(version) => SlotGoal::Running(release(version)?),
+            })
+        };
+        let slots = Slots { blue: of(&goal.slots.blue)?, green: of(&goal.slots.green)? };
+        let is_in_place = |release: &Release| {
+            release.service.as_ref().is_some_and(|service| service.swap == Swap::InPlace)
+        };
+        let goes_out = slots.iter().filter_map(|(_, slot)| slot.release()).any(is_in_place);
+        Some(Assignment {
+            application: application.clone(),
+            fence: Fence { term: self.term, generation: goal.generation },
+            slots,
+            timers: goal.timers,
+            rollout: goal.rollout.to_string(),
+            peers: if goes_out { self.peers(agent, goal) } else { Vec::new() },
+        })
+    }
+
+    /// Returns where requests for `agent` can be passed on to while it is out: hosts of its
+    /// environment that are freshly known to serve, and that nobody is disrupting.
+    fn peers(&self, agent: &AgentName, goal: &Goal) -> Vec<IpAddr> {
+        let Some(rollout) = self.rollouts.get(&goal.rollout) else { return Vec::new() };
+        let members = self.members(&rollout.environment);
+        let scene = self.scene(self.last_looked(), &members);
+        let address = |member: &AgentName| {
+            let seen = self.fleet.seen(member)?;
+            let address: IpAddr = seen.inventory.as_ref()?.address.parse().ok()?;
+            // One that listens on every address has not said where it is reached.
+            (!address.is_unspecified()).then_some(address)
+        };
+        members
+            .iter()
+            .filter(|member| *member != agent && is_up(rollout, scene, member))
+            .filter_map(address)
+            .take(PEERS_MAX)
+            .collect()
+    }
+}
