@@ -4,6 +4,7 @@ use cutover_agent_core::{Event, Remembered};
 use cutover_common::{AgentName, ApplicationName, InstanceId, Slot};
 
 /// Logs one event that is on disk.
+#[expect(clippy::too_many_lines, reason = "one arm for each event")]
 pub fn event(agent: &AgentName, event: &Event, remembered: &Remembered) {
     let say = |application: &ApplicationName,
                slot: Option<Slot>,

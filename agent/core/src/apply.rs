@@ -1,6 +1,8 @@
 //! Applies events to what is remembered: its only writer, live and on replay.
 
-use cutover_common::{Fence, InstanceEvidence, InstanceId, Release, Slot, Slots, Term, planted};
+use cutover_common::{
+    Fence, InstanceEvidence, InstanceId, Release, Slot, Slots, Term, Timestamp, planted,
+};
 
 use crate::{
     Application, Ending, Event, HookProgress, Instance, Life, Remembered,
@@ -73,16 +75,7 @@ impl Remembered {
             Event::Shifted { application, to, at } => {
                 let known =
                     self.applications.get_mut(application).ok_or("the application is unknown")?;
-                let is_led_to = |slot: &Slot| {
-                    let instance = known.slots.of(*slot).instance.as_ref();
-                    instance.is_some_and(|held| {
-                        held.port.is_some() && matches!(held.life, Life::Running { .. })
-                    })
-                };
-                if !to.as_ref().is_none_or(is_led_to) {
-                    return Err("traffic goes to a live instance that stands behind the gate");
-                }
-                known.traffic = TrafficState { to: *to, since: Some(*at) };
+                shift(known, *to, *at)?;
             }
             Event::Prepared { application, slot, .. }
             | Event::Forgotten { application, slot }
@@ -106,6 +99,19 @@ fn require_newer(held: Fence, offered: Fence) -> Result<(), &'static str> {
     if offered.term < held.term || offered.generation <= held.generation {
         return Err("generations grow and terms do not decrease (F2)");
     }
+    Ok(())
+}
+
+fn shift(known: &mut Application, to: Option<Slot>, at: Timestamp) -> Result<(), &'static str> {
+    let is_behind_gate = |slot: Slot| {
+        let instance = known.slots.of(slot).instance.as_ref();
+        instance
+            .is_some_and(|held| held.port.is_some() && matches!(held.life, Life::Running { .. }))
+    };
+    if !to.is_none_or(is_behind_gate) {
+        return Err("traffic goes to a live instance that stands behind the gate");
+    }
+    known.traffic = TrafficState { to, since: Some(at) };
     Ok(())
 }
 

@@ -200,7 +200,9 @@ impl Rollout {
     ) -> Result<(), IllegalChange> {
         let was_told = |agent: &AgentName| {
             self.hosts.get(agent).is_some_and(|host| match host.state {
-                HostState::Updating { .. } | HostState::Unreachable { touched: true, .. } => true,
+                HostState::Updating { .. }
+                | HostState::Failed { touched: true, .. }
+                | HostState::Unreachable { touched: true, .. } => true,
                 HostState::Pending
                 | HostState::Updated
                 | HostState::Failed { .. }
@@ -221,10 +223,12 @@ impl Rollout {
                 HostState::Unreachable { why, .. } => {
                     HostState::Unreachable { why: why.clone(), touched: false }
                 }
+                HostState::Failed { why, .. } => {
+                    HostState::Failed { why: why.clone(), touched: false }
+                }
                 HostState::Pending
                 | HostState::Updating { .. }
                 | HostState::Updated
-                | HostState::Failed { .. }
                 | HostState::Reverting { .. }
                 | HostState::Reverted
                 | HostState::Stuck { .. }

@@ -139,9 +139,13 @@ pub fn not_begun(rollout: &Rollout, scene: Scene<'_>) -> Vec<AgentName> {
         .hosts
         .iter()
         .filter(|(_, host)| {
-            // One that was given up because it is out of reach finds its goal when it comes back.
-            let was_told =
-                matches!(host.state, HostState::Updating { .. } | HostState::Unreachable { .. });
+            // One that was given up finds its goal when it comes back, or works in the end.
+            let was_told = matches!(
+                host.state,
+                HostState::Updating { .. }
+                    | HostState::Unreachable { .. }
+                    | HostState::Failed { touched: true, .. }
+            );
             was_told && host.tries == 1
         })
         .filter(|(agent, _)| {

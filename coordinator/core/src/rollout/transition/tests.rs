@@ -185,7 +185,7 @@ Pending: HostsReleased HostFailed HostUnreachable HostsReverted HostsExcluded
 Updating: HostUpdated HostFailed HostUnreachable HostsReverted HostsWithdrawn HostsExcluded
 Updated: HostFailed HostUnreachable HostsReverted HostsExcluded
 Failed: HostsExcluded
-Failed(touched): HostsReverted HostsExcluded
+Failed(touched): HostsReverted HostsWithdrawn HostsExcluded
 Unreachable: HostsReverted HostsExcluded
 Unreachable(touched): HostsReverted HostsWithdrawn HostsExcluded
 Reverting: HostReverted HostStuck HostsExcluded

@@ -343,10 +343,12 @@ impl Course {
         agents: &[cutover_common::AgentName],
     ) -> Result<(), Violation> {
         for agent in agents {
+            // Whoever was given up stays so, and is to do nothing.
+            let given_up = |standing| matches!(standing, Standing::LeftOut | Standing::Failed);
             let is_told =
-                |standing: Standing| matches!(standing, Standing::Told { .. } | Standing::LeftOut);
+                |standing| matches!(standing, Standing::Told { .. }) || given_up(standing);
             let member = self.member(change, host_of(agent), is_told)?;
-            if member.standing != Standing::LeftOut {
+            if !given_up(member.standing) {
                 member.standing = Standing::Waits;
             }
             member.told = 0;

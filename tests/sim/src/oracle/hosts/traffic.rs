@@ -84,7 +84,9 @@ fn leaves(
     // One step can know the old one ended.
     let Some(old) = known.slots.of(from).instance.as_ref() else { return Ok(()) };
     let process = host.kernel.processes.get(&old.id);
-    let serves = process.is_some_and(|it| it.is_well(world.now)) && host.gate.leads_to(name, from);
+    // By what its agent has heard: it cannot know that what failed its probes is well again.
+    let is_well = |it: &crate::world::Process| it.is_well(world.now) && it.failures == 0;
+    let serves = process.is_some_and(is_well) && host.gate.leads_to(name, from);
     if !serves {
         return Ok(());
     }
