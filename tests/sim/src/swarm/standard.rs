@@ -14,6 +14,10 @@ const HOSTS: u16 = 20;
 /// When its faults are over: the rollout is in its middle by then.
 const HEALS_MS: u64 = 40_000;
 
+/// How its application stands behind the gates.
+const GATE: Gated =
+    Gated { in_place: false, requests_ms: 1_000, drain_ms: 30_000, keep_warm_ms: 0 };
+
 /// Draws a whole rollout from one release to the next on twenty hosts, in batches of a quarter,
 /// with some faults on the way.
 pub fn standard(seed: u64) -> Script {
@@ -53,12 +57,7 @@ pub fn standard(seed: u64) -> Script {
         }),
         has_stop_hook: true,
         stop_within_ms: 5_000,
-        gate: Some(Gated {
-            in_place: false,
-            requests_ms: 1_000,
-            drain_ms: 30_000,
-            keep_warm_ms: 0,
-        }),
+        gate: Some(GATE),
         releases: vec![release("1.0"), release("2.0")],
     };
     entries.extend(few.schedule(&mut dice, HOSTS, std::slice::from_ref(&application), HEALS_MS));

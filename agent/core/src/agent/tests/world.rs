@@ -120,6 +120,14 @@ impl Default for Gate {
 }
 
 impl Gate {
+    fn follow(&mut self, revision: u64, program: GateProgram) -> Result<GateState, String> {
+        if !self.is_there {
+            return Err("no gate can be reached".to_owned());
+        }
+        self.follows = Some((revision, program));
+        Ok(self.state())
+    }
+
     fn state(&self) -> GateState {
         GateState {
             gate: Uuid::from_u128(self.process),
@@ -329,12 +337,7 @@ impl World {
                 Some(Input::Probed { instance, answer: ProbeAnswer { passed, text } })
             }
             Action::TellGate { revision, program } => {
-                let result = if self.gate.is_there {
-                    self.gate.follows = Some((revision, *program));
-                    Ok(self.gate.state())
-                } else {
-                    Err("no gate can be reached".to_owned())
-                };
+                let result = self.gate.follow(revision, *program);
                 Some(Input::GateAnswered { revision, result })
             }
             Action::Retain(_) => {
