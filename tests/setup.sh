@@ -18,6 +18,9 @@ NEXTEST=0.9.143
 # The one that docs/benchmarks.md compares with.
 ANSIBLE=2.19.14
 
+# The control of the swaps that must fail.
+PM2=7.0.4
+
 # Both ends of the WebSockets that a test of the gate carries.
 WEBSOCKETS=17.4
 
@@ -61,6 +64,11 @@ for_test() {
 for_bench() {
     need etcd etcd-server
     need etcdctl etcd-client
+    need nginx nginx
+    need haproxy haproxy
+    need wrk wrk
+    need node nodejs
+    need npm npm
     need_venv
 }
 
@@ -84,7 +92,7 @@ install_packages() {
     apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $packages \
         </dev/null >&2
     # Nor at the next boot.
-    for service in nginx etcd; do
+    for service in nginx etcd haproxy; do
         case "$packages " in
         *" $service"*)
             command -v systemctl >/dev/null 2>&1 && systemctl disable --quiet "$service" 2>/dev/null
@@ -104,6 +112,14 @@ install_ansible() {
     python3 -m venv target/bench-venv
     target/bench-venv/bin/pip install --quiet --disable-pip-version-check \
         "ansible-core==$ANSIBLE" </dev/null >&2
+}
+
+install_pm2() {
+    folder=target/bench-pm2
+    grep -q "\"version\": \"$PM2\"" $folder/node_modules/pm2/package.json 2>/dev/null && return
+    mkdir -p $folder
+    npm install --silent --no-audit --no-fund --ignore-scripts --prefix $folder "pm2@$PM2" \
+        </dev/null >&2
 }
 
 install_websockets() {
@@ -133,6 +149,7 @@ bench)
     for_bench
     install_packages
     install_ansible
+    install_pm2
     ;;
 *)
     fail "usage: tests/setup.sh build|test|lint|bench"

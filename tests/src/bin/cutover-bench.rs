@@ -1,4 +1,5 @@
-//! `cutover-bench [--json FILE] [--only fleet,latency,store]`: runs the benchmarks and prints a table.
+//! `cutover-bench [--quick] [--json FILE] [--only fleet,latency,store,swaps,gate]`: runs the
+//! benchmarks and prints a table.
 
 use std::{
     fs,
@@ -13,17 +14,25 @@ use anyhow::{Context as _, Result, bail};
 use cutover_runtime::descendants;
 use cutover_tests::bench::{self, Part, Sizes};
 
-const USAGE: &str = "usage: cutover-bench [--json FILE] [--only fleet,latency,store]";
+const USAGE: &str =
+    "usage: cutover-bench [--quick] [--json FILE] [--only fleet,latency,store,swaps,gate]";
 
-/// How long all of it may take: more than twice what a quiet machine of two cores needs (6 min).
-const ALL_WITHIN: Duration = Duration::from_secs(900);
+/// How long all of it may take: more than twice what a quiet machine of two cores needs.
+const ALL_WITHIN: Duration = Duration::from_secs(2_400);
 
 struct Args {
+    is_quick: bool,
     json: Option<PathBuf>,
     parts: Vec<Part>,
 }
 
 fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, address, letter] = &args[..]
+        && word == "instance"
+    {
+        return ended(be_instance(address, letter));
+    }
     // A peer that hangs must not hang whoever runs this.
     thread::spawn(|| {
         thread::sleep(ALL_WITHIN);
@@ -31,7 +40,11 @@ fn main() -> ExitCode {
         descendants::end_all();
         std::process::exit(1);
     });
-    match measure() {
+    ended(measure(args))
+}
+
+fn ended(done: Result<()>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("error: {error:#}"));
@@ -40,23 +53,34 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure() -> Result<()> {
-    let Args { json, parts } = Args::parse(std::env::args().skip(1))?;
-    let sizes = Sizes::from_environment()?;
+/// A process of its own, so that it can be replaced while its clients go on.
+fn be_instance(address: &str, letter: &str) -> Result<()> {
+    let letter = letter.bytes().next().context("an instance has a letter")?;
+    bench::instance::run(address.parse()?, letter)
+}
+
+fn measure(args: Vec<String>) -> Result<()> {
+    let Args { is_quick, json, parts } = Args::parse(args.into_iter())?;
+    let sizes = Sizes::from_environment(is_quick)?;
     descendants::adopt_orphans().context("the kernel lets us reap orphans")?;
-    let report = bench::run(&sizes, &parts, |step| say(&format!("bench: {step}")))?;
+    let (report, done) = bench::run(&sizes, &parts, |step| say(&format!("bench: {step}")))?;
+    // What was measured before something failed is worth reading.
     write!(io::stdout(), "{}", report.render())?;
     if let Some(path) = json {
         let text = serde_json::to_vec_pretty(&report.to_json())?;
         fs::write(&path, text).with_context(|| format!("{} can be written", path.display()))?;
     }
-    Ok(())
+    done
 }
 
 impl Args {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Self> {
-        let mut parsed = Self { json: None, parts: Part::ALL.to_vec() };
+        let mut parsed = Self { is_quick: false, json: None, parts: Part::ALL.to_vec() };
         while let Some(arg) = args.next() {
+            if arg == "--quick" {
+                parsed.is_quick = true;
+                continue;
+            }
             let value = args.next().with_context(|| format!("{arg} has no value\n{USAGE}"))?;
             match arg.as_str() {
                 "--json" => parsed.json = Some(value.into()),
