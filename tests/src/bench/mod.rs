@@ -136,10 +136,9 @@ pub fn run(
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut report = Report::new(machine::describe()?);
     let begun = (Instant::now(), machine::Busy::read()?);
-    let parts = Part::ALL.into_iter().filter(|part| parts.contains(part));
-    let done = parts
-        .map(|part| measure(part, sizes, &runtime, &mut report, &mut progress))
-        .collect::<Result<()>>();
+    let mut parts = Part::ALL.into_iter().filter(|part| parts.contains(part));
+    let done =
+        parts.try_for_each(|part| measure(part, sizes, &runtime, &mut report, &mut progress));
     report.close(begun.0.elapsed(), machine::load()?, begun.1.foreign_since()?);
     Ok((report, done))
 }

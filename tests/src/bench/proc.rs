@@ -66,7 +66,28 @@ pub(super) fn descendants_called_with(argument: &str) -> Result<Vec<u32>> {
     Ok(descendants()?.into_keys().filter(is_called).collect())
 }
 
+/// Returns the cpu seconds of process `pid` and of all that it has started.
+pub(super) fn tree_cpu_seconds(pid: u32) -> Result<f64> {
+    let below: u64 = descendants_of(pid)?.values().map(|it| it.own + it.ended_children).sum();
+    let own = stat(&pid.to_string()).with_context(|| format!("process {pid} has ended"))?;
+    Ok(seconds(own.own + own.ended_children + below))
+}
+
+/// Returns the resident memory of process `pid` and of all that it has started, in MiB.
+///
+/// Pages that they share count once: each one's own, and the greatest of what is in files.
+pub(super) fn tree_resident(pid: u32) -> Result<f64> {
+    let pids = descendants_of(pid)?.into_keys().chain([pid]);
+    let all = pids.map(resident).collect::<Result<Vec<_>>>()?;
+    let own: f64 = all.iter().map(|it| it.anonymous).sum();
+    Ok(own + all.iter().map(|it| it.all - it.anonymous).fold(0.0, f64::max))
+}
+
 fn descendants() -> Result<BTreeMap<u32, Stat>> {
+    descendants_of(std::process::id())
+}
+
+fn descendants_of(pid: u32) -> Result<BTreeMap<u32, Stat>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir("/proc").context("/proc cannot be listed")? {
         let name = entry?.file_name();
@@ -76,7 +97,7 @@ fn descendants() -> Result<BTreeMap<u32, Stat>> {
         }
     }
     let mut found = BTreeMap::new();
-    let mut parents = vec![std::process::id()];
+    let mut parents = vec![pid];
     while let Some(parent) = parents.pop() {
         let children = all.iter().filter(|(_, stat)| stat.parent == parent);
         let children: Vec<(u32, Stat)> = children.map(|(pid, stat)| (*pid, *stat)).collect();

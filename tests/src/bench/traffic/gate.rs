@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     net::SocketAddr,
-    path::PathBuf,
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -160,7 +160,7 @@ fn spawn(dir: &TempDir, arguments: &[&str]) -> Result<Child> {
         .context("cutover-gate can be started")
 }
 
-async fn connect(socket: &PathBuf) -> Result<Client> {
+async fn connect(socket: &Path) -> Result<Client> {
     let begun = Instant::now();
     loop {
         match Client::connect(socket).await {
