@@ -35,7 +35,7 @@ lint: ## Check format, lints, documentation, and what we depend on
 		echo "error: aws-lc-sys is in the tree above; ring is the one provider" >&2; exit 1; \
 	fi
 
-bench: ## Measure, beside etcd and Ansible on the same machine
+bench: ## Measure, beside etcd, Ansible, nginx, HAProxy and pm2 on the same machine
 	@tests/setup.sh bench
 	cargo build --release --locked $(BINS) -p cutover-tests --bins
 	@mkdir -p target/bench
