@@ -140,7 +140,7 @@ async fn many(swaps: usize, requests: u64, report: &mut Report) -> Result<()> {
         while done < swaps * (round + 1) / ROUNDS {
             done += 1;
             swap(&mut stage, &load, done, &mut taken).await?;
-            if done.is_multiple_of(swaps / (UPGRADES + 1)) && done < swaps {
+            if (1..=UPGRADES).any(|nth| done == swaps * nth / (UPGRADES + 1)) {
                 stage.gate.upgrade().await?;
             }
             load.goes_on(between).await?;
