@@ -390,8 +390,10 @@ const fn may_move(from: &HostState, to: &HostState) -> bool {
         )
         // One that failed before it was sent again is pending, and must go back all the same; so
         // must one that was to go back and was called back meanwhile.
-        | (HostState::Pending | HostState::Unreachable { .. }, HostState::Reverting { .. })
-        | (HostState::Failed { touched: true, .. }, HostState::Reverting { .. })
+        | (
+            HostState::Pending | HostState::Failed { .. } | HostState::Unreachable { .. },
+            HostState::Reverting { .. },
+        )
         | (HostState::Reverting { .. }, HostState::Reverted | HostState::Stuck { .. }) => true,
         (
             HostState::Pending

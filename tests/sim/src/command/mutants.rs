@@ -15,7 +15,7 @@ use crate::swarm;
 #[derive(Debug, clap::Args)]
 pub(super) struct Mutants {
     /// How many seeds each bug has to hide from
-    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
     seeds_max: u64,
     /// Only this bug; can be given more than once
     #[arg(long, value_name = "NAME")]

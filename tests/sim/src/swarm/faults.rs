@@ -62,7 +62,7 @@ const KINDS: [(Kind, u32); 26] = [
     (Kind::FailCoordinatorDisk, 60),
     (Kind::SetCoordinatorClock, 60),
     (Kind::Restore, 80),
-    (Kind::Clone, 60),
+    (Kind::Clone, 120),
     (Kind::LoseCoordinator, 20),
 ];
 

@@ -184,7 +184,7 @@ fn a_host_moves_only_along_the_listed_ways() {
 Pending: HostsReleased HostFailed HostUnreachable HostsReverted HostsExcluded
 Updating: HostUpdated HostFailed HostUnreachable HostsReverted HostsWithdrawn HostsExcluded
 Updated: HostFailed HostUnreachable HostsReverted HostsExcluded
-Failed: HostsExcluded
+Failed: HostsReverted HostsExcluded
 Failed(touched): HostsReverted HostsWithdrawn HostsExcluded
 Unreachable: HostsReverted HostsExcluded
 Unreachable(touched): HostsReverted HostsWithdrawn HostsExcluded
