@@ -1,17 +1,12 @@
 //! Hosts that hold one instance at a time: while one is out, its gate passes requests on.
 
-use std::{
-    fs,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-};
+use std::fs;
 
-use cutover_tests::live::{Cluster, Sample};
+use cutover_tests::live::{Cluster, Sample, while_asked};
 
 const PORT: u16 = 8080;
 
 fn push_in_place(cluster: &Cluster, version: &str) {
-    // It takes a while to stop: requests come while nobody is there.
     let sample = Sample::good(version);
     let dir = sample.write(cluster.folder(), &cluster.programs().sample);
     let path = dir.join("cutover.toml");
@@ -29,24 +24,6 @@ fn deploy(cluster: &Cluster, release: &str) {
     cluster.cutover(&args).done();
 }
 
-/// Asks every host all the time until `is_over`; returns how many requests were answered, and
-/// what else was heard.
-fn ask(cluster: &Cluster, is_over: &AtomicBool) -> (usize, Vec<String>) {
-    let (mut answered, mut failures) = (0, Vec::new());
-    while !is_over.load(Ordering::Relaxed) {
-        for index in 0..cluster.agents().len() {
-            let answer = cluster.get(index, PORT, "/").unwrap_or_default();
-            let is_whole = answer.starts_with("HTTP/1.1 200") && answer.contains("web ");
-            if is_whole {
-                answered += 1;
-            } else {
-                failures.push(format!("{}: {answer:?}", cluster.agents()[index].name));
-            }
-        }
-    }
-    (answered, failures)
-}
-
 #[test]
 fn no_request_fails_while_hosts_are_replaced_in_place_one_by_one() {
     let cluster = Cluster::start(2);
@@ -54,16 +31,12 @@ fn no_request_fails_while_hosts_are_replaced_in_place_one_by_one() {
     push_in_place(&cluster, "2");
     deploy(&cluster, "web@1");
 
-    let is_over = AtomicBool::new(false);
-    let (answered, failures) = thread::scope(|scope| {
-        let asking = scope.spawn(|| ask(&cluster, &is_over));
+    let is_good = |answer: &str| answer.starts_with("HTTP/1.1 200") && answer.contains("web ");
+    let ((), heard) = while_asked(&cluster, (PORT, "/"), is_good, || {
         for release in ["web@2", "web@1", "web@2"] {
             deploy(&cluster, release);
         }
-        is_over.store(true, Ordering::Relaxed);
-        asking.join().expect("the client does not panic")
     });
 
-    assert!(answered > 100, "only {answered} requests were answered");
-    assert!(failures.is_empty(), "{} of {answered} failed: {failures:?}", failures.len());
+    heard.all_is_well(100);
 }

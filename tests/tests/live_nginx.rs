@@ -1,9 +1,9 @@
 //! A server that nobody here wrote: Debian's nginx, with its own configuration and two versions
-//! of its pages, and a third whose configuration does not start.
+//! of its pages, and a third whose configuration does not start. No request fails in all of it.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
-use cutover_tests::live::{Cluster, program_on_path, release_dir};
+use cutover_tests::live::{Cluster, program_on_path, release_dir, while_asked};
 
 const PORT: u16 = 8090;
 
@@ -103,11 +103,15 @@ fn nginx_is_rolled_forward_and_a_configuration_that_does_not_start_goes_back() {
 
     deploy(&cluster, "pages@1").done();
     assert!(all_serve(&cluster, "1"));
-    deploy(&cluster, "pages@2").done();
-    assert!(all_serve(&cluster, "2"));
+    let is_good = |answer: &str| answer.starts_with("HTTP/1.1 200") && answer.ends_with("</h1>\n");
+    let ((), heard) = while_asked(&cluster, (PORT, "/index.html"), is_good, || {
+        deploy(&cluster, "pages@2").done();
+        assert!(all_serve(&cluster, "2"));
 
-    deploy(&cluster, "pages@3").failed_with(1);
-    assert!(all_serve(&cluster, "2"), "the old pages are served again");
+        deploy(&cluster, "pages@3").failed_with(1);
+        assert!(all_serve(&cluster, "2"), "the old pages are served on");
+    });
+    heard.all_is_well(100);
     let why = cluster.cutover(&["why", "pages"]).done();
     assert!(why.contains("Rolled back"), "{why}");
 }

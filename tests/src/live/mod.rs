@@ -4,6 +4,7 @@
 //! other, and ends every process that it caused when it is dropped.
 
 mod application;
+mod asking;
 mod cluster;
 mod daemon;
 mod dice;
@@ -11,6 +12,7 @@ mod programs;
 mod wait;
 
 pub use application::{Sample, release_dir};
+pub use asking::{Heard, while_asked};
 pub use cluster::{AgentHandle, Cluster, Instance, Ran, Which, run};
 pub use dice::Dice;
 pub use programs::{Programs, program_on_path};
