@@ -11,6 +11,7 @@ use crate::{
     invariants,
     lease::Permission,
     prepare::Preparation,
+    probe::Watch,
     report,
     session::Session,
     slots::{SlotTraffic, SlotView, Work, prepare_retry_at},
@@ -26,8 +27,18 @@ pub struct Agent {
     pub(crate) session: Session,
     pub(crate) gate: GateLink,
     retained: Option<Retained>,
+    rest: Rest,
     /// Of the latest call.
     pub(crate) now: Timestamp,
+}
+
+/// What holds until something is to be decided again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    /// None: nothing was decided yet.
+    permission: Option<Permission>,
+    /// When time alone is a reason to decide.
+    until: Option<Timestamp>,
 }
 
 /// What one call decided. The events go to disk before any action is performed.
@@ -87,27 +98,54 @@ impl Agent {
 
     fn finish(&mut self, mut turn: Turn) -> Step {
         self.now = turn.now;
+        // Most calls are a heartbeat's or a probe's, and leave everything as it was decided.
+        if turn.is_moot && self.rests() {
+            self.ask_probes(&mut turn);
+            if self.beat_at().is_some_and(|at| turn.now >= at) {
+                self.speak(&mut turn);
+            }
+            return Step { events: turn.events, actions: turn.actions };
+        }
         self.pursue(&mut turn);
         self.ask_probes(&mut turn);
         self.tell_gate(&mut turn);
-        // Most calls are a heartbeat's or a probe's and change nothing that is remembered.
         if turn.changes_house() || self.retained.is_none() {
             self.retain(&mut turn);
             debug_assert_eq!(invariants::broken(&self.remembered), None);
         }
         self.speak(&mut turn);
+        self.rest = Rest { permission: Some(self.permission()), until: self.decides_at() };
         Step { events: turn.events, actions: turn.actions }
+    }
+
+    /// Returns whether an input that changed nothing finds nothing to decide.
+    fn rests(&self) -> bool {
+        let Rest { permission, until } = self.rest;
+        permission == Some(self.permission()) && until.is_none_or(|until| self.now < until)
     }
 
     /// Returns when it wants [`Input::Tick`] at the latest, if nothing else happens before.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        let beat = match &self.session {
+        let watches = self.volatile.values().flat_map(|volatile| {
+            Slot::ALL.into_iter().filter_map(|slot| volatile.slots.of(slot).watch.as_ref())
+        });
+        let probes = watches.filter_map(Watch::next_at);
+        self.beat_at().into_iter().chain(self.rest.until).chain(probes).min()
+    }
+
+    /// Returns when the next heartbeat is due.
+    fn beat_at(&self) -> Option<Timestamp> {
+        match &self.session {
             Session::Joined { lease, .. } => Some(lease.beat_at()),
             Session::Away | Session::Opened { .. } => None,
-        };
+        }
+    }
+
+    /// Returns when time alone makes a difference to what is decided or reported next.
+    fn decides_at(&self) -> Option<Timestamp> {
         let slots = self.remembered.applications.keys().flat_map(|name| self.wakes_of(name));
         let gate = self.gate.retry_at().filter(|at| *at > self.now);
-        beat.into_iter().chain(slots).chain(gate).min()
+        slots.chain(gate).min()
     }
 
     fn wakes_of(&self, name: &ApplicationName) -> Vec<Timestamp> {
@@ -128,7 +166,6 @@ impl Agent {
                 wakes.push(until);
             }
             let Some(watch) = &live.watch else { continue };
-            wakes.extend(watch.next_at());
             wakes.extend(watch.settles_at(timers).filter(later));
             let deadline = live.trying_since.map(|since| since + timers.healthy_within);
             wakes.extend(deadline.filter(later));

@@ -22,13 +22,18 @@ type At = (ApplicationName, Slot);
 impl Agent {
     pub(crate) fn take(&mut self, turn: &mut Turn, input: Input) {
         match input {
-            Input::Tick => {}
+            Input::Tick => turn.is_moot = true,
             Input::SessionOpened { session } => self.open(turn, session),
             Input::Welcomed { session, welcome } => self.welcome(turn, session, &welcome),
-            Input::Echoed { session, nonce } => match &mut self.session {
-                Session::Joined { session: open, lease } if *open == session => lease.echo(nonce),
-                Session::Joined { .. } | Session::Opened { .. } | Session::Away => {}
-            },
+            Input::Echoed { session, nonce } => {
+                turn.is_moot = true;
+                match &mut self.session {
+                    Session::Joined { session: open, lease } if *open == session => {
+                        lease.echo(nonce);
+                    }
+                    Session::Joined { .. } | Session::Opened { .. } | Session::Away => {}
+                }
+            }
             Input::Assigned { session, assignment } => {
                 if self.session.joined() == Some(session) {
                     self.assign(turn, assignment);
@@ -54,7 +59,7 @@ impl Agent {
                 FailedStopCounts: self.stopped(turn, instance);
                 self.stop_failed(turn, instance, detail)
             ),
-            Input::Probed { instance, answer } => self.probed(turn.now, instance, answer),
+            Input::Probed { instance, answer } => self.probed(turn, instance, answer),
             Input::GateAnswered { revision, result } => self.gate.answered(turn, revision, result),
             Input::GateSaid { state } => self.gate.said(state),
             Input::GateLost { detail } => self.gate.lost(detail),
@@ -317,7 +322,8 @@ impl Agent {
         live.stop_retry = Some(StopRetry { failures, at, detail });
     }
 
-    fn probed(&mut self, now: Timestamp, instance: InstanceId, answer: ProbeAnswer) {
+    fn probed(&mut self, turn: &mut Turn, instance: InstanceId, answer: ProbeAnswer) {
+        turn.is_moot = true;
         let Some((at, Life::Running { .. })) = self.find(instance) else { return };
         let Some(application) = self.remembered.applications.get(&at.0) else { return };
         let held = application.slots.of(at.1).instance.as_ref();
@@ -325,7 +331,7 @@ impl Agent {
         if let Some(watch) = &mut self.live(&at).watch
             && watch.instance() == instance
         {
-            watch.answered(answer, &probe, now);
+            turn.is_moot = !watch.answered(answer, &probe, turn.now);
         }
     }
 

@@ -84,18 +84,25 @@ impl Watch {
         self.next = NextProbe::InFlight(now);
     }
 
-    /// Notes an answer.
-    pub(crate) fn answered(&mut self, answer: ProbeAnswer, probe: &ProbeSpec, now: Timestamp) {
-        let NextProbe::InFlight(asked_at) = self.next else { return };
+    /// Notes an answer. Returns whether anything is another thing than before.
+    pub(crate) fn answered(
+        &mut self,
+        answer: ProbeAnswer,
+        probe: &ProbeSpec,
+        now: Timestamp,
+    ) -> bool {
+        let NextProbe::InFlight(asked_at) = self.next else { return false };
         // A slow answer does not shift the rhythm, and makes no burst either.
         self.next = NextProbe::At((asked_at + probe.every).max(now));
-        self.last_answer = answer.text;
-        self.verdict = if answer.passed {
+        let verdict = if answer.passed {
             self.verdict.pass(probe, now)
         } else {
             let is_starting = now.since(self.began_at) < probe.start_within;
             self.verdict.fail(probe, now, is_starting)
         };
+        let is_new = verdict != self.verdict || answer.text != self.last_answer;
+        (self.verdict, self.last_answer) = (verdict, answer.text);
+        is_new
     }
 
     /// Returns the health at `now`.

@@ -15,6 +15,8 @@ pub(crate) struct Turn {
     pub(crate) actions: Vec<Action>,
     /// Whether the input was the end of a preparation.
     pub(crate) ends_preparation: bool,
+    /// Whether the input changed nothing that is looked at when something is decided or reported.
+    pub(crate) is_moot: bool,
 }
 
 impl Turn {
@@ -26,6 +28,7 @@ impl Turn {
             events: Vec::new(),
             actions: Vec::new(),
             ends_preparation: false,
+            is_moot: false,
         }
     }
 

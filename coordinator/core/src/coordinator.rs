@@ -68,6 +68,8 @@ pub struct Coordinator {
     pub(crate) boot_nonce: Uuid,
     pub(crate) fleet: Fleet,
     pub(crate) waiting: BTreeMap<Uuid, Waiting>,
+    /// When time alone is a reason to decide, as of the last decision.
+    rests_until: Option<Timestamp>,
 }
 
 impl Coordinator {
@@ -141,6 +143,7 @@ impl Coordinator {
     pub fn handle(&mut self, now: Timestamp, input: Input) -> Step {
         let mut step = Step::default();
         self.fleet.look(now);
+        let mut is_moot = false;
         match input {
             Input::Started { boot_nonce } => self.begin(now, boot_nonce, &mut step),
             Input::Tick => self.end_silent(now, &mut step),
@@ -157,7 +160,7 @@ impl Coordinator {
             Input::Beat { session, heartbeat } => {
                 if let Some(seen) = self.fleet.hear(session, now) {
                     let nonce = heartbeat.nonce;
-                    seen.beat(heartbeat);
+                    is_moot = !seen.beat(heartbeat);
                     step.actions.push(Action::Echo { session, nonce });
                     step.actions.push(Action::Changed);
                     self.show_again(session, now, &mut step);
@@ -170,7 +173,11 @@ impl Coordinator {
                 }
             }
         }
-        self.advance(now, &mut step);
+        // Most inputs are beats that say what was said before.
+        if !is_moot || self.rests_until.is_some_and(|until| now >= until) {
+            self.advance(now, &mut step);
+            self.rests_until = self.next_wake();
+        }
         step
     }
 

@@ -59,15 +59,16 @@ pub struct Seen {
 
 impl Seen {
     /// Takes an agent's sign of life. It tells the whole state, so that a lost report is
-    /// repaired.
-    pub(crate) fn beat(&mut self, heartbeat: Heartbeat) {
+    /// repaired. Returns whether it says anything that was not known.
+    pub(crate) fn beat(&mut self, heartbeat: Heartbeat) -> bool {
         self.load = heartbeat.load;
         self.counts = heartbeat.counts;
-        self.reports.clear();
+        let is_first = !std::mem::replace(&mut self.has_beaten, true);
+        let known = std::mem::take(&mut self.reports);
         for report in heartbeat.reports {
             self.report(report);
         }
-        self.has_beaten = true;
+        is_first || self.reports != known
     }
 
     /// Takes an agent's report of one application.
