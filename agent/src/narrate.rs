@@ -1,6 +1,6 @@
 //! Narration: what the journal says, as log lines for operators.
 
-use cutover_agent_core::{Event, Remembered};
+use cutover_agent_core::{Event, HookEnd, Remembered};
 use cutover_common::{AgentName, ApplicationName, InstanceId, Slot};
 
 /// Logs one event that is on disk.
@@ -71,12 +71,23 @@ pub fn event(agent: &AgentName, event: &Event, remembered: &Remembered) {
         Event::StopStarted { application, slot, instance } => {
             say(application, Some(*slot), Some(*instance), "stopping");
         }
-        Event::HookEnded { application, slot, instance, warning } => {
-            let text = match warning.as_str() {
-                "" => "its before_stop hook passed".to_owned(),
-                warning => format!("its before_stop hook: {warning}"),
+        Event::HookBegun { application, slot, kind, .. } => {
+            say(application, Some(*slot), None, &format!("running its {kind} hook"));
+        }
+        Event::HookOver { application, slot, end, .. } => {
+            let text = match end {
+                HookEnd::Passed => "the hook passed".to_owned(),
+                HookEnd::Failed { detail } => format!("the hook failed: {detail}"),
+                HookEnd::Interrupted => "the hook was interrupted".to_owned(),
             };
-            say(application, Some(*slot), Some(*instance), &text);
+            say(application, Some(*slot), None, &text);
+        }
+        Event::AfterStopStarted { application, slot, instance } => {
+            say(application, Some(*slot), Some(*instance), "running its after_stop hook");
+        }
+        Event::HookEnded { application, slot, instance, warning } => {
+            let text = if warning.is_empty() { "the hook passed" } else { warning };
+            say(application, Some(*slot), Some(*instance), text);
         }
         Event::StopDone { application, slot, instance } => {
             say(application, Some(*slot), Some(*instance), "gone");

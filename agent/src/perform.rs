@@ -1,5 +1,6 @@
 //! Performs actions: one arm each, no policy. Results come back as inputs.
 
+mod hooks;
 mod instances;
 mod releases;
 
@@ -52,6 +53,7 @@ struct Works {
     host: Host,
     inbox: mpsc::Sender<Input>,
     retained: watch::Sender<Retained>,
+    hooks: hooks::RunningHooks,
     /// Held while releases are removed. Who is about to rely on one passes through it once, so
     /// that a removal begun before it was wanted has ended.
     removing: Mutex<()>,
@@ -67,7 +69,8 @@ impl Performer {
         (gate, gate_states): (gate::Orders, watch::Receiver<Option<State>>),
     ) -> Self {
         let (retained, changes) = watch::channel(Retained::default());
-        let works = Works { host, inbox, retained, removing: Mutex::new(()) };
+        let hooks = hooks::RunningHooks::default();
+        let works = Works { host, inbox, retained, hooks, removing: Mutex::new(()) };
         let works = Arc::new(works);
         tokio::spawn(releases::keep_house(works.clone(), changes));
         Self { works, outlet, gate, gate_states, load, last_load: HostLoad::default() }
@@ -79,11 +82,21 @@ impl Performer {
         F: Future<Output = Input> + Send + 'static,
     {
         let work = work(self.works.clone());
+        self.answer_if_any(span, |_| async move { Some(work.await) });
+    }
+
+    /// Runs work that ends with an answer to the core, unless somebody else answers.
+    fn answer_if_any<F>(&self, span: tracing::Span, work: impl FnOnce(Arc<Works>) -> F)
+    where
+        F: Future<Output = Option<Input>> + Send + 'static,
+    {
+        let work = work(self.works.clone());
         let inbox = self.works.inbox.clone();
         let answered = async move {
-            let input = work.await;
-            // Not received: the engine ended, and this process with it.
-            drop(inbox.send(input).await);
+            if let Some(input) = work.await {
+                // Not received: the engine ended, and this process with it.
+                drop(inbox.send(input).await);
+            }
         };
         tokio::spawn(answered.instrument(span));
     }
@@ -157,11 +170,14 @@ impl Perform for Performer {
                 let span = self.span(&place, Some(instance));
                 self.answer(span, |works| instances::adopt(works, place, instance));
             }
-            Action::RunHook { place, instance, release, port, kind } => {
-                let span = self.span(&place, Some(instance));
-                self.answer(span, |works| {
-                    instances::run_hook(works, place, instance, *release, port, kind)
+            Action::RunHook { place, hook, instance, release, port } => {
+                let hook = (hook, self.works.hooks.begin(hook));
+                self.answer(self.span(&place, instance), |works| {
+                    hooks::run(works, place, hook, instance, *release, port)
                 });
+            }
+            Action::EndHook { place, hook } => {
+                self.answer_if_any(self.span(&place, None), |works| hooks::end(works, hook));
             }
             Action::Stop { place, instance, release } => {
                 let span = self.span(&place, Some(instance));

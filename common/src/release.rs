@@ -42,6 +42,31 @@ impl Release {
     pub fn hook(&self, kind: HookKind) -> Option<&Hook> {
         self.hooks.iter().find(|hook| hook.kind == kind)
     }
+
+    /// Returns how long the hooks may take together that bring the release into service.
+    pub fn hooks_within(&self) -> Duration {
+        let kinds = [HookKind::BEFORE_THE_START, HookKind::BEFORE_THE_TRAFFIC];
+        let hooks = kinds.as_flattened().iter().filter_map(|kind| self.hook(*kind));
+        hooks.map(|hook| hook.within).sum()
+    }
+
+    /// Returns how long it may take until the stop of an instance that is to make room for another
+    /// is all that is left: for what is under way there, and for its hooks.
+    pub fn drained_within(&self) -> Duration {
+        let kinds = [HookKind::BeforeStop, HookKind::AfterStop];
+        let hooks = kinds.into_iter().filter_map(|kind| self.hook(kind));
+        let drain = self
+            .service
+            .as_ref()
+            .map_or(Duration::ZERO, |service| service.drain.max(service.drain_long_lived));
+        drain + hooks.map(|hook| hook.within).sum::<Duration>()
+    }
+
+    /// Returns whether instances of this release and of `other` can be there at the same time.
+    pub fn can_stand_beside(&self, other: &Self) -> bool {
+        let services = self.service.as_ref().zip(other.service.as_ref());
+        services.is_some_and(|(service, other)| service.can_stand_beside(other))
+    }
 }
 
 /// How an instance is started and stopped.
@@ -54,6 +79,19 @@ pub struct RunSpec {
     pub stop_signal: StopSignal,
     /// From the stop signal to SIGKILL.
     pub stop_within: Duration,
+    /// Folders of the release, by their paths in it, that stay from release to release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<String>,
+}
+
+/// The longest path of a folder that stays from release to release, in bytes.
+const SHARED_PATH_BYTES_MAX: usize = 255;
+
+/// Returns whether `path` names a folder below a release, plainly: it leads nowhere else, whatever
+/// is on the disk.
+pub fn is_shared_path(path: &str) -> bool {
+    let is_plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    path.len() <= SHARED_PATH_BYTES_MAX && path.split('/').all(is_plain)
 }
 
 /// The signal that asks an instance to stop.
@@ -147,8 +185,55 @@ pub struct Hook {
 }
 
 /// When a hook runs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
 pub enum HookKind {
+    /// `install`: once the release is unpacked, before anything is disturbed.
+    Install,
+    /// `before_start`: before the first instance of the release is started, and before what it
+    /// replaces is disturbed.
+    BeforeStart,
+    /// `after_start`: once an instance is healthy, before it gets traffic.
+    AfterStart,
+    /// `smoke`: after that, against the instance's own port.
+    Smoke,
     /// `before_stop`: before the stop signal is sent. Its failure is a warning, never a veto.
     BeforeStop,
+    /// `after_stop`: once nothing of the instance runs. Its failure is a warning too.
+    AfterStop,
+}
+
+impl HookKind {
+    /// All of them, in the order of an instance's life.
+    pub const ALL: [Self; 6] = [
+        Self::Install,
+        Self::BeforeStart,
+        Self::AfterStart,
+        Self::Smoke,
+        Self::BeforeStop,
+        Self::AfterStop,
+    ];
+
+    /// Those that pass before an instance of the release is started, in order.
+    pub const BEFORE_THE_START: [Self; 2] = [Self::Install, Self::BeforeStart];
+
+    /// Those that pass before a started instance gets traffic and counts, in order.
+    pub const BEFORE_THE_TRAFFIC: [Self; 2] = [Self::AfterStart, Self::Smoke];
+
+    /// Returns the name that a `cutover.toml` has for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::BeforeStart => "before_start",
+            Self::AfterStart => "after_start",
+            Self::Smoke => "smoke",
+            Self::BeforeStop => "before_stop",
+            Self::AfterStop => "after_stop",
+        }
+    }
+}
+
+impl fmt::Display for HookKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }

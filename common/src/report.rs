@@ -95,6 +95,15 @@ impl Health {
     pub const fn is_passing(self) -> bool {
         matches!(self, Self::Passing | Self::Settled)
     }
+
+    /// Returns this health of an instance that has not proved itself otherwise.
+    #[must_use]
+    pub const fn at_most_passing(self) -> Self {
+        match self {
+            Self::Settled => Self::Passing,
+            Self::Unknown | Self::Passing | Self::Failing => self,
+        }
+    }
 }
 
 /// Names one start of an instance.

@@ -9,6 +9,14 @@ use uuid::Uuid;
 
 use crate::{AssignmentRefusal, SessionId, SessionRefusal, gate::GateProgram};
 
+/// Which run of a hook.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct HookId {
+    /// Drawn for the run; around a stop the instance's own id.
+    pub run: Uuid,
+    pub kind: HookKind,
+}
+
 /// What an action is about, for logs and paths.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Place {
@@ -73,13 +81,20 @@ pub enum Action {
         instance: InstanceId,
         release: Box<Release>,
     },
-    /// Run a hook. Answered by `HookEnded`. Never asked twice for one instance (E3).
+    /// Run a hook. Answered by `HookEnded`. Never asked twice for one id (E3).
     RunHook {
         place: Place,
-        instance: InstanceId,
+        hook: HookId,
+        /// The one that it is run for; none before there is one.
+        instance: Option<InstanceId>,
         release: Box<Release>,
         port: Option<u16>,
-        kind: HookKind,
+    },
+    /// End a hook that runs, or that was running when an earlier agent process died. Answered by
+    /// `HookEnded` once nothing of it runs.
+    EndHook {
+        place: Place,
+        hook: HookId,
     },
     /// Stop an instance for good. Answered by `Stopped` or `StopFailed`.
     Stop {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{ApplicationName, Fence, Report, Slot, Timestamp, planted};
+use cutover_common::{ApplicationName, Fence, Health, Report, Slot, Timestamp, planted};
 use uuid::Uuid;
 
 use crate::{
     Action, Event, IllegalEvent, Input, Life, Remembered, Retained,
     gate::GateLink,
+    hooks::patience,
     invariants,
     lease::Permission,
     prepare::Preparation,
@@ -167,7 +168,8 @@ impl Agent {
             }
             let Some(watch) = &live.watch else { continue };
             wakes.extend(watch.settles_at(timers).filter(later));
-            let deadline = live.trying_since.map(|since| since + timers.healthy_within);
+            let patience = patience(timers, view.goal);
+            let deadline = live.trying_since.map(|since| since + patience);
             wakes.extend(deadline.filter(later));
         }
         wakes
@@ -227,7 +229,7 @@ impl Agent {
         let retry_at = match state.instance.as_ref().map(|instance| &instance.life) {
             Some(Life::Ended { .. }) => live.crashes.restart_at(),
             Some(Life::Stopping { .. }) => live.stop_retry.as_ref().map(|retry| retry.at),
-            Some(Life::Starting | Life::Running { .. }) | None => None,
+            Some(Life::Starting | Life::Running { .. } | Life::Stopped { .. }) | None => None,
         };
         SlotView {
             slot,
@@ -238,7 +240,12 @@ impl Agent {
             preparation: goal
                 .release()
                 .and_then(|release| volatile.preparations.get(&release.digest)),
+            installed: &application.installed,
             in_flight: live.in_flight,
+            hook_in_flight: live.hook,
+            health: live.watch.as_ref().map_or(Health::Unknown, |watch| {
+                watch.health(application.assignment.timers, self.now)
+            }),
             retry_at,
             traffic: self.slot_traffic(application, slot),
             generation: application.fence().generation,

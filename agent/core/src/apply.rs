@@ -1,11 +1,12 @@
 //! Applies events to what is remembered: its only writer, live and on replay.
 
 use cutover_common::{
-    Fence, InstanceEvidence, InstanceId, Release, Slot, Slots, Term, Timestamp, planted,
+    Fence, HookKind, InstanceEvidence, InstanceId, Sha256, Slot, Term, Timestamp, planted,
 };
 
 use crate::{
-    Application, Ending, Event, HookProgress, Instance, Life, Remembered,
+    Application, Ending, Event, HookEnd, HookProgress, HookRun, Instance, Life, Remembered,
+    hooks::before_the_start,
     remembered::{SlotState, TrafficState},
     traffic::can_stand_beside,
 };
@@ -57,7 +58,10 @@ impl Remembered {
                 let held = known.as_ref().map_or(Fence::default(), |known| known.fence());
                 require_newer(held, assignment.fence)?;
                 match known {
-                    Some(known) => known.assignment = (**assignment).clone(),
+                    Some(known) => {
+                        known.assignment = (**assignment).clone();
+                        known.forget_installed();
+                    }
                     None => {
                         let application = Application::new((**assignment).clone());
                         self.applications.insert(assignment.application.clone(), application);
@@ -83,12 +87,16 @@ impl Remembered {
             | Event::Started { application, slot, .. }
             | Event::StartFailed { application, slot, .. }
             | Event::Exited { application, slot, .. }
+            | Event::HookBegun { application, slot, .. }
+            | Event::HookOver { application, slot, .. }
             | Event::StopStarted { application, slot, .. }
+            | Event::AfterStopStarted { application, slot, .. }
             | Event::HookEnded { application, slot, .. }
             | Event::StopDone { application, slot, .. } => {
                 let known =
                     self.applications.get_mut(application).ok_or("the application is unknown")?;
                 apply_to_slot(known, *slot, event)?;
+                known.forget_installed();
             }
         }
         Ok(())
@@ -121,20 +129,36 @@ fn apply_to_slot(
     event: &Event,
 ) -> Result<(), &'static str> {
     let is_led_to = application.traffic.to == Some(slot);
+    let generation = application.fence().generation;
     let state = application.slots.of_mut(slot);
     match event {
         Event::Prepared { release, .. } => {
             state.prepared = Some((**release).clone());
+            state.forget_hooks();
             application.touch(release.digest);
         }
         Event::Forgotten { .. } => {
-            if state.instance.is_some() {
-                return Err("a slot with an instance is not forgotten");
+            if state.instance.is_some() || state.open_hook().is_some() {
+                return Err("a slot with an instance or a hook that runs is not forgotten");
             }
             *state = SlotState::default();
         }
+        Event::HookBegun { id, kind, release, .. } => {
+            let run = HookRun { id: *id, kind: *kind, release: *release, generation, end: None };
+            begin_hook(state, run)?;
+        }
+        Event::HookOver { id, end, .. } => {
+            let open = state.hooks.iter_mut().find(|run| run.id == *id && run.end.is_none());
+            let run = open.ok_or("no such hook is running")?;
+            run.end = Some(end.clone());
+            let (kind, release) = (run.kind, run.release);
+            state.forget_hooks();
+            if kind == HookKind::Install && *end == HookEnd::Passed {
+                application.installed.insert(release);
+            }
+        }
         Event::StartStarted { instance, port, .. } => {
-            let content = start(&mut application.slots, slot, *instance, *port)?.digest;
+            let content = start(application, slot, *instance, *port)?;
             application.touch(content);
         }
         Event::Started { evidence, .. } => began(state, evidence)?,
@@ -149,22 +173,36 @@ fn apply_to_slot(
             let instance = named(state, *instance)?;
             match instance.life {
                 Life::Running { .. } => {}
-                Life::Starting | Life::Stopping { .. } | Life::Ended { .. } => {
-                    return Err("only a running instance is stopped");
-                }
+                Life::Starting
+                | Life::Stopping { .. }
+                | Life::Stopped { .. }
+                | Life::Ended { .. } => return Err("only a running instance is stopped"),
             }
             instance.life = Life::Stopping { hook: instance.hook_at_stop() };
         }
         Event::HookEnded { instance, warning, .. } => {
             let instance = named(state, *instance)?;
-            let Life::Stopping { hook: hook @ HookProgress::Begun } = &mut instance.life else {
+            let (Life::Stopping { hook } | Life::Stopped { hook, .. }) = &mut instance.life else {
                 return Err("no hook is running");
             };
+            if *hook != HookProgress::Begun {
+                return Err("the hook ended before");
+            }
             *hook = HookProgress::Over { warning: warning.clone() };
         }
+        Event::AfterStopStarted { instance, .. } => {
+            let instance = named(state, *instance)?;
+            let Life::Stopping { hook: HookProgress::Over { warning } } = &instance.life else {
+                return Err("the instance was not being stopped");
+            };
+            let warning = warning.clone();
+            instance.life = Life::Stopped { hook: HookProgress::Begun, warning };
+        }
         Event::StopDone { instance, .. } => match named(state, *instance)?.life {
-            Life::Stopping { .. } | Life::Ended { .. } => {
-                state.instance = None;
+            Life::Stopping { .. } | Life::Stopped { .. } | Life::Ended { .. } => {
+                if let Some(gone) = state.instance.take() {
+                    state.forget_hooks_of(gone.release.digest);
+                }
                 if is_led_to {
                     application.traffic.to = None;
                 }
@@ -184,12 +222,27 @@ fn apply_to_slot(
     Ok(())
 }
 
+fn begin_hook(state: &mut SlotState, run: HookRun) -> Result<(), &'static str> {
+    if state.open_hook().is_some() {
+        return Err("a slot runs one hook at a time");
+    }
+    let known = state.hook_run(run.release, run.kind);
+    if known.is_some_and(|known| known.end == Some(HookEnd::Passed)) {
+        return Err("a hook that has passed is not run again (E3)");
+    }
+    state.hooks.retain(|known| known.release != run.release || known.kind != run.kind);
+    state.hooks.push(run);
+    Ok(())
+}
+
 fn start(
-    slots: &mut Slots<SlotState>,
+    application: &mut Application,
     slot: Slot,
     id: InstanceId,
     port: Option<u16>,
-) -> Result<&Release, &'static str> {
+) -> Result<Sha256, &'static str> {
+    let generation = application.fence().generation;
+    let slots = &mut application.slots;
     let beside = slots.of(slot.other()).instance.clone();
     let state = slots.of_mut(slot);
     let (release, restarts) = match &state.instance {
@@ -199,14 +252,20 @@ fn start(
         }
         Some(_) => return Err("the slot has an instance"),
     };
+    let is_installed = application.installed.contains(&release.digest);
+    let hooks = before_the_start(&release, state, is_installed, generation);
+    if planted!(StartsBeforeHooks: false; !hooks.has_passed()) {
+        return Err("a release is started when its hooks have passed (E9)");
+    }
     if beside.is_some_and(|beside| !can_stand_beside(&release, &beside)) {
         return Err("only instances that can stand beside each other do (E1)");
     }
     if port.is_some() != release.service.is_some() {
         return Err("an instance has a port of its own if it stands behind the gate");
     }
-    let instance = Instance { id, release, life: Life::Starting, port, restarts };
-    Ok(&state.instance.insert(instance).release)
+    let content = release.digest;
+    state.instance = Some(Instance { id, release, life: Life::Starting, port, restarts });
+    Ok(content)
 }
 
 fn began(state: &mut SlotState, evidence: &InstanceEvidence) -> Result<(), &'static str> {
@@ -216,7 +275,9 @@ fn began(state: &mut SlotState, evidence: &InstanceEvidence) -> Result<(), &'sta
             instance.life = Life::Running { evidence: evidence.clone() };
             Ok(())
         }
-        Life::Stopping { .. } | Life::Ended { .. } => Err("the instance was not being started"),
+        Life::Stopping { .. } | Life::Stopped { .. } | Life::Ended { .. } => {
+            Err("the instance was not being started")
+        }
     }
 }
 
@@ -232,7 +293,9 @@ fn end(
             instance.life = Life::Ended { ending, detail: detail.to_owned() };
             Ok(())
         }
-        Life::Stopping { .. } => Err("an instance that is stopped ends with its stop"),
+        Life::Stopping { .. } | Life::Stopped { .. } => {
+            Err("an instance that is stopped ends with its stop")
+        }
         Life::Ended { .. } => Err("the instance ended before"),
     }
 }

@@ -1,11 +1,13 @@
 //! Events: what is remembered. Stored before anything is done about them.
 
 use cutover_common::{
-    ApplicationName, Assignment, InstanceEvidence, InstanceId, Release, Slot, Term, Timestamp,
+    ApplicationName, Assignment, HookKind, InstanceEvidence, InstanceId, Release, Sha256, Slot,
+    Term, Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::{Binding, Remembered};
+use crate::{Binding, HookEnd, Remembered};
 
 /// One thing to remember. The stored form is a contract: fields are added, never changed.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -70,7 +72,29 @@ pub enum Event {
         slot: Slot,
         instance: InstanceId,
     },
-    /// The hook ended or was interrupted; the text is for people and empty if all was well.
+    /// A hook that brings a release into service is about to be run.
+    HookBegun {
+        application: ApplicationName,
+        slot: Slot,
+        id: Uuid,
+        kind: HookKind,
+        release: Sha256,
+    },
+    /// It ended, and nothing of it runs any more.
+    HookOver {
+        application: ApplicationName,
+        slot: Slot,
+        id: Uuid,
+        end: HookEnd,
+    },
+    /// No process of the instance is left, and its `after_stop` hook is about to be run.
+    AfterStopStarted {
+        application: ApplicationName,
+        slot: Slot,
+        instance: InstanceId,
+    },
+    /// A hook around a stop ended or was interrupted; the text is for people and empty if all was
+    /// well.
     HookEnded {
         application: ApplicationName,
         slot: Slot,

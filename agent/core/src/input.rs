@@ -3,7 +3,7 @@
 use cutover_common::{ApplicationName, Assignment, InstanceEvidence, InstanceId, Sha256, Term};
 use uuid::Uuid;
 
-use crate::gate::GateState;
+use crate::{HookEnd, HookId, gate::GateState};
 
 /// Counts the sessions that one daemon process opened. Input of an earlier one is ignored.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -68,10 +68,11 @@ pub enum Input {
         instance: InstanceId,
         detail: String,
     },
-    /// [`Action::RunHook`](crate::Action::RunHook) ended; an error is a warning.
+    /// [`Action::RunHook`](crate::Action::RunHook) or
+    /// [`Action::EndHook`](crate::Action::EndHook) ended.
     HookEnded {
-        instance: InstanceId,
-        outcome: Result<(), String>,
+        hook: HookId,
+        end: HookEnd,
     },
     /// [`Action::Stop`](crate::Action::Stop) ended, and no process of the instance is left.
     Stopped {

@@ -1,12 +1,13 @@
 //! Intake: what an input means: events to remember, and volatile facts.
 
 use cutover_common::{
-    ApplicationName, Assignment, InstanceEvidence, InstanceId, Sha256, Slot, Timestamp, planted,
+    ApplicationName, Assignment, HookKind, InstanceEvidence, InstanceId, Sha256, Slot, Timestamp,
+    planted,
 };
 
 use crate::{
-    Action, Agent, Ending, Event, Finding, HookProgress, Input, Life, PrepareFailure, ProbeAnswer,
-    SessionId, SessionRefusal, Welcome, goal, invariants,
+    Action, Agent, Ending, Event, Finding, HookEnd, HookId, HookProgress, Input, Life,
+    PrepareFailure, ProbeAnswer, SessionId, SessionRefusal, Welcome, goal, invariants,
     lease::Lease,
     prepare::Preparation,
     session::{self, Session},
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// Where an instance is.
-type At = (ApplicationName, Slot);
+pub(crate) type At = (ApplicationName, Slot);
 
 impl Agent {
     pub(crate) fn take(&mut self, turn: &mut Turn, input: Input) {
@@ -51,9 +52,7 @@ impl Agent {
             Input::StartFailed { instance, detail } => self.start_failed(turn, instance, detail),
             Input::Adopted { instance, finding } => self.adopted(turn, instance, finding),
             Input::Exited { instance, detail } => self.exited(turn, instance, detail),
-            Input::HookEnded { instance, outcome } => {
-                self.hook_ended(turn, instance, outcome.err().unwrap_or_default());
-            }
+            Input::HookEnded { hook, end } => self.hook_ended(turn, hook, end),
             Input::Stopped { instance, .. } => self.stopped(turn, instance),
             Input::StopFailed { instance, detail } => planted!(
                 FailedStopCounts: self.stopped(turn, instance);
@@ -268,7 +267,8 @@ impl Agent {
             }
             // Never begun: it is asked for again. A stop goes on, whatever is found: it also ends
             // what its instance has left behind, and says when it cannot (E6).
-            (Life::Starting, Finding::Never) | (Life::Stopping { .. }, _) => {}
+            (Life::Starting, Finding::Never)
+            | (Life::Stopping { .. } | Life::Stopped { .. }, _) => {}
             // No crash of the application, so that it starts again at once (A2).
             (Life::Starting, Finding::Gone)
             | (Life::Running { .. }, Finding::Gone | Finding::Never) => {
@@ -281,22 +281,60 @@ impl Agent {
         }
     }
 
-    fn hook_ended(&mut self, turn: &mut Turn, instance: InstanceId, warning: String) {
-        let Some((at, Life::Stopping { hook: HookProgress::Begun })) = self.find(instance) else {
-            return;
+    fn hook_ended(&mut self, turn: &mut Turn, hook: HookId, end: HookEnd) {
+        match hook.kind {
+            HookKind::BeforeStop | HookKind::AfterStop => self.stop_hook_ended(turn, hook, end),
+            HookKind::Install | HookKind::BeforeStart | HookKind::AfterStart | HookKind::Smoke => {
+                let Some(at) = self.find_hook(hook) else { return };
+                self.live(&at).hook = None;
+                let (application, slot) = at;
+                self.record(turn, Event::HookOver { application, slot, id: hook.run, end });
+            }
+        }
+    }
+
+    /// Takes the end of a hook around a stop: whatever it is, the stop goes on.
+    fn stop_hook_ended(&mut self, turn: &mut Turn, hook: HookId, end: HookEnd) {
+        let instance = InstanceId(hook.run);
+        let Some((at, life)) = self.find(instance) else { return };
+        let (known, kind) = match &life {
+            Life::Stopping { hook } => (hook, HookKind::BeforeStop),
+            Life::Stopped { hook, .. } => (hook, HookKind::AfterStop),
+            Life::Starting | Life::Running { .. } | Life::Ended { .. } => return,
         };
-        if self.live(&at).in_flight != Some(Work::RunningHook) {
+        let is_asked =
+            matches!(self.live(&at).in_flight, Some(Work::RunningHook | Work::EndingHook));
+        if *known != HookProgress::Begun || kind != hook.kind || !is_asked {
             return;
         }
-        self.live(&at).in_flight = None;
-        self.live(&at).note.clone_from(&warning);
+        let warning = match end {
+            HookEnd::Passed => String::new(),
+            HookEnd::Failed { detail } => format!("its {kind} hook failed: {detail}"),
+            HookEnd::Interrupted => format!(
+                "its {kind} hook was interrupted by a restart of the agent and is not run again"
+            ),
+        };
+        let live = self.live(&at);
+        live.in_flight = None;
+        live.note = match (live.note.as_str(), warning.as_str()) {
+            (note, "") => note.to_owned(),
+            ("", warning) => warning.to_owned(),
+            (note, warning) => format!("{note}; {warning}"),
+        };
         let (application, slot) = at;
         self.record(turn, Event::HookEnded { application, slot, instance, warning });
     }
 
     fn stopped(&mut self, turn: &mut Turn, instance: InstanceId) {
         let Some((at, Life::Stopping { .. })) = self.find(instance) else { return };
-        if self.live(&at).in_flight == Some(Work::Stopping) {
+        if self.live(&at).in_flight != Some(Work::Stopping) {
+            return;
+        }
+        let application = self.remembered.applications.get(&at.0);
+        let held = application.and_then(|it| it.slots.of(at.1).instance.as_ref());
+        if held.is_some_and(|held| held.release.hook(HookKind::AfterStop).is_some()) {
+            self.begin_after_stop(turn, at, instance);
+        } else {
             self.stop_done(turn, at, instance);
         }
     }
@@ -341,6 +379,17 @@ impl Agent {
             let slot = application.slot_of(instance)?;
             let life = application.slots.of(slot).instance.as_ref()?.life.clone();
             Some(((name.clone(), slot), life))
+        })
+    }
+
+    /// Returns where a hook runs that is to bring a release into service.
+    fn find_hook(&self, hook: HookId) -> Option<At> {
+        self.remembered.applications.iter().find_map(|(name, application)| {
+            let is_it = |slot: &Slot| {
+                let open = application.slots.of(*slot).open_hook();
+                open.is_some_and(|run| run.id == hook.run && run.kind == hook.kind)
+            };
+            Some((name.clone(), Slot::ALL.into_iter().find(is_it)?))
         })
     }
 

@@ -6,6 +6,8 @@
 //!   stand beside each other behind the gate.
 //! - **E2** Only what was prepared is started.
 //! - **E3** A hook runs at most once.
+//! - **E9** A release is started when its hooks have passed that pass before, and gets traffic when
+//!   those after its start have.
 //! - **E7** What is wanted, prepared or in use stays on disk.
 //! - **A2** Without a coordinator everything is kept running.
 //! - **G1** Traffic goes to a live instance, and to none that is being stopped.
@@ -38,7 +40,9 @@ pub fn g1_traffic_has_an_instance(application: &Application) -> bool {
         let instance = application.slots.of(slot).instance.as_ref();
         instance.is_some_and(|instance| match instance.life {
             Life::Starting | Life::Running { .. } | Life::Ended { .. } => true,
-            Life::Stopping { .. } => planted!(StopsUnderTraffic: true; false),
+            Life::Stopping { .. } | Life::Stopped { .. } => {
+                planted!(StopsUnderTraffic: true; false)
+            }
         })
     })
 }
@@ -62,7 +66,9 @@ pub fn a8_running_has_evidence(application: &Application) -> bool {
             Life::Running { evidence } => {
                 evidence.instance == instance.id && !evidence.boot_id.is_empty()
             }
-            Life::Starting | Life::Stopping { .. } | Life::Ended { .. } => true,
+            Life::Starting | Life::Stopping { .. } | Life::Stopped { .. } | Life::Ended { .. } => {
+                true
+            }
         },
         None => true,
     })

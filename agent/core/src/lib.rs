@@ -13,6 +13,7 @@ mod apply;
 pub mod event;
 pub mod gate;
 pub mod goal;
+mod hooks;
 pub mod input;
 mod intake;
 pub mod invariants;
@@ -29,7 +30,7 @@ mod traffic;
 mod turn;
 mod volatile;
 
-pub use action::{Action, Place, Retained};
+pub use action::{Action, HookId, Place, Retained};
 pub use agent::{Agent, Step};
 pub use apply::IllegalEvent;
 pub use event::Event;
@@ -37,6 +38,7 @@ pub use gate::{GateProgram, GateService, GateState, GateUpstream};
 pub use goal::AssignmentRefusal;
 pub use input::{Finding, Input, PrepareFailure, ProbeAnswer, Retry, SessionId, Welcome};
 pub use remembered::{
-    Application, Binding, Ending, HookProgress, Instance, Life, Remembered, TrafficState,
+    Application, Binding, Ending, HookEnd, HookProgress, HookRun, Instance, Life, Remembered,
+    SlotState, TrafficState,
 };
 pub use session::SessionRefusal;

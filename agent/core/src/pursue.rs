@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use cutover_common::{ApplicationName, Health, HookKind, Release, Slot, planted};
+use cutover_common::{ApplicationName, Health, HookKind, InstanceId, Release, Slot, planted};
 
 use crate::{
-    Action, Agent, Application, Event, HookProgress, Life, Place,
+    Action, Agent, Application, Event, HookId, HookProgress, Life, Place,
     gate::PORTS,
+    hooks::before_the_traffic,
+    intake::At,
     prepare::Preparation,
-    slots::{Decision, SlotStep, Work, decide},
+    slots::{Decision, HookWork, SlotStep, Work, decide},
     traffic::{TrafficDecision, TrafficView},
     turn::Turn,
 };
@@ -16,10 +18,6 @@ use crate::{
 /// The most steps that one call can take for one application: each slot ends, forgets, prepares
 /// and starts at most once. More is a loop, which is better stopped than spun in.
 const STEPS_MAX: usize = 32;
-
-/// What is reported of a hook that ran when the agent died (E3).
-const INTERRUPTED: &str =
-    "before_stop was interrupted by a restart of the agent and is not run again";
 
 impl Application {
     pub(crate) fn place(&self, slot: Slot) -> Place {
@@ -53,7 +51,12 @@ impl Agent {
         for slot in Slot::ALL {
             let live = volatile.slots.of_mut(slot);
             let health = live.watch.as_ref().map(|watch| watch.health(timers, turn.now));
-            if health == Some(Health::Settled) {
+            let state = application.slots.of(slot);
+            let has_passed = state.instance.as_ref().is_some_and(|instance| {
+                let generation = application.fence().generation;
+                before_the_traffic(&instance.release, state, generation).has_passed()
+            });
+            if health == Some(Health::Settled) && has_passed {
                 live.trying_since = None;
             }
         }
@@ -108,8 +111,22 @@ impl Agent {
             SlotStep::ResumeStop => self.ask(turn, name, slot, Work::Stopping),
             SlotStep::GiveUpHook => planted!(
                 HookRunAgain: self.ask(turn, name, slot, Work::RunningHook);
-                self.give_up_hook(turn, name, slot)
+                self.ask(turn, name, slot, Work::EndingHook)
             ),
+            SlotStep::RunHook(kind) => self.run_hook(turn, name, slot, kind),
+            SlotStep::EndHook(hook) => {
+                let Some(application) = self.remembered.applications.get(name) else {
+                    return false;
+                };
+                let place = application.place(slot);
+                self.live(&(name.clone(), slot)).hook = Some(HookWork::Ending(hook.run));
+                turn.act(Action::EndHook { place, hook });
+            }
+            SlotStep::FinishStop => {
+                if let Some((place, instance, _)) = self.subject(name, slot) {
+                    self.stop_done(turn, (place.application, slot), instance);
+                }
+            }
             SlotStep::Abandon => {
                 if let Some((place, instance, _)) = self.subject(name, slot) {
                     self.stop_done(turn, (place.application, slot), instance);
@@ -171,6 +188,7 @@ impl Agent {
                 Life::Stopping { hook: HookProgress::Over { .. } }
                 | Life::Starting
                 | Life::Running { .. }
+                | Life::Stopped { .. }
                 | Life::Ended { .. },
             )
             | None => Work::Stopping,
@@ -178,12 +196,28 @@ impl Agent {
         self.ask(turn, name, slot, work);
     }
 
-    fn give_up_hook(&mut self, turn: &mut Turn, name: &ApplicationName, slot: Slot) {
-        let Some((place, instance, _)) = self.subject(name, slot) else { return };
-        let application = place.application;
-        self.live(&(application.clone(), slot)).note = INTERRUPTED.to_owned();
-        let warning = INTERRUPTED.to_owned();
-        self.record(turn, Event::HookEnded { application, slot, instance, warning });
+    /// Runs a hook that is to bring the goal's release into service.
+    fn run_hook(&mut self, turn: &mut Turn, name: &ApplicationName, slot: Slot, kind: HookKind) {
+        let Some(application) = self.remembered.applications.get(name) else { return };
+        let Some(release) = application.goal(slot).release().cloned() else { return };
+        let place = application.place(slot);
+        let held = application.slots.of(slot).instance.as_ref();
+        let held = held.filter(|held| held.release == release);
+        let (instance, port) = (held.map(|held| held.id), held.and_then(|held| held.port));
+        let id = turn.draw_id();
+        let begun =
+            Event::HookBegun { application: name.clone(), slot, id, kind, release: release.digest };
+        self.record(turn, begun);
+        self.live(&(name.clone(), slot)).hook = Some(HookWork::Running(id));
+        let hook = HookId { run: id, kind };
+        turn.act(Action::RunHook { place, hook, instance, release: Box::new(release), port });
+    }
+
+    /// Runs the hook of an instance that is gone.
+    pub(crate) fn begin_after_stop(&mut self, turn: &mut Turn, at: At, instance: InstanceId) {
+        let (application, slot) = at.clone();
+        self.record(turn, Event::AfterStopStarted { application, slot, instance });
+        self.ask(turn, &at.0, slot, Work::RunningHook);
     }
 
     /// Asks the world for work on the slot's instance. Nothing else is decided for the slot
@@ -191,6 +225,7 @@ impl Agent {
     fn ask(&mut self, turn: &mut Turn, name: &ApplicationName, slot: Slot, work: Work) {
         let Some((place, instance, release)) = self.subject(name, slot) else { return };
         let port = self.port(name, slot);
+        let hook = HookId { run: instance.0, kind: self.stop_hook(name, slot) };
         let live = self.live(&(name.clone(), slot));
         live.in_flight = Some(work);
         turn.act(match work {
@@ -200,10 +235,24 @@ impl Agent {
                 Action::Start { place, instance, release, port }
             }
             Work::RunningHook => {
-                Action::RunHook { place, instance, release, port, kind: HookKind::BeforeStop }
+                Action::RunHook { place, hook, instance: Some(instance), release, port }
             }
+            Work::EndingHook => Action::EndHook { place, hook },
             Work::Stopping => Action::Stop { place, instance, release },
         });
+    }
+
+    /// Returns which hook a stop has come to.
+    fn stop_hook(&self, name: &ApplicationName, slot: Slot) -> HookKind {
+        let application = self.remembered.applications.get(name);
+        let held = application.and_then(|it| it.slots.of(slot).instance.as_ref());
+        match held.map(|held| &held.life) {
+            Some(Life::Stopped { .. }) => HookKind::AfterStop,
+            Some(
+                Life::Starting | Life::Running { .. } | Life::Stopping { .. } | Life::Ended { .. },
+            )
+            | None => HookKind::BeforeStop,
+        }
     }
 
     fn port(&self, name: &ApplicationName, slot: Slot) -> Option<u16> {
@@ -214,7 +263,7 @@ impl Agent {
         &self,
         name: &ApplicationName,
         slot: Slot,
-    ) -> Option<(Place, cutover_common::InstanceId, Box<Release>)> {
+    ) -> Option<(Place, InstanceId, Box<Release>)> {
         let application = self.remembered.applications.get(name)?;
         let instance = application.slots.of(slot).instance.as_ref()?;
         Some((application.place(slot), instance.id, Box::new(instance.release.clone())))

@@ -1,10 +1,10 @@
 //! What the agent remembers across restarts. Only `apply` changes it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cutover_common::{
-    ApplicationName, Assignment, Fence, HookKind, InstanceEvidence, InstanceId, Release, Service,
-    Sha256, Slot, SlotGoal, Slots, Term, Timestamp,
+    ApplicationName, Assignment, Fence, Generation, HookKind, InstanceEvidence, InstanceId,
+    Release, Service, Sha256, Slot, SlotGoal, Slots, Term, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -39,6 +39,9 @@ pub struct Application {
     pub slots: Slots<SlotState>,
     /// Contents that were prepared or ran here, the last one at the end.
     pub recent: VecDeque<Sha256>,
+    /// Contents on disk whose install hook has passed.
+    #[serde(default)]
+    pub installed: BTreeSet<Sha256>,
     #[serde(default)]
     pub traffic: TrafficState,
 }
@@ -59,6 +62,34 @@ pub struct SlotState {
     /// On disk and verified.
     pub prepared: Option<Release>,
     pub instance: Option<Instance>,
+    /// The hooks that were begun to bring a release into service here, in order.
+    #[serde(default)]
+    pub hooks: Vec<HookRun>,
+}
+
+/// One run of a hook that brings a release into service.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct HookRun {
+    pub id: Uuid,
+    pub kind: HookKind,
+    pub release: Sha256,
+    /// Of the goal that it ran for: what failed is tried again for a later one.
+    pub generation: Generation,
+    /// None: it may be running; after a crash of the agent nobody knows, and it is not run again
+    /// (E3).
+    pub end: Option<HookEnd>,
+}
+
+/// How a hook ended.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum HookEnd {
+    Passed,
+    /// The text is for people.
+    Failed {
+        detail: String,
+    },
+    /// The agent ended it, or was gone while it ran.
+    Interrupted,
 }
 
 /// The process or processes of one release in one slot.
@@ -86,6 +117,12 @@ pub enum Life {
     Stopping {
         hook: HookProgress,
     },
+    /// No process of it is left, and its `after_stop` hook is run.
+    Stopped {
+        hook: HookProgress,
+        /// What became of its `before_stop` hook; empty if all was well.
+        warning: String,
+    },
     /// There is no process; another instance is to take its place.
     Ended {
         ending: Ending,
@@ -100,7 +137,7 @@ pub enum Ending {
     Exited,
 }
 
-/// What became of the `before_stop` hook.
+/// What became of a hook around a stop.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub enum HookProgress {
     /// It may be running; after a crash of the agent nobody knows, and it is not run again (E3).
@@ -116,6 +153,7 @@ impl Application {
             assignment,
             slots: Slots::default(),
             recent: VecDeque::new(),
+            installed: BTreeSet::new(),
             traffic: TrafficState::default(),
         }
     }
@@ -160,6 +198,14 @@ impl Application {
         })
     }
 
+    /// Forgets that hooks have installed what may be removed from disk.
+    pub(crate) fn forget_installed(&mut self) {
+        if !self.installed.is_empty() {
+            let kept: BTreeSet<Sha256> = self.retained().collect();
+            self.installed.retain(|content| kept.contains(content));
+        }
+    }
+
     /// Notes that this content was of use.
     pub(crate) fn touch(&mut self, content: Sha256) {
         self.recent.retain(|recent| *recent != content);
@@ -184,6 +230,42 @@ impl Application {
     }
 }
 
+impl SlotState {
+    /// Returns the run of this hook of this content.
+    pub(crate) fn hook_run(&self, release: Sha256, kind: HookKind) -> Option<&HookRun> {
+        self.hooks.iter().find(|run| run.release == release && run.kind == kind)
+    }
+
+    /// Forgets the runs for an instance of `release` that is gone for good.
+    pub(crate) fn forget_hooks_of(&mut self, release: Sha256) {
+        self.hooks.retain(|run| {
+            run.end.is_none() || run.release != release || run.kind == HookKind::Install
+        });
+    }
+
+    /// Forgets the runs of releases that are in this slot no more.
+    pub(crate) fn forget_hooks(&mut self) {
+        let prepared = self.prepared.as_ref().map(|release| release.digest);
+        let runs = self.instance.as_ref().map(|instance| instance.release.digest);
+        self.hooks.retain(|run| {
+            let content = Some(run.release);
+            let is_waited_for = match run.kind {
+                HookKind::Install | HookKind::BeforeStart => content == prepared,
+                HookKind::AfterStart
+                | HookKind::Smoke
+                | HookKind::BeforeStop
+                | HookKind::AfterStop => false,
+            };
+            run.end.is_none() || is_waited_for || content == runs
+        });
+    }
+
+    /// Returns the run that may be going on.
+    pub(crate) fn open_hook(&self) -> Option<&HookRun> {
+        self.hooks.iter().find(|run| run.end.is_none())
+    }
+}
+
 impl Instance {
     /// Returns how far the hook is when a stop begins.
     pub(crate) fn hook_at_stop(&self) -> HookProgress {
@@ -191,7 +273,11 @@ impl Instance {
             (Some(_), Life::Running { .. }) => HookProgress::Begun,
             (
                 _,
-                Life::Starting | Life::Running { .. } | Life::Stopping { .. } | Life::Ended { .. },
+                Life::Starting
+                | Life::Running { .. }
+                | Life::Stopping { .. }
+                | Life::Stopped { .. }
+                | Life::Ended { .. },
             ) => HookProgress::Over { warning: String::new() },
         }
     }

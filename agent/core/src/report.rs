@@ -1,11 +1,12 @@
 //! Reports: what a slot looks like to the coordinator and to people.
 
 use cutover_common::{
-    Health, Phase, Release, SlotGoal, SlotReport, Timers, Traffic, duration_text,
+    Health, HookKind, Phase, Release, SlotGoal, SlotReport, Timers, Traffic, duration_text, planted,
 };
 
 use crate::{
     Ending, HookProgress, Instance, Life,
+    hooks::{before_the_traffic, patience, stuck_text},
     lease::Permission,
     prepare::Preparation,
     slots::{Decision, SlotTraffic, SlotView, Waiting, Work, decide},
@@ -44,7 +45,11 @@ fn vacant(view: &SlotView<'_>, live: &LiveSlot, decision: &Decision) -> SlotRepo
             let phase = if gave_up { Phase::Failed } else { Phase::Preparing };
             (phase, waiting_text(view, decision))
         }
-        Decision::Wait(Waiting::ForOtherSlot | Waiting::ForPermission(_)) => {
+        Decision::Wait(Waiting::ForGoal { .. }) => (Phase::Failed, waiting_text(view, decision)),
+        Decision::Wait(Waiting::ForHook(HookKind::Install)) => {
+            (Phase::Preparing, waiting_text(view, decision))
+        }
+        Decision::Wait(Waiting::ForOtherSlot | Waiting::ForPermission(_) | Waiting::ForHook(_)) => {
             (Phase::Waiting, waiting_text(view, decision))
         }
         Decision::Do(_) | Decision::Wait(_) | Decision::Rest => match view.goal {
@@ -79,13 +84,19 @@ fn occupied(
         Life::Starting => SlotReport { phase: Phase::Starting, detail: waiting, ..base },
         Life::Running { evidence } => {
             let (health, said) = health(view, live, timers);
-            SlotReport {
-                phase: Phase::Running,
-                health,
-                detail: join(&[&said, &waiting]),
-                instance: Some(evidence.clone()),
-                ..base
+            let hooks = before_the_traffic(&instance.release, view.state, view.generation);
+            // It counts as settled when its hooks have passed.
+            let health = planted!(
+                SettledBeforeHooks: health;
+                if hooks.has_passed() { health } else { health.at_most_passing() }
+            );
+            let running = SlotReport { instance: Some(evidence.clone()), ..base };
+            if let Decision::Wait(Waiting::ForGoal { .. }) = decision {
+                let (phase, health) = (Phase::Failed, Health::Failing);
+                return SlotReport { phase, health, detail: waiting, ..running };
             }
+            let detail = join(&[&said, &waiting]);
+            SlotReport { phase: Phase::Running, health, detail, ..running }
         }
         Life::Stopping { hook } => {
             let hook = match hook {
@@ -94,6 +105,13 @@ fn occupied(
             };
             let retry = live.stop_retry.as_ref().map_or("", |retry| &retry.detail);
             SlotReport { phase: Phase::Stopping, detail: join(&[hook, retry]), ..base }
+        }
+        Life::Stopped { hook, warning } => {
+            let hook = match hook {
+                HookProgress::Begun => "running its after_stop hook",
+                HookProgress::Over { warning } => warning,
+            };
+            SlotReport { phase: Phase::Stopping, detail: join(&[warning, hook]), ..base }
         }
         Life::Ended { ending, detail } => {
             let phase = match ending {
@@ -127,11 +145,12 @@ fn health(view: &SlotView<'_>, live: &LiveSlot, timers: Timers) -> (Health, Stri
 
 /// Says that no instance became settled in time, or nothing.
 fn late_text(view: &SlotView<'_>, live: &LiveSlot, timers: Timers) -> String {
-    let is_late = live.trying_since.is_some_and(|since| view.now >= since + timers.healthy_within);
+    let patience = patience(timers, view.goal);
+    let is_late = live.trying_since.is_some_and(|since| view.now >= since + patience);
     if !is_late {
         return String::new();
     }
-    format!("not healthy within {}", duration_text::print(timers.healthy_within))
+    format!("not healthy within {}", duration_text::print(patience))
 }
 
 fn waiting_text(view: &SlotView<'_>, decision: &Decision) -> String {
@@ -140,8 +159,15 @@ fn waiting_text(view: &SlotView<'_>, decision: &Decision) -> String {
         Waiting::ForWork(Work::Adopting) => {
             "looking for the instance after a restart of the agent".to_owned()
         }
-        Waiting::ForWork(Work::Starting | Work::RunningHook | Work::Stopping)
+        Waiting::ForWork(
+            Work::Starting | Work::RunningHook | Work::EndingHook | Work::Stopping,
+        )
         | Waiting::ForPreparation => String::new(),
+        Waiting::ForHook(kind) => match view.state.open_hook() {
+            Some(_) => format!("running its {kind} hook"),
+            None => format!("its {kind} hook is run once it is healthy"),
+        },
+        Waiting::ForGoal { kind, end } => stuck_text(*kind, end),
         Waiting::ForStopRetry { .. } => "stopping is tried again".to_owned(),
         Waiting::ForRetry { detail, at: Some(_) } => format!("{detail}; tried again"),
         Waiting::ForRetry { detail, at: None } => {

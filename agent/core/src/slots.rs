@@ -6,10 +6,16 @@
 //! stopped, and known to be gone, before the other is started; and it is stopped only when the
 //! other is ready on disk, so that as little time as possible passes in between.
 
-use cutover_common::{Generation, Release, Slot, SlotGoal, Timestamp, planted};
+use std::collections::BTreeSet;
+
+use cutover_common::{
+    Generation, Health, HookKind, Release, Sha256, Slot, SlotGoal, Timestamp, planted,
+};
+use uuid::Uuid;
 
 use crate::{
-    HookProgress, Instance, Life,
+    HookEnd, HookId, HookProgress, HookRun, Instance, Life,
+    hooks::{Standing, before_the_start, before_the_traffic},
     lease::Permission,
     prepare::{NextTry, Preparation},
     remembered::SlotState,
@@ -26,8 +32,14 @@ pub struct SlotView<'a> {
     pub other_state: &'a SlotState,
     /// The preparation of the goal's release, if it was begun.
     pub preparation: Option<&'a Preparation>,
+    /// The contents whose install hook has passed on this host.
+    pub installed: &'a BTreeSet<Sha256>,
     /// What was asked of the world for this slot and is not answered.
     pub in_flight: Option<Work>,
+    /// The same for a hook that is to bring a release into service.
+    pub hook_in_flight: Option<HookWork>,
+    /// Of the instance.
+    pub health: Health,
     /// When an instance that ended, or a stop that failed, is tried again. None: at once.
     pub retry_at: Option<Timestamp>,
     pub traffic: SlotTraffic,
@@ -60,7 +72,15 @@ pub enum Work {
     Adopting,
     Starting,
     RunningHook,
+    EndingHook,
     Stopping,
+}
+
+/// A run of a hook that was asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HookWork {
+    Running(Uuid),
+    Ending(Uuid),
 }
 
 /// The next step of one slot.
@@ -87,8 +107,14 @@ pub enum SlotStep {
     Stop,
     /// Finish a stop that was begun.
     ResumeStop,
+    /// Note that a stop is over, with the hook after it.
+    FinishStop,
     /// Note that a hook was running when the agent died; it is not run again (E3).
     GiveUpHook,
+    /// Run a hook that is to bring the goal's release into service.
+    RunHook(HookKind),
+    /// End such a hook: nobody wants to know any more, or it was running when the agent died.
+    EndHook(HookId),
     /// Start nothing in the place of an instance that ended. Disruptive.
     Abandon,
     Forget,
@@ -112,6 +138,13 @@ pub enum Waiting {
     ForStopRetry {
         at: Timestamp,
     },
+    /// A hook that is to bring the goal's release into service.
+    ForHook(HookKind),
+    /// Such a hook failed or was interrupted; only another goal helps.
+    ForGoal {
+        kind: HookKind,
+        end: HookEnd,
+    },
     /// The slot that is to take over is not ready on disk.
     ForReplacement {
         slot: Slot,
@@ -132,6 +165,9 @@ pub enum Waiting {
 /// Returns the next step of one slot, or why there is none.
 pub fn decide(view: &SlotView<'_>) -> Decision {
     if let Some(step @ Decision::Do(_)) = decide_preparation(view) {
+        return step;
+    }
+    if let Some(step @ Decision::Do(_)) = decide_hook(view) {
         return step;
     }
     if let Some(work) = view.in_flight {
@@ -165,6 +201,86 @@ fn decide_preparation(view: &SlotView<'_>) -> Option<Decision> {
     }))
 }
 
+/// Hooks that bring a release into service take nothing down, so they wait for no lease.
+fn decide_hook(view: &SlotView<'_>) -> Option<Decision> {
+    if let Some(run) = view.state.open_hook() {
+        return Some(decide_open_hook(view, run));
+    }
+    let standing = match (view.goal, &view.state.instance) {
+        (SlotGoal::Running(release), Some(instance)) if instance.release == *release => {
+            let is_ready =
+                matches!(instance.life, Life::Running { .. }) && view.health.is_passing();
+            match before_the_traffic(release, view.state, view.generation) {
+                Standing::Due(kind) if !is_ready => {
+                    return Some(waits_for(Standing::Running(kind)));
+                }
+                standing => standing,
+            }
+        }
+        (SlotGoal::Running(release) | SlotGoal::Prepared(release), _) => {
+            if view.state.prepared.as_ref() != Some(release) {
+                return None;
+            }
+            standing_before_start(view.goal, view.state, view)
+        }
+        (SlotGoal::Absent, _) => return None,
+    };
+    match standing {
+        Standing::Passed => None,
+        Standing::Due(kind) => Some(Decision::Do(SlotStep::RunHook(kind))),
+        Standing::Running(_) | Standing::Stuck { .. } => Some(waits_for(standing)),
+    }
+}
+
+fn waits_for(standing: Standing<'_>) -> Decision {
+    match standing {
+        Standing::Stuck { kind, end } => {
+            Decision::Wait(Waiting::ForGoal { kind, end: end.clone() })
+        }
+        Standing::Running(kind) | Standing::Due(kind) => Decision::Wait(Waiting::ForHook(kind)),
+        Standing::Passed => Decision::Rest,
+    }
+}
+
+/// Ends a hook that has become pointless, and one that an earlier agent process began: what it has
+/// done is not known, and it is not run again (E3).
+fn decide_open_hook(view: &SlotView<'_>, run: &HookRun) -> Decision {
+    let wait = Decision::Wait(Waiting::ForHook(run.kind));
+    let end = Decision::Do(SlotStep::EndHook(HookId { run: run.id, kind: run.kind }));
+    let is_wanted = match view.goal {
+        SlotGoal::Running(release) => release.digest == run.release,
+        SlotGoal::Prepared(release) => {
+            release.digest == run.release && run.kind == HookKind::Install
+        }
+        SlotGoal::Absent => false,
+    };
+    match view.hook_in_flight {
+        Some(HookWork::Running(_)) if is_wanted => wait,
+        Some(HookWork::Ending(_)) => wait,
+        Some(HookWork::Running(_)) | None => end,
+    }
+}
+
+/// Returns how those hooks stand that pass before the goal's release is started.
+fn standing_before_start<'a>(
+    goal: &SlotGoal,
+    state: &'a SlotState,
+    view: &SlotView<'_>,
+) -> Standing<'a> {
+    let Some(release) = goal.release() else { return Standing::Passed };
+    let is_installed = view.installed.contains(&release.digest);
+    let standing = before_the_start(release, state, is_installed, view.generation);
+    // Whatever comes later is the affair of a release that is to run.
+    match standing {
+        Standing::Due(kind) | Standing::Running(kind) | Standing::Stuck { kind, .. }
+            if kind != HookKind::Install && !goal.wants_instance() =>
+        {
+            Standing::Passed
+        }
+        standing => standing,
+    }
+}
+
 /// Returns when the slot's failed preparation is to be tried again, if it is.
 pub(crate) fn prepare_retry_at(view: &SlotView<'_>) -> Option<Timestamp> {
     match decide_preparation(view) {
@@ -175,6 +291,9 @@ pub(crate) fn prepare_retry_at(view: &SlotView<'_>) -> Option<Timestamp> {
 
 fn decide_vacant(view: &SlotView<'_>) -> Decision {
     if let Some(decision) = decide_preparation(view) {
+        return decision;
+    }
+    if let Some(decision) = planted!(StartsBeforeHooks: None; decide_hook(view)) {
         return decision;
     }
     match view.goal {
@@ -206,11 +325,19 @@ fn decide_occupied(view: &SlotView<'_>, instance: &Instance) -> Decision {
                 Decision::Do(SlotStep::ResumeStop)
             ),
         },
+        Life::Stopped { hook: HookProgress::Begun, .. } => Decision::Do(SlotStep::GiveUpHook),
+        // What the hook says is a warning, never a veto.
+        Life::Stopped { hook: HookProgress::Over { warning }, .. } => planted!(
+            AfterStopVeto:
+                if warning.is_empty() { Decision::Do(SlotStep::FinishStop) }
+                else { Decision::Rest };
+            { let _ = warning; Decision::Do(SlotStep::FinishStop) }
+        ),
         Life::Running { .. } if is_wanted(view, &instance.release) => planted!(
             StopsOnDisconnect:
                 if view.permission == Permission::Fresh { Decision::Rest }
                 else { Decision::Do(SlotStep::Stop) };
-            Decision::Rest
+            decide_hook(view).unwrap_or(Decision::Rest)
         ),
         Life::Running { .. } => decide_end(view, SlotStep::Stop),
         Life::Ended { .. } if is_wanted(view, &instance.release) => decide_restart(view, None),
@@ -245,7 +372,13 @@ fn is_wanted(view: &SlotView<'_>, release: &Release) -> bool {
 /// Decides whether an instance that is not wanted may be ended.
 fn decide_end(view: &SlotView<'_>, step: SlotStep) -> Decision {
     let is_ready = |goal: &SlotGoal, state: &SlotState| match goal {
-        SlotGoal::Running(release) => state.prepared.as_ref() == Some(release),
+        SlotGoal::Running(release) => {
+            state.prepared.as_ref() == Some(release)
+                && planted!(
+                    StopsBeforeHooks: true;
+                    standing_before_start(goal, state, view).has_passed()
+                )
+        }
         SlotGoal::Absent | SlotGoal::Prepared(_) => true,
     };
     if !is_ready(view.goal, view.state) {

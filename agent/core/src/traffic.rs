@@ -5,7 +5,11 @@
 
 use cutover_common::{Health, Release, Slot, Slots, planted};
 
-use crate::{Application, Instance, Life, lease::Permission};
+use crate::{
+    Application, Instance, Life,
+    hooks::{before_the_start, before_the_traffic},
+    lease::Permission,
+};
 
 /// What the decision for one application depends on.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +52,9 @@ pub(crate) fn decide(view: TrafficView<'_>) -> TrafficDecision {
             Health::Unknown => planted!(ShiftUnasked: true; false),
             Health::Failing => false,
         };
+        let state = application.slots.of(slot);
+        let hooks = before_the_traffic(release, state, application.fence().generation);
+        let is_ready = is_ready && planted!(ShiftBeforeSmoke: true; hooks.has_passed());
         return if is_ready { shift(view, Some(slot)) } else { TrafficDecision::Rest };
     }
     match to {
@@ -62,11 +69,15 @@ fn is_held(application: &Application, slot: Slot, release: &Release) -> bool {
     held.is_some_and(|held| held.release == *release && matches!(held.life, Life::Running { .. }))
 }
 
-/// Returns whether `release`, ready on disk, cannot be started in `slot` before the instance in
-/// `old` is gone.
+/// Returns whether `release`, ready to be started, cannot be started in `slot` before the instance
+/// in `old` is gone.
 fn has_to_make_room(application: &Application, old: Slot, slot: Slot, release: &Release) -> bool {
     let Some(instance) = &application.slots.of(old).instance else { return false };
-    let is_ready = application.slots.of(slot).prepared.as_ref() == Some(release);
+    let state = application.slots.of(slot);
+    let is_installed = application.installed.contains(&release.digest);
+    let generation = application.fence().generation;
+    let is_ready = state.prepared.as_ref() == Some(release)
+        && before_the_start(release, state, is_installed, generation).has_passed();
     let is_in_the_way = if old == slot {
         instance.release != *release
     } else {
@@ -77,8 +88,7 @@ fn has_to_make_room(application: &Application, old: Slot, slot: Slot, release: &
 
 /// Returns whether an instance of `release` may be started while `instance` is there.
 pub(crate) fn can_stand_beside(release: &Release, instance: &Instance) -> bool {
-    let services = release.service.as_ref().zip(instance.release.service.as_ref());
-    services.is_some_and(|(service, other)| service.can_stand_beside(other))
+    release.can_stand_beside(&instance.release)
 }
 
 /// Returns whether somebody is served at this moment.

@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 
 use cutover_common::{Fence, Report, Sha256, Slot, Slots, Timestamp, planted};
 
-use crate::{Instance, prepare::Preparation, probe::Watch, slots::Work, supervise::Crashes};
+use crate::{
+    Instance,
+    prepare::Preparation,
+    probe::Watch,
+    slots::{HookWork, Work},
+    supervise::Crashes,
+};
 
 /// The volatile side of one application.
 #[derive(Debug, Default)]
@@ -32,6 +38,8 @@ impl Volatile {
 #[derive(Debug, Default)]
 pub(crate) struct LiveSlot {
     pub(crate) in_flight: Option<Work>,
+    /// The hook that was asked for and is to bring a release into service.
+    pub(crate) hook: Option<HookWork>,
     /// Set while an instance is known to be alive and is not being stopped.
     pub(crate) watch: Option<Watch>,
     /// It was running when the agent began, and has not been heard of since: what the gate led to
@@ -55,8 +63,8 @@ impl LiveSlot {
 
     /// Forgets what was known of the instance that is gone for good.
     pub(crate) fn clear(&mut self) {
-        let note = std::mem::take(&mut self.note);
-        *self = Self { note, ..Self::default() };
+        let (note, hook) = (std::mem::take(&mut self.note), self.hook);
+        *self = Self { note, hook, ..Self::default() };
     }
 }
 

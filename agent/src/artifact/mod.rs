@@ -12,7 +12,7 @@ mod unpack;
 
 pub use fetch::FetchError;
 pub use prepare::{PrepareError, prepare};
-pub use release_dir::{KEEP_LAST, ReleaseDirError, ReleaseDirs};
+pub use release_dir::{KEEP_LAST, ReleaseDirError, ReleaseDirs, SHARED};
 pub use room::{DiskFull, RoomError};
 pub use unpack::UnpackError;
 

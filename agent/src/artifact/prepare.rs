@@ -53,6 +53,7 @@ impl PrepareError {
             Self::Fetch(_) => "FETCH_FAILED",
             Self::Declared(refusal) => refusal.code(),
             Self::Unpack(UnpackError::Verify(error) | UnpackError::Write(error)) => error.code(),
+            Self::Unpack(UnpackError::Shared { .. }) => "SHARED_TAKEN",
             Self::Unpack(UnpackError::NoOpenat2(_)) => "KERNEL_TOO_OLD",
             Self::Room(_)
             | Self::Folder(_)
@@ -111,6 +112,7 @@ where
 {
     let declared = Declared::from(release);
     let application = release.name.application.clone();
+    let shared = release.run.shared.clone();
     let data_dir = data_dir.to_owned();
     let ready = {
         let application = application.clone();
@@ -134,7 +136,7 @@ where
     let mut archive =
         fetch(part, wanted, open).await.map_err(|error| fetch_error(&dirs, need, error))?;
     spawn_blocking(move || {
-        let unpacked = unpack(&dirs, &mut archive, &application, &declared);
+        let unpacked = unpack(&dirs, &mut archive, &application, (&declared, &shared));
         // Needed no more, or of no use: its bytes are what they should be, and still refused.
         if matches!(unpacked, Ok(_) | Err(UnpackError::Verify(_))) {
             remove_part(&dirs, &declared)?;

@@ -4,6 +4,7 @@
 //! <data>/releases/<application>/<digest>/   complete, immutable
 //! <data>/staging/                           being written or removed; emptied at start
 //! <data>/archives/<archive digest>.part     being fetched; kept, so that a fetch resumes
+//! <data>/shared/<application>/              the application's own, from release to release
 //! ```
 
 use std::{
@@ -25,6 +26,9 @@ pub const KEEP_LAST: usize = 5;
 ///
 /// A deploy that was interrupted is repeated within days; after that the bytes only take room.
 const PART_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The folder of what stays from release to release.
+pub const SHARED: &str = "shared";
 
 /// Something about the agent's folders of releases failed.
 #[derive(Debug, thiserror::Error)]
@@ -184,6 +188,16 @@ impl ReleaseDirs {
         }
         drop(staging);
         Ok(to)
+    }
+
+    /// Makes the folder that a shared path of an application's releases leads to.
+    pub(super) fn make_shared(
+        &self,
+        application: &ApplicationName,
+        path: &str,
+    ) -> Result<(), ReleaseDirError> {
+        let folder = self.data.join(SHARED).join(application.as_str()).join(path);
+        fs::create_dir_all(&folder).map_err(failed("make", &folder))
     }
 
     pub(super) fn data(&self) -> &Path {

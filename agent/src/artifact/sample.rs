@@ -96,6 +96,7 @@ fn release(declared: Declared) -> Release {
             env: BTreeMap::new(),
             stop_signal: StopSignal::Term,
             stop_within: std::time::Duration::from_secs(10),
+            shared: Vec::new(),
         },
         probe: None,
         hooks: Vec::new(),

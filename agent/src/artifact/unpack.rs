@@ -12,12 +12,12 @@ use cutover_runtime::archive::{
     Declared, EntryPath, FileEntry, Limits, LinkTarget, ReadError, Sink, read,
 };
 use rustix::{
-    fs::{CWD, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat2, symlinkat},
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat2, symlinkat, unlinkat},
     io::Errno,
 };
 
 use super::{
-    release_dir::{ReleaseDirError, ReleaseDirs, Staging},
+    release_dir::{ReleaseDirError, ReleaseDirs, SHARED, Staging},
     room::{self, DiskFull, Need, RoomError},
 };
 
@@ -38,6 +38,11 @@ pub enum UnpackError {
     Room(RoomError),
     #[error(transparent)]
     Folder(#[from] ReleaseDirError),
+    #[error(
+        "the release brings {path:?}, which its cutover.toml declares as shared; push it with \
+         `cutover release push`, which leaves shared folders out"
+    )]
+    Shared { path: String },
     #[error("could not read the archive again")]
     Rewind(#[source] io::Error),
     #[error(
@@ -48,7 +53,8 @@ pub enum UnpackError {
     NoOpenat2(#[source] io::Error),
 }
 
-/// Unpacks `archive` into the folder of the release that it is.
+/// Unpacks `archive` into the folder of the release that it is, with a link at each of the `shared`
+/// paths to the application's own folder.
 ///
 /// The archive is read twice: first to verify all of it and to count what it needs, then to write
 /// it, verifying it again. So a bad archive leaves no trace, and nobody can change it in between.
@@ -60,7 +66,7 @@ pub(super) fn unpack(
     dirs: &ReleaseDirs,
     archive: &mut File,
     application: &ApplicationName,
-    declared: &Declared,
+    (declared, shared): (&Declared, &[String]),
 ) -> Result<PathBuf, UnpackError> {
     let limits = Limits::default();
     let mut survey = Survey::default();
@@ -72,7 +78,7 @@ pub(super) fn unpack(
         error @ RoomError::Ask { .. } => UnpackError::Room(error),
     })?;
 
-    let written = write(dirs, archive, application, declared, &limits);
+    let written = write(dirs, archive, application, (declared, shared), &limits);
     written.map_err(|error| match full_disk(dirs, need, &error) {
         Some(full) => UnpackError::Full(full),
         None => error,
@@ -83,13 +89,17 @@ fn write(
     dirs: &ReleaseDirs,
     archive: &mut File,
     application: &ApplicationName,
-    declared: &Declared,
+    (declared, shared): (&Declared, &[String]),
     limits: &Limits,
 ) -> Result<PathBuf, UnpackError> {
     let staging = dirs.stage()?;
     let mut tree = StagedTree::open(&staging)?;
     rewind(archive)?;
     read(&mut *archive, declared, limits, &mut tree).map_err(UnpackError::Write)?;
+    for path in shared {
+        tree.share(application, path, &staging)?;
+        dirs.make_shared(application, path)?;
+    }
     sync_tree(staging.path())?;
     let digest: Sha256 = declared.digest;
     Ok(dirs.publish(staging, application, digest)?)
@@ -112,6 +122,7 @@ fn full_disk(dirs: &ReleaseDirs, need: Need, error: &UnpackError) -> Option<Disk
         | UnpackError::Full(_)
         | UnpackError::Room(_)
         | UnpackError::Rewind(_)
+        | UnpackError::Shared { .. }
         | UnpackError::NoOpenat2(_) => None,
     }
 }
@@ -198,6 +209,41 @@ impl StagedTree {
         let (folder, name) = path.split();
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         Ok((self.open_beneath(folder.unwrap_or("."), flags, Mode::empty())?, name))
+    }
+}
+
+impl StagedTree {
+    /// Makes the link to what stays from release to release. An empty folder in its place makes way.
+    fn share(
+        &self,
+        application: &ApplicationName,
+        path: &str,
+        staging: &Staging,
+    ) -> Result<(), UnpackError> {
+        let failed = |errno: Errno| {
+            ReleaseDirError::while_doing("make", &staging.path().join(path), errno.into())
+        };
+        let (folders, name) = path.rsplit_once('/').unwrap_or((".", path));
+        let mut at = String::new();
+        for folder in folders.split('/') {
+            at = if at.is_empty() { folder.to_owned() } else { format!("{at}/{folder}") };
+            match mkdirat(&self.root, &at, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed(errno).into()),
+            }
+        }
+        let taken = || UnpackError::Shared { path: path.to_owned() };
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        // Not through a link of the release's: it would be made elsewhere.
+        let parent = self.open_beneath(folders, flags, Mode::empty()).map_err(|_| taken())?;
+        match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(_) => return Err(taken()),
+        }
+        // From the release's final place: releases/APPLICATION/DIGEST.
+        let up = "../".repeat(3 + path.matches('/').count());
+        let target = format!("{up}{SHARED}/{application}/{path}");
+        symlinkat(target, &parent, name).map_err(|errno| failed(errno).into())
     }
 }
 

@@ -8,19 +8,14 @@ use std::{
 };
 
 use cutover_agent_core::{Finding, Input, Place, ProbeAnswer};
-use cutover_common::{
-    ApplicationName, ErrorChain, HookKind, InstanceId, ProbeSpec, ProbeTarget, Release,
-};
+use cutover_common::{ApplicationName, ErrorChain, InstanceId, ProbeSpec, ProbeTarget, Release};
 use tracing::Instrument as _;
 
 use super::Works;
 use crate::{
     host::reached_at,
     probe::{CommandPlace, ask},
-    process::{
-        Adopted, Ended, ExitCause, HookOutcome, LogSpec, StartSpec, Started, StopHook, StopSpec,
-        Variables,
-    },
+    process::{Adopted, Ended, ExitCause, LogSpec, StartSpec, Started, StopSpec, Variables},
 };
 
 /// How long to wait before asking again what could not be found out: an unknown outcome is
@@ -58,7 +53,7 @@ pub(super) async fn start(
         }
         Err(error) => {
             let detail = ErrorChain(&error).to_string();
-            let stop = StopSpec { hook: None, signal: release.run.stop_signal, grace: AT_ONCE };
+            let stop = StopSpec { signal: release.run.stop_signal, grace: AT_ONCE };
             while let Err(error) =
                 works.host.runtime.stop(&place.application, instance, stop.clone()).await
             {
@@ -114,36 +109,6 @@ pub(super) async fn adopt(works: Arc<Works>, place: Place, instance: InstanceId)
     Input::Adopted { instance, finding }
 }
 
-/// Runs a hook of an instance; the runtime notes its begin, so that it runs at most once (E3).
-pub(super) async fn run_hook(
-    works: Arc<Works>,
-    place: Place,
-    instance: InstanceId,
-    release: Release,
-    port: Option<u16>,
-    kind: HookKind,
-) -> Input {
-    let Some(hook) = release.hook(kind) else {
-        return Input::HookEnded { instance, outcome: Ok(()) };
-    };
-    let outcome =
-        match variables(&works, &place, instance, &release, port).fill_in_all(&hook.command) {
-            Err(error) => Err(ErrorChain(&error).to_string()),
-            Ok(command) => {
-                let hook = StopHook { command, within: hook.within };
-                match works.host.runtime.run_hook(&place.application, instance, hook).await {
-                    Ok(HookOutcome::Passed | HookOutcome::NotRun) => Ok(()),
-                    Ok(HookOutcome::Failed(text)) => Err(text),
-                    Ok(HookOutcome::Interrupted) => {
-                        Err("was interrupted and is not run again".to_owned())
-                    }
-                    Err(error) => Err(ErrorChain(&error).to_string()),
-                }
-            }
-        };
-    Input::HookEnded { instance, outcome }
-}
-
 /// Stops an instance for good. Its hook was the core's affair.
 pub(super) async fn stop(
     works: Arc<Works>,
@@ -152,7 +117,7 @@ pub(super) async fn stop(
     release: Release,
 ) -> Input {
     let run = &release.run;
-    let spec = StopSpec { hook: None, signal: run.stop_signal, grace: run.stop_within };
+    let spec = StopSpec { signal: run.stop_signal, grace: run.stop_within };
     match works.host.runtime.stop(&place.application, instance, spec).await {
         Ok(outcome) => {
             if outcome.killed {
@@ -182,7 +147,7 @@ pub(super) async fn probe(
     port: Option<u16>,
     probe: ProbeSpec,
 ) -> Input {
-    let variables = variables(&works, &place, instance, &release, port);
+    let variables = variables(&works, &place, Some(instance), &release, port);
     let filled = environment(&variables, &release).and_then(|env| {
         let target = match probe.target {
             ProbeTarget::Command(argv) => {
@@ -216,7 +181,7 @@ async fn launch(
     if let Some(port) = port {
         require_free((works.host.address, port).into())?;
     }
-    let variables = variables(works, place, instance, release, port);
+    let variables = variables(works, place, Some(instance), release, port);
     runtime
         .make_shared_dir(&place.application)
         .await
@@ -243,10 +208,10 @@ fn require_free(address: SocketAddr) -> Result<(), String> {
     }
 }
 
-fn variables(
+pub(super) fn variables(
     works: &Works,
     place: &Place,
-    instance: InstanceId,
+    instance: Option<InstanceId>,
     release: &Release,
     port: Option<u16>,
 ) -> Variables {
@@ -261,12 +226,13 @@ fn variables(
         instance,
         slot: place.slot,
         agent: host.agent.clone(),
+        hook: None,
     }
 }
 
 /// Returns an instance's whole environment. PORT and ADDRESS are in it without being asked for,
 /// as servers expect on other platforms.
-fn environment(
+pub(super) fn environment(
     variables: &Variables,
     release: &Release,
 ) -> Result<BTreeMap<String, String>, String> {

@@ -60,7 +60,9 @@ fn retry(error: &PrepareError) -> Retry {
     match error {
         PrepareError::Declared(_)
         | PrepareError::Fetch(FetchError::DigestMismatch { .. })
-        | PrepareError::Unpack(UnpackError::Verify(_) | UnpackError::NoOpenat2(_)) => Retry::Never,
+        | PrepareError::Unpack(
+            UnpackError::Verify(_) | UnpackError::Shared { .. } | UnpackError::NoOpenat2(_),
+        ) => Retry::Never,
         PrepareError::Fetch(
             FetchError::Open { cause, .. } | FetchError::Interrupted { cause: Some(cause), .. },
         ) if cause.downcast_ref().is_some_and(OpenArchive::is_of_connection) => Retry::Connected,

@@ -7,7 +7,7 @@ use crate::process::bounded::{BoundedCommand, CommandEnd, run_bounded};
 
 pub(super) async fn ask(argv: &[String], within: Duration, place: CommandPlace<'_>) -> ProbeAnswer {
     let CommandPlace { env, directory } = place;
-    let result = run_bounded(BoundedCommand { argv, env, directory, within }).await;
+    let result = run_bounded(BoundedCommand { argv, env, directory, within }, None).await;
     let how = match result.end {
         CommandEnd::Exited(status) => format!("the command exited with status {status}"),
         CommandEnd::Signalled(signal) => format!("signal {signal} ended the command"),

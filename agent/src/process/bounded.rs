@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::end_watch::EndWatch;
+use super::{blocking, end_watch::EndWatch, kept_output::KeptOutput};
 use crate::shim::program::find_program;
 
 /// How much of the output's end is kept: what fits into a report beside all the rest.
@@ -58,11 +58,15 @@ pub enum CommandEnd {
 }
 
 /// Runs `command` to its end. Its process group is dead when this returns, and also when the
-/// future is dropped.
-pub async fn run_bounded(command: BoundedCommand<'_>) -> CommandResult {
+/// future is dropped. What it says goes to `kept` too, if there is one.
+pub async fn run_bounded(command: BoundedCommand<'_>, kept: Option<KeptOutput>) -> CommandResult {
+    let said = Said { end: VecDeque::new(), kept };
     match spawn(command) {
-        Ok(running) => running.finish(command.within).await,
-        Err(text) => CommandResult { end: CommandEnd::NotStarted(text), output: String::new() },
+        Ok(running) => running.finish(command.within, said).await,
+        Err(text) => {
+            said.into_text(&text).await;
+            CommandResult { end: CommandEnd::NotStarted(text), output: String::new() }
+        }
     }
 }
 
@@ -126,23 +130,22 @@ fn spawn(command: BoundedCommand<'_>) -> Result<Running, String> {
 
 impl Running {
     // `self` stays whole, so that a future that is dropped drops the fields in their order.
-    async fn finish(mut self, within: Duration) -> CommandResult {
+    async fn finish(mut self, within: Duration, mut said: Said) -> CommandResult {
         let (watch, output) = (&self.watch, &mut self.output);
-        let mut tail = Tail::default();
         let ended = async {
             tokio::select! {
                 ended = watch.ended() => ended,
                 // Output that ends early is no end of the command.
-                () = tail.fill_from(output) => watch.ended().await,
+                () = said.fill_from(output) => watch.ended().await,
             }
         };
         let in_time = timeout(within, ended).await.is_ok();
         self.group.kill();
         let status = self.child.wait().await;
         // A timeout means that somebody who left the group holds the pipe.
-        timeout(REST_WITHIN, tail.fill_from(&mut self.output)).await.ok();
+        timeout(REST_WITHIN, said.fill_from(&mut self.output)).await.ok();
         let end = if in_time { end_of(status) } else { CommandEnd::TimedOut };
-        CommandResult { end, output: tail.into_text() }
+        CommandResult { end, output: said.into_text("").await }
     }
 }
 
@@ -156,23 +159,43 @@ fn end_of(status: io::Result<ExitStatus>) -> CommandEnd {
     }
 }
 
-/// The end of an output of any length.
-#[derive(Default)]
-struct Tail(VecDeque<u8>);
+/// What a command says, of any length.
+struct Said {
+    end: VecDeque<u8>,
+    kept: Option<KeptOutput>,
+}
 
-impl Tail {
+impl Said {
     /// Reads until the end. May be dropped at any moment and called again: nothing is lost.
     async fn fill_from(&mut self, output: &mut pipe::Receiver) {
         let mut chunk = [0; 4096];
         while let Ok(length @ 1..) = output.read(&mut chunk).await {
-            self.0.extend(&chunk[..length]);
-            let surplus = self.0.len().saturating_sub(OUTPUT_BYTES_MAX);
-            self.0.drain(..surplus);
+            self.take(&chunk[..length]);
         }
     }
 
-    fn into_text(self) -> String {
-        String::from_utf8_lossy(&Vec::from(self.0)).into_owned()
+    fn take(&mut self, said: &[u8]) {
+        self.end.extend(said);
+        let surplus = self.end.len().saturating_sub(OUTPUT_BYTES_MAX);
+        self.end.drain(..surplus);
+        // At most half a mebibyte in all, into the page cache: shorter than handing it over takes.
+        let written = self.kept.as_mut().map_or(Ok(()), |kept| kept.take(said));
+        if let Err(error) = written {
+            tracing::warn!(%error, "the rest of a command's output is not kept");
+            self.kept = None;
+        }
+    }
+
+    /// Ends the file, with a last word of ours, and returns the end of what was said.
+    async fn into_text(mut self, last_word: &str) -> String {
+        self.take(last_word.as_bytes());
+        if let Some(kept) = self.kept {
+            let finished = blocking(move || kept.finish()).await;
+            finished.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the end of a command's output is not kept");
+            });
+        }
+        String::from_utf8_lossy(&Vec::from(self.end)).into_owned()
     }
 }
 

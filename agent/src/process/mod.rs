@@ -18,7 +18,9 @@
 
 pub mod bounded;
 mod end_watch;
+mod hook;
 pub mod identity;
+mod kept_output;
 mod look;
 mod start;
 pub mod stat;
@@ -40,14 +42,17 @@ use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 pub use self::{
+    hook::{HookOutcome, HookSpec},
+    kept_output::KEPT_BYTES_MAX,
     look::LookError,
     start::{StartError, StartSpec, Started},
-    stop::{HookOutcome, StopError, StopHook, StopOutcome, StopSpec},
+    stop::{StopError, StopOutcome, StopSpec},
     variables::{FillInError, Variables, fill_in},
     wait::{Ended, WaitError},
 };
 pub use crate::shim::record::{ExitCause, ExitRecord, LogSpec};
 use crate::{
+    artifact::SHARED,
     host::boot_id,
     process::{look::Look, sweep::kill_by_token},
     shim::record::INSTANCE_VARIABLE,
@@ -141,7 +146,7 @@ impl ProcessRuntime {
 
     /// Returns the application's folder that stays from release to release.
     pub fn shared_dir(&self, application: &ApplicationName) -> PathBuf {
-        self.places.data_dir.join("shared").join(application.as_str())
+        self.places.data_dir.join(SHARED).join(application.as_str())
     }
 
     /// Finds an instance again. Waits while its shim is about to begin or to end it, for 15 s at

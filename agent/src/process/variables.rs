@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
-use cutover_common::{AgentName, ApplicationName, InstanceId, Slot, Version, nearest::nearest};
+use cutover_common::{
+    AgentName, ApplicationName, HookKind, InstanceId, Slot, Version, nearest::nearest,
+};
 
 /// What an instance is told of where it runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,9 +19,12 @@ pub struct Variables {
     pub data_dir: PathBuf,
     pub application: ApplicationName,
     pub version: Version,
-    pub instance: InstanceId,
+    /// None: there is none yet, and `$INSTANCE` is unknown.
+    pub instance: Option<InstanceId>,
     pub slot: Slot,
     pub agent: AgentName,
+    /// The hook that is told. None: it is the instance itself.
+    pub hook: Option<HookKind>,
 }
 
 /// Why a text could not be filled in.
@@ -41,6 +46,9 @@ pub enum FillInError {
     NotClosed { text: String },
 }
 
+/// What is known only once there is an instance.
+const OF_AN_INSTANCE: [&str; 2] = ["INSTANCE", "PORT"];
+
 /// How much of a refused text an error repeats, in characters.
 const ECHO_MAX: usize = 80;
 
@@ -51,15 +59,27 @@ impl Variables {
             ("AGENT", self.agent.to_string()),
             ("APPLICATION", self.application.to_string()),
             ("DATA_DIR", self.data_dir.display().to_string()),
-            ("INSTANCE", self.instance.0.to_string()),
             ("RELEASE_DIR", self.release_dir.display().to_string()),
             ("SLOT", self.slot.to_string()),
             ("VERSION", self.version.to_string()),
         ]);
+        if let Some(instance) = self.instance {
+            known.insert("INSTANCE", instance.0.to_string());
+        }
         if let Some(port) = self.port {
             known.insert("PORT", port.to_string());
         }
+        if let Some(hook) = self.hook {
+            known.insert("HOOK", hook.to_string());
+            // Where the instance answers before the public does: nobody else is led there.
+            known.extend(self.port.map(|port| ("PREVIEW_PORT", port.to_string())));
+        }
         known
+    }
+
+    /// Returns all that is known, as an environment.
+    pub fn as_environment(&self) -> BTreeMap<String, String> {
+        self.known().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// Fills in each element of an argv.
@@ -71,7 +91,8 @@ impl Variables {
         argv.iter().map(|element| fill_in(element, self)).collect()
     }
 
-    /// Fills in each value of an environment. Names are left as they are.
+    /// Fills in each value of an environment. Names are left as they are, and values left out that
+    /// are of an instance which is not there yet.
     ///
     /// # Errors
     ///
@@ -80,7 +101,16 @@ impl Variables {
         &self,
         env: &BTreeMap<String, String>,
     ) -> Result<BTreeMap<String, String>, FillInError> {
-        env.iter().map(|(name, value)| Ok((name.clone(), fill_in(value, self)?))).collect()
+        let filled = env.iter().filter_map(|(name, value)| match fill_in(value, self) {
+            Ok(value) => Some(Ok((name.clone(), value))),
+            Err(FillInError::Unknown { name, .. })
+                if self.instance.is_none() && OF_AN_INSTANCE.contains(&name.as_str()) =>
+            {
+                None
+            }
+            Err(error) => Some(Err(error)),
+        });
+        filled.collect()
     }
 }
 
@@ -152,9 +182,10 @@ mod tests {
             data_dir: PathBuf::from("/data/shared/web"),
             application: "web".parse().unwrap(),
             version: "1.10".parse().unwrap(),
-            instance: InstanceId(Uuid::nil()),
+            instance: Some(InstanceId(Uuid::nil())),
             slot: Slot::Green,
             agent: "web-1".parse().unwrap(),
+            hook: None,
         }
     }
 
@@ -224,6 +255,22 @@ mod tests {
 
         assert!(!error.to_string().contains("known are $ADDRESS, $AGENT, $PORT"), "{error}");
         assert!(matches!(error, FillInError::Unknown { .. }));
+    }
+
+    #[test]
+    fn a_hook_knows_its_name_and_where_the_preview_is() {
+        let smoke = Variables { hook: Some(HookKind::Smoke), ..variables() };
+        assert_eq!(fill_in("$HOOK:$PREVIEW_PORT", &smoke).as_deref(), Ok("smoke:20001"));
+        assert_eq!(smoke.as_environment()["PREVIEW_PORT"], "20001");
+
+        let early =
+            Variables { instance: None, port: None, hook: Some(HookKind::Install), ..smoke };
+        let env = [("A", "$PORT"), ("B", "$INSTANCE"), ("C", "$HOOK")];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let filled = early.fill_in_values(&env).unwrap();
+        assert_eq!(filled, BTreeMap::from([("C".to_owned(), "install".to_owned())]));
+        let wrong = BTreeMap::from([("A".to_owned(), "$PROT".to_owned())]);
+        assert!(early.fill_in_values(&wrong).is_err());
     }
 
     #[test]

@@ -250,6 +250,7 @@ impl Coordinator {
                 env: BTreeMap::from([("DATA".to_owned(), "$DATA_DIR".to_owned())]),
                 stop_signal: StopSignal::Term,
                 stop_within: Duration::from_secs(10),
+                shared: Vec::new(),
             },
             probe: None,
             hooks: Vec::new(),

@@ -94,6 +94,19 @@ impl Host {
     }
 
     /// Ends the agent like a power cut would, and nothing else.
+    /// Waits until a process of a release has written its pid into a file of the application's own.
+    pub async fn until_noted(&self, file: &str) -> u32 {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let text = fs::read_to_string(self.shared().join(file)).unwrap_or_default();
+            if let Some(pid) = text.lines().next().and_then(|line| line.parse().ok()) {
+                return pid;
+            }
+            assert!(Instant::now() < deadline, "nothing is written into {file}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub fn kill_agent(&mut self) {
         let mut agent = self.agent.take().expect("the agent runs");
         agent.kill().unwrap();
@@ -138,8 +151,7 @@ impl Drop for Host {
 async fn end_instances(data: PathBuf) {
     let runtime = ProcessRuntime::new(data, AGENT.into()).unwrap();
     for (application, instance) in runtime.list().await.unwrap_or_default() {
-        let at_once =
-            StopSpec { hook: None, signal: StopSignal::Term, grace: Duration::from_millis(1) };
+        let at_once = StopSpec { signal: StopSignal::Term, grace: Duration::from_millis(1) };
         runtime.stop(&application, instance, at_once).await.ok();
     }
 }

@@ -12,4 +12,5 @@ mod command_line;
 mod coordinator;
 mod crashes;
 mod deploys;
+mod hooks;
 mod host;

@@ -4,6 +4,7 @@
 //! and by the token of its instance if the test fails.
 
 mod adopt;
+mod hook;
 mod shim;
 mod start;
 mod stop;

@@ -1,11 +1,8 @@
-//! Stopping: signals, grace, hooks, and stops that are cut off.
+//! Stopping: signals, grace, and stops that are cut off.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use cutover_agent::process::{Ended, ExitCause, HookOutcome, StopHook, StopOutcome};
+use cutover_agent::process::{Ended, ExitCause, StopOutcome};
 
 use crate::support::{LONG, Place, cause, is_running, stop_within, until};
 
@@ -20,7 +17,7 @@ async fn an_application_that_hears_the_signal_ends_within_its_grace() {
 
     let Ended::Exited(record) = &outcome.ended else { panic!("{outcome:?}") };
     assert_eq!(record.cause, ExitCause::Exited(3));
-    assert_eq!((outcome.killed, &outcome.hook), (false, &HookOutcome::NotRun));
+    assert!(!outcome.killed);
     assert!(place.log().ends_with("bye\n"), "{}", place.log());
 }
 
@@ -109,12 +106,10 @@ async fn children_end_also_when_the_application_ends_by_itself() {
 #[tokio::test]
 async fn a_stop_that_was_cut_off_goes_on_where_it_was() {
     let place = Place::new();
-    let hook_runs = place.root().join("hook-runs");
     let script = "trap 'echo heard' TERM; echo up; while :; do sleep 0.01; done";
     place.start(place.sh(script)).await;
     place.until_logged("up").await;
-    let mut spec = stop_within(LONG);
-    spec.hook = Some(hook(&format!("echo run >> {}", hook_runs.display()), LONG));
+    let spec = stop_within(LONG);
     let first = tokio::spawn({
         let (runtime, application) = (place.runtime.clone(), place.application.clone());
         let (instance, spec) = (place.instance, spec.clone());
@@ -134,101 +129,20 @@ async fn a_stop_that_was_cut_off_goes_on_where_it_was() {
     let resumed = Instant::now();
     let outcome = place.stop(spec).await;
 
-    assert_eq!(outcome.hook, HookOutcome::Passed);
     assert!(outcome.killed);
     assert!(resumed.elapsed() < LONG / 2, "the grace began again");
     assert_eq!(place.log().matches("heard").count(), 1);
-    assert_eq!(fs::read_to_string(hook_runs).unwrap(), "run\n");
     // And once more, of what is over.
     let StopOutcome { ended, killed, .. } = place.stop(stop_within(LONG)).await;
     assert_eq!((cause(&ended), killed), (&ExitCause::Signalled(9), false));
 }
 
 #[tokio::test]
-async fn a_hook_runs_before_the_signal_in_the_instances_own_surroundings() {
-    let place = Place::new();
-    let mut spec =
-        place.sh("trap 'echo stopped; exit 0' TERM; echo up; while :; do sleep 0.01; done");
-    let out = place.root().join("out");
-    spec.env.insert("OUT".to_owned(), out.display().to_string());
-    place.start(spec).await;
-    place.until_logged("up").await;
-    let mut stop = stop_within(LONG);
-    stop.hook = Some(hook("pwd > $OUT; test -z \"$CUTOVER_INSTANCE\"", LONG));
-
-    let outcome = place.stop(stop).await;
-
-    assert_eq!(outcome.hook, HookOutcome::Passed);
-    assert_eq!(cause(&outcome.ended), &ExitCause::Exited(0));
-    let release = place.release_dir().canonicalize().unwrap();
-    assert_eq!(fs::read_to_string(out).unwrap().trim(), release.to_str().unwrap());
-}
-
-#[tokio::test]
-async fn a_hook_that_fails_is_a_warning_and_never_a_veto() {
-    let table = [
-        ("echo no; exit 2", LONG, "it exited with status 2; it said: no"),
-        ("kill -9 $$", LONG, "signal 9 ended it"),
-        ("setsid sleep 1000 & sleep 1000", Duration::from_millis(300), "it was killed after 300ms"),
-    ];
-    for (script, within, expected) in table {
-        let place = Place::new();
-        let evidence = place.start(place.sh("exec sleep 1000")).await;
-        let mut stop = stop_within(LONG);
-        stop.hook = Some(hook(script, within));
-
-        let outcome = place.stop(stop).await;
-
-        assert_eq!(outcome.hook, HookOutcome::Failed(expected.to_owned()));
-        assert_eq!(cause(&outcome.ended), &ExitCause::Signalled(15));
-        assert!(!is_running(evidence.pid));
-        assert_eq!(place.processes_with("CUTOVER_HOOK"), Vec::<u32>::new(), "{script}");
-    }
-}
-
-#[tokio::test]
-async fn an_interrupted_hook_is_ended_told_and_not_run_again() {
-    // promises.md E3 and §3 row 5.
-    let place = Place::new();
-    let runs = place.root().join("runs");
-    place.start(place.sh("exec sleep 1000")).await;
-    let mut spec = stop_within(LONG);
-    spec.hook = Some(hook(
-        &format!("setsid sh -c 'echo run >> {}; exec sleep 1000' & wait", runs.display()),
-        LONG,
-    ));
-    let first = tokio::spawn({
-        let (runtime, application) = (place.runtime.clone(), place.application.clone());
-        let (instance, spec) = (place.instance, spec.clone());
-        async move { runtime.stop(&application, instance, spec).await }
-    });
-    until("the hook to run", || runs.exists()).await;
-    first.abort();
-    assert!(first.await.unwrap_err().is_cancelled());
-    until("the daemon of the hook", || !place.processes_with("CUTOVER_HOOK").is_empty()).await;
-
-    let place = place.with_another_agent();
-    let outcome = place.stop(spec).await;
-
-    assert_eq!(outcome.hook, HookOutcome::Interrupted);
-    assert!(outcome.hook.warning().is_some_and(|text| text.contains("was interrupted")));
-    assert_eq!(place.processes_with("CUTOVER_HOOK"), Vec::<u32>::new());
-    assert_eq!(fs::read_to_string(runs).unwrap(), "run\n");
-    assert_eq!(cause(&outcome.ended), &ExitCause::Signalled(15));
-}
-
-#[tokio::test]
 async fn an_instance_that_never_ran_is_stopped_already() {
     let place = Place::new();
-    let mut spec = stop_within(LONG);
-    spec.hook = Some(hook("exit 1", LONG));
 
-    let outcome = place.stop(spec).await;
+    let outcome = place.stop(stop_within(LONG)).await;
 
-    let expected = StopOutcome { ended: Ended::Never, hook: HookOutcome::NotRun, killed: false };
+    let expected = StopOutcome { ended: Ended::Never, killed: false };
     assert_eq!(outcome, expected);
-}
-
-fn hook(script: &str, within: Duration) -> StopHook {
-    StopHook { command: ["sh", "-c", script].map(str::to_owned).to_vec(), within }
 }

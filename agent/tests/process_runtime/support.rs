@@ -219,7 +219,7 @@ impl Drop for Place {
 }
 
 pub fn stop_within(grace: Duration) -> StopSpec {
-    StopSpec { hook: None, signal: StopSignal::Term, grace }
+    StopSpec { signal: StopSignal::Term, grace }
 }
 
 pub fn is_running(pid: u32) -> bool {

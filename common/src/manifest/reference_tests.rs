@@ -6,7 +6,7 @@ use super::{
     Manifest, ManifestMistakes, Strategy, Timing, deploy::STRATEGIES_LATER, health, hooks, run,
     service, words,
 };
-use crate::{Batches, StopSignal, duration_text::print};
+use crate::{Batches, HookKind, StopSignal, duration_text::print};
 
 const REFERENCE: &str = include_str!("../../../docs/cutover-toml.md");
 
@@ -73,7 +73,9 @@ fn the_reference_gives_the_ranges_of_the_parser() {
     assert_range("health.every", &health::EVERY);
     assert_range("health.timeout", &health::TIMEOUT);
     assert_range("health.start_within", &health::START_WITHIN);
-    assert_range("hooks.before_stop.within", &hooks::WITHIN);
+    for kind in HookKind::ALL {
+        assert_range(&format!("hooks.{kind}.within"), &hooks::WITHIN);
+    }
     for timing in Timing::ALL {
         assert_range(&format!("deploy.{}", timing.name()), &timing.range());
     }
@@ -103,11 +105,14 @@ fn the_reference_gives_the_defaults_of_the_parser() {
         ("health.every", health::EVERY_DEFAULT),
         ("health.timeout", health::TIMEOUT_DEFAULT),
         ("health.start_within", health::START_WITHIN_DEFAULT),
-        ("hooks.before_stop.within", hooks::WITHIN_DEFAULT),
     ] {
         // 60 seconds are written as such, as in the example.
         let written = if default.as_secs() == 60 { "60s".to_owned() } else { print(default) };
         assert_says(key, &format!("| `\"{written}\"`"));
+    }
+    for kind in HookKind::ALL {
+        let default = print(hooks::within_default(kind));
+        assert_says(&format!("hooks.{kind}.within"), &format!("| `\"{default}\"`"));
     }
     assert_says("health.passes", &format!("| {} |", health::PASSES_DEFAULT));
     assert_says("health.failures", &format!("| {} |", health::FAILURES_DEFAULT));

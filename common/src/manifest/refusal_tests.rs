@@ -176,7 +176,7 @@ fn tables_of_the_wrong_kind_are_told_apart() {
         ]
         .join("\n"),
         @r#"
-    cutover.toml:1:7: run: integer 5 is not a table; write the [run] table with command, env, stop_signal, stop_within
+    cutover.toml:1:7: run: integer 5 is not a table; write the [run] table with command, env, stop_signal, stop_within, shared
     cutover.toml:2:1: application: an array is not a table; write the [application] table with name
     cutover.toml:5:1: deploy: is written for one environment only; write [[deploy]], with two brackets
     cutover.toml:6:15: hooks.before_stop: an array is not a table; write the [hooks.before_stop] table with command, within

@@ -7,7 +7,7 @@ use super::{
     reader::{Item, Reader, Section, read},
     words::RUN,
 };
-use crate::{RunSpec, StopSignal, nearest::nearest, pace::echo};
+use crate::{RunSpec, StopSignal, nearest::nearest, pace::echo, release::is_shared_path};
 
 /// From one millisecond, the smallest unit there is, to an hour: a stop that takes longer holds
 /// up a rollout of ten batches for a day.
@@ -32,6 +32,9 @@ const ENV_NAME_BYTES_MAX: usize = 128;
 const ENV_REFUSED: [&str; 5] = ["PATH", "BASH_ENV", "ENV", "IFS", "SHELLOPTS"];
 const ENV_PREFIXES_REFUSED: [&str; 2] = ["LD_", "CUTOVER_"];
 
+/// The most folders that stay from release to release: each is a link, made with every release.
+const SHARED_MAX: usize = 32;
+
 /// Where the program of an argv may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Program {
@@ -55,7 +58,50 @@ pub(super) fn read_run(top: &Section<'_>, reader: &mut Reader<'_>) -> Option<Run
     let stop_within = section
         .read("stop_within", reader, |item| item.duration(&STOP_WITHIN))
         .unwrap_or(STOP_WITHIN_DEFAULT);
-    Some(RunSpec { command: command?, env, stop_signal, stop_within })
+    let shared = section.item("shared").and_then(|item| read_shared(&item, reader));
+    Some(RunSpec {
+        command: command?,
+        env,
+        stop_signal,
+        stop_within,
+        shared: shared.unwrap_or_default(),
+    })
+}
+
+/// Reads the folders that stay from release to release.
+fn read_shared(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Vec<String>> {
+    let Some(entries) = item.entries() else {
+        let problem = format!("{} is not a list of folders", item.kind());
+        reader.refuse(&item.place, Problem::new(problem, "write [\"uploads\"]"));
+        return None;
+    };
+    let mut shared: Vec<String> = Vec::new();
+    for entry in entries {
+        let parse = |item: &Item<'_>| checked_shared(item.string("\"uploads\"")?, &shared);
+        shared.extend(read(&entry, reader, parse));
+    }
+    if shared.len() > SHARED_MAX {
+        let problem = format!("has {} folders", shared.len());
+        let instead = format!("write at most {SHARED_MAX}, or one that holds the others");
+        reader.refuse(&item.place, Problem::new(problem, instead));
+    }
+    Some(shared)
+}
+
+fn checked_shared(text: &str, others: &[String]) -> Result<String, Problem> {
+    let refused = |problem: &str| {
+        let instead = "write a folder in the release, such as \"uploads\" or \"var/log\"";
+        Err(Problem::new(format!("{} {problem}", echo(text)), instead))
+    };
+    if !is_shared_path(text) {
+        return refused("is no plain path in the release");
+    }
+    let is_in =
+        |a: &str, b: &str| a == b || a.strip_prefix(b).is_some_and(|it| it.starts_with('/'));
+    if others.iter().any(|other| is_in(text, other) || is_in(other, text)) {
+        return refused("is shared already, or holds or is within one that is");
+    }
+    Ok(text.to_owned())
 }
 
 /// Reads a program with its arguments. Never a shell line.

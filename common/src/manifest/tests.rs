@@ -257,7 +257,6 @@ bake = "10m"
 "#;
 
     insta::assert_snapshot!(refused(text), @r#"
-    cutover.toml:24:1: hooks.before_start: not supported by this version of cutover; remove it
     cutover.toml:26:2: source: not supported by this version of cutover; remove it, build outside and push with `cutover release push`
     cutover.toml:30:2: build: not supported by this version of cutover; remove it, build outside and push with `cutover release push`
     cutover.toml:41:1: deploy[1].approval: not supported by this version of cutover; remove it

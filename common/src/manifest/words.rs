@@ -1,6 +1,6 @@
 //! Every key of `cutover.toml`: what is known, what is planned, and where a wrong one belongs.
 
-use crate::nearest::nearest;
+use crate::{HookKind, nearest::nearest};
 
 /// The keys of one table.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ const PUSH: &str = "remove it, build outside and push with `cutover release push
 pub(super) const TOP: Words = Words {
     table: "",
     known: &["application", "run", "service", "health", "hooks", "deploy"],
-    later: &[("source", PUSH), ("build", PUSH), ("compatibility", REMOVE), ("shared", REMOVE)],
+    later: &[("source", PUSH), ("build", PUSH), ("compatibility", REMOVE)],
 };
 
 pub(super) const APPLICATION: Words =
@@ -29,8 +29,8 @@ pub(super) const APPLICATION: Words =
 
 pub(super) const RUN: Words = Words {
     table: "[run]",
-    known: &["command", "env", "stop_signal", "stop_within"],
-    later: &[("shared", REMOVE)],
+    known: &["command", "env", "stop_signal", "stop_within", "shared"],
+    later: &[],
 };
 
 pub(super) const SERVICE: Words = Words {
@@ -57,21 +57,32 @@ pub(super) const HEALTH: Words = Words {
 
 pub(super) const HOOKS: Words = Words {
     table: "[hooks]",
-    known: &["before_stop"],
-    later: &[
-        ("install", REMOVE),
-        ("before_start", REMOVE),
-        ("after_start", REMOVE),
-        ("smoke", REMOVE),
-        ("after_stop", REMOVE),
-    ],
+    known: &["install", "before_start", "after_start", "smoke", "before_stop", "after_stop"],
+    later: &[],
 };
 
-pub(super) const HOOK: Words = Words {
-    table: "[hooks.before_stop]",
-    known: &["command", "within"],
-    later: &[("once", REMOVE)],
-};
+const fn hook(table: &'static str) -> Words {
+    Words { table, known: &["command", "within"], later: &[("once", REMOVE)] }
+}
+
+static INSTALL: Words = hook("[hooks.install]");
+static BEFORE_START: Words = hook("[hooks.before_start]");
+static AFTER_START: Words = hook("[hooks.after_start]");
+static SMOKE: Words = hook("[hooks.smoke]");
+static BEFORE_STOP: Words = hook("[hooks.before_stop]");
+static AFTER_STOP: Words = hook("[hooks.after_stop]");
+
+/// Returns the keys of one hook.
+pub(super) const fn hook_words(kind: HookKind) -> &'static Words {
+    match kind {
+        HookKind::Install => &INSTALL,
+        HookKind::BeforeStart => &BEFORE_START,
+        HookKind::AfterStart => &AFTER_START,
+        HookKind::Smoke => &SMOKE,
+        HookKind::BeforeStop => &BEFORE_STOP,
+        HookKind::AfterStop => &AFTER_STOP,
+    }
+}
 
 pub(super) const DEPLOY: Words = Words {
     table: "[[deploy]]",
@@ -93,18 +104,23 @@ pub(super) const DEPLOY: Words = Words {
 };
 
 /// All tables, with the path that stands before their keys.
-pub(super) const ALL: [(&str, &Words); 8] = [
+pub(super) static ALL: [(&str, &Words); 13] = [
     ("", &TOP),
     ("application.", &APPLICATION),
     ("run.", &RUN),
     ("service.", &SERVICE),
     ("health.", &HEALTH),
     ("hooks.", &HOOKS),
-    ("hooks.before_stop.", &HOOK),
+    ("hooks.install.", &INSTALL),
+    ("hooks.before_start.", &BEFORE_START),
+    ("hooks.after_start.", &AFTER_START),
+    ("hooks.smoke.", &SMOKE),
+    ("hooks.before_stop.", &BEFORE_STOP),
+    ("hooks.after_stop.", &AFTER_STOP),
     ("deploy.", &DEPLOY),
 ];
 
-/// What people coming from other tools type, and what it is called here.
+/// What people coming from other tools type, and what it is called here; by how their table begins.
 const HABITS: &[(&str, &str, &str)] = &[
     ("[application]", "version", "remove it, the version is given by `cutover release push`"),
     ("[run]", "cmd", "write \"command\""),
@@ -116,8 +132,13 @@ const HABITS: &[(&str, &str, &str)] = &[
     ("[health]", "interval", "write \"every\""),
     ("[health]", "start_period", "write \"start_within\""),
     ("[health]", "retries", "write \"failures\""),
+    ("[run]", "linked_dirs", "write \"shared\""),
     ("[hooks]", "pre_stop", "write \"before_stop\""),
-    ("[hooks.before_stop]", "timeout", "write \"within\""),
+    ("[hooks]", "post_stop", "write \"after_stop\""),
+    ("[hooks]", "pre_start", "write \"before_start\""),
+    ("[hooks]", "post_start", "write \"after_start\""),
+    ("[hooks]", "validate", "write \"smoke\""),
+    ("[hooks.", "timeout", "write \"within\""),
     ("[[deploy]]", "env", "write \"environment\""),
 ];
 
@@ -144,7 +165,8 @@ impl Words {
     }
 
     fn instead_of(&self, key: &str) -> String {
-        let is_habit = |habit: &&(&str, &str, &str)| habit.0 == self.table && habit.1 == key;
+        let is_habit =
+            |habit: &&(&str, &str, &str)| self.table.starts_with(habit.0) && habit.1 == key;
         if let Some((_, _, instead)) = HABITS.iter().find(is_habit) {
             return (*instead).to_owned();
         }

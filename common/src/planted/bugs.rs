@@ -114,6 +114,30 @@ bugs! {
     /// A hook that was running when the agent died is run again.
     HookRunAgain "hook-run-again" breaks "E3":
         "an agent killed during a hook: the hook runs twice for one instance",
+    /// A hook that failed has passed.
+    FailedHookCounts "failed-hook-counts" breaks "E9":
+        "a hook fails: its release is started, or gets traffic, all the same",
+    /// A hook that was running when the agent died has passed.
+    InterruptedHookCounts "interrupted-hook-counts" breaks "E9":
+        "an agent killed during a hook: its release is started, or gets traffic, all the same",
+    /// A hook that failed is run again for the same goal.
+    FailedHookRunAgain "failed-hook-run-again" breaks "E3":
+        "a hook fails: it runs twice for one goal",
+    /// A release is started without waiting for its hooks.
+    StartsBeforeHooks "starts-before-hooks" breaks "E9":
+        "an instance is started while a hook before its start runs",
+    /// What runs is stopped before the hooks of its successor have passed.
+    StopsBeforeHooks "stops-before-hooks" breaks "E9":
+        "an instance is stopped while a hook of its replacement runs, or after it failed",
+    /// Traffic moves without waiting for the hooks after the start.
+    ShiftBeforeSmoke "shift-before-smoke" breaks "E9":
+        "an instance gets traffic while its smoke hook runs",
+    /// An instance counts as settled while its hooks run.
+    SettledBeforeHooks "settled-before-hooks" breaks "E9":
+        "a host is updated while its smoke hook runs",
+    /// A failed after_stop hook keeps its stop from ending.
+    AfterStopVeto "after-stop-veto" breaks "A6":
+        "an after_stop hook fails: its slot never comes to rest",
     /// Only the release that was used last stays on disk.
     PreviousReleaseRemoved "previous-release-removed" breaks "E7":
         "a way back finds its release gone, and fetches it",

@@ -11,6 +11,7 @@ use crate::{
     digest::InvalidDigest,
     duration_text::LONGEST,
     name::{InvalidName, InvalidVersion},
+    release::is_shared_path,
 };
 
 /// Why a message is no [`Release`].
@@ -34,6 +35,10 @@ pub enum InvalidRelease {
     Unknown(&'static str),
     #[error("field `hooks` has a kind that this version does not know")]
     UnknownHook,
+    #[error("field `hooks` has two of one kind")]
+    HookTwice,
+    #[error("field `run.shared` names something else than a folder in the release")]
+    Shared,
     #[error(transparent)]
     TooMany(#[from] TooMany),
 }
@@ -92,6 +97,11 @@ impl TryFrom<pb::Release> for Release {
             text.parse().map_err(|source| InvalidRelease::Digest { field, source })
         };
         bounded("hooks", hooks.len())?;
+        let hooks: Vec<Hook> =
+            hooks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        if HookKind::ALL.iter().any(|kind| hooks.iter().filter(|it| it.kind == *kind).count() > 1) {
+            return Err(InvalidRelease::HookTwice);
+        }
         let service: Option<Service> = service.map(TryInto::try_into).transpose()?;
         let probe: Option<ProbeSpec> = probe.map(TryInto::try_into).transpose()?;
         if service.is_none() && probe.as_ref().is_some_and(ProbeSpec::asks_own_port) {
@@ -108,7 +118,7 @@ impl TryFrom<pb::Release> for Release {
             archive_size_bytes,
             run: run.ok_or(InvalidRelease::Missing("run"))?.try_into()?,
             probe,
-            hooks: hooks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            hooks,
             service,
         })
     }
@@ -146,25 +156,32 @@ impl TryFrom<pb::RunSpec> for RunSpec {
     type Error = InvalidRelease;
 
     fn try_from(message: pb::RunSpec) -> Result<Self, InvalidRelease> {
-        let pb::RunSpec { command, env, stop_signal, stop_within_ms } = message;
+        let pb::RunSpec { command, env, stop_signal, stop_within_ms, shared } = message;
         bounded("run.env", env.len())?;
+        bounded("run.shared", shared.len())?;
+        // Where an agent makes links: never taken on trust.
+        if !shared.iter().all(|path| is_shared_path(path)) {
+            return Err(InvalidRelease::Shared);
+        }
         Ok(Self {
             command: argv("run.command", command)?,
             env,
             stop_signal: StopSignal::from_name(&stop_signal).ok_or(InvalidRelease::Signal)?,
             stop_within: duration("run.stop_within", stop_within_ms)?,
+            shared,
         })
     }
 }
 
 impl From<RunSpec> for pb::RunSpec {
     fn from(run: RunSpec) -> Self {
-        let RunSpec { command, env, stop_signal, stop_within } = run;
+        let RunSpec { command, env, stop_signal, stop_within, shared } = run;
         Self {
             command,
             env,
             stop_signal: stop_signal.name().to_owned(),
             stop_within_ms: millis(stop_within),
+            shared,
         }
     }
 }
@@ -303,7 +320,12 @@ impl TryFrom<pb::HookSpec> for Hook {
         Ok(Self {
             kind: match kind {
                 pb::HookKind::Unspecified => return Err(InvalidRelease::UnknownHook),
+                pb::HookKind::Install => HookKind::Install,
+                pb::HookKind::BeforeStart => HookKind::BeforeStart,
+                pb::HookKind::AfterStart => HookKind::AfterStart,
+                pb::HookKind::Smoke => HookKind::Smoke,
                 pb::HookKind::BeforeStop => HookKind::BeforeStop,
+                pb::HookKind::AfterStop => HookKind::AfterStop,
             },
             command: argv("hooks.command", command)?,
             within: duration("hooks.within", within_ms)?,
@@ -315,7 +337,12 @@ impl From<Hook> for pb::HookSpec {
     fn from(hook: Hook) -> Self {
         let Hook { kind, command, within } = hook;
         let kind = match kind {
+            HookKind::Install => pb::HookKind::Install,
+            HookKind::BeforeStart => pb::HookKind::BeforeStart,
+            HookKind::AfterStart => pb::HookKind::AfterStart,
+            HookKind::Smoke => pb::HookKind::Smoke,
             HookKind::BeforeStop => pb::HookKind::BeforeStop,
+            HookKind::AfterStop => pb::HookKind::AfterStop,
         };
         Self { kind: kind.into(), command, within_ms: millis(within) }
     }

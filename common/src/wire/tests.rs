@@ -24,6 +24,7 @@ fn release() -> Release {
             env: BTreeMap::from([("LOG".into(), "info".into())]),
             stop_signal: StopSignal::Quit,
             stop_within: Duration::from_secs(30),
+            shared: Vec::new(),
         },
         probe: Some(ProbeSpec {
             target: ProbeTarget::Http { port: ProbePort::Fixed(8080), path: "/healthz".into() },

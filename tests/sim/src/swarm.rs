@@ -4,6 +4,7 @@
 mod exclusions;
 mod faults;
 mod fleet;
+mod hooks;
 mod interrupts;
 mod operators;
 mod standard;
@@ -17,7 +18,8 @@ use crate::{
 /// Draws the run of a seed.
 pub fn draw(seed: u64) -> Script {
     let mut dice = Dice::new(seed, "swarm");
-    let (hosts, applications) = fleet::draw(&mut dice);
+    let (hosts, mut applications) = fleet::draw(&mut dice);
+    hooks::draw(seed, &mut applications);
     let is_liveness = dice.chance(400);
     let calls = operators::draw(&mut dice, &applications, hosts);
     let busy_ms = calls.last().map_or(10_000, |entry| entry.at_ms) + dice.between(5_000, 60_000);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use cutover_agent::{engine::Perform, session::Outlet};
-use cutover_agent_core::{Action, Finding, Input, ProbeAnswer};
+use cutover_agent_core::{Action, Finding, HookEnd, HookId, Input, ProbeAnswer};
 use cutover_common::{
     HostLoad, InstanceEvidence, InstanceId, Inventory, Release, Sha256, Slot, Timestamp,
     protocol::{LEASE, PROTOCOL},
@@ -100,10 +100,11 @@ impl Machine {
         Input::Adopted { instance, finding }
     }
 
-    fn run_hook(&self, now: Timestamp, instance: InstanceId) -> Input {
+    fn run_hook(&self, now: Timestamp, hook: HookId) -> Input {
+        let instance = InstanceId(hook.run);
         self.check_permission(now, instance);
         assert!(self.lock().hooked.insert(instance), "E3: a hook runs twice for one instance");
-        Input::HookEnded { instance, outcome: Ok(()) }
+        Input::HookEnded { hook, end: HookEnd::Passed }
     }
 
     /// Checks that the end of an instance may begin: one that was begun needs no permission.
@@ -237,10 +238,16 @@ impl Perform for Performer {
             Action::Adopt { instance, .. } => {
                 self.answer(MS..20 * MS, move |machine| machine.adopt(instance));
             }
-            Action::RunHook { place, instance, release, .. } => {
+            Action::RunHook { place, hook, release, .. } => {
                 self.effect(format!("runs the hook of {} in {}", release.name, place.slot));
-                let ended = self.machine.run_hook(self.clock.now(), instance);
+                let ended = self.machine.run_hook(self.clock.now(), hook);
                 self.answer(10 * MS..500 * MS, |_| ended);
+            }
+            Action::EndHook { hook, .. } => {
+                self.answer(MS..20 * MS, move |_| Input::HookEnded {
+                    hook,
+                    end: HookEnd::Interrupted,
+                });
             }
             Action::Stop { place, instance, release } => {
                 self.stop(place.slot, instance, &release);

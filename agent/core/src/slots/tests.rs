@@ -22,6 +22,7 @@ fn release(version: &str) -> Release {
             env: BTreeMap::new(),
             stop_signal: StopSignal::Term,
             stop_within: Duration::from_secs(30),
+            shared: Vec::new(),
         },
         probe: None,
         hooks: vec![Hook {
@@ -91,7 +92,11 @@ fn decide_for(
         '.' => None,
         letter => Some(release(&letter.to_string())),
     };
-    let state = SlotState { prepared, instance: life_of(life).map(|life| instance("a", life)) };
+    let state = SlotState {
+        prepared,
+        instance: life_of(life).map(|life| instance("a", life)),
+        hooks: Vec::new(),
+    };
     decide(&SlotView {
         slot: Slot::Blue,
         goal: &goal_of(goal),
@@ -102,7 +107,10 @@ fn decide_for(
         },
         other_state: other,
         preparation: None,
+        installed: &BTreeSet::new(),
         in_flight: None,
+        hook_in_flight: None,
+        health: Health::Unknown,
         retry_at: None,
         traffic: SlotTraffic::Ungated,
         generation: Generation(1),
@@ -115,8 +123,12 @@ fn decide_for(
 fn other_of(letter: char) -> SlotState {
     match letter {
         '.' => SlotState::default(),
-        'p' => SlotState { prepared: Some(release("c")), instance: None },
-        'i' => SlotState { prepared: Some(release("c")), instance: Some(instance("c", running())) },
+        'p' => SlotState { prepared: Some(release("c")), instance: None, hooks: Vec::new() },
+        'i' => SlotState {
+            prepared: Some(release("c")),
+            instance: Some(instance("c", running())),
+            hooks: Vec::new(),
+        },
         other => panic!("no other slot has the letter {other}"),
     }
 }
@@ -217,7 +229,8 @@ fn nothing_is_ended_without_permission_whatever_the_rest() {
 
 #[test]
 fn what_is_in_flight_is_waited_for_but_preparing_goes_on() {
-    let state = SlotState { prepared: None, instance: Some(instance("a", running())) };
+    let state =
+        SlotState { prepared: None, instance: Some(instance("a", running())), hooks: Vec::new() };
     let empty = SlotState::default();
     let goal = SlotGoal::Prepared(release("b"));
     let view = SlotView {
@@ -227,7 +240,10 @@ fn what_is_in_flight_is_waited_for_but_preparing_goes_on() {
         other_goal: &SlotGoal::Absent,
         other_state: &empty,
         preparation: None,
+        installed: &BTreeSet::new(),
         in_flight: Some(Work::Adopting),
+        hook_in_flight: None,
+        health: Health::Unknown,
         retry_at: None,
         traffic: SlotTraffic::Ungated,
         generation: Generation(1),
@@ -254,8 +270,11 @@ fn wrong_content_is_fetched_again_only_for_a_later_goal() {
 #[test]
 fn an_instance_behind_the_gate_is_ended_only_when_nothing_is_under_way_there() {
     let until = Timestamp::from_unix_ms(1);
-    let state =
-        SlotState { prepared: Some(release("b")), instance: Some(instance("a", running())) };
+    let state = SlotState {
+        prepared: Some(release("b")),
+        instance: Some(instance("a", running())),
+        hooks: Vec::new(),
+    };
     let (empty, goal) = (SlotState::default(), SlotGoal::Prepared(release("b")));
     let shown_for = |traffic, permission| {
         shown(&decide(&SlotView {
@@ -265,7 +284,10 @@ fn an_instance_behind_the_gate_is_ended_only_when_nothing_is_under_way_there() {
             other_goal: &SlotGoal::Absent,
             other_state: &empty,
             preparation: None,
+            installed: &BTreeSet::new(),
             in_flight: None,
+            hook_in_flight: None,
+            health: Health::Unknown,
             retry_at: None,
             traffic,
             generation: Generation(1),

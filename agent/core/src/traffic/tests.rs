@@ -26,6 +26,7 @@ fn release(version: &str, swap: Swap) -> Release {
             env: std::collections::BTreeMap::new(),
             stop_signal: StopSignal::Term,
             stop_within: Duration::from_secs(30),
+            shared: Vec::new(),
         },
         probe: None,
         hooks: Vec::new(),
@@ -62,11 +63,15 @@ fn decide_for(swap: Swap, green: Option<Health>, is_prepared: bool, lease: bool)
         rollout: String::new(),
         peers: Vec::new(),
     });
-    application.slots.blue =
-        SlotState { prepared: Some(one.clone()), instance: Some(instance(&one)) };
+    application.slots.blue = SlotState {
+        prepared: Some(one.clone()),
+        instance: Some(instance(&one)),
+        hooks: Vec::new(),
+    };
     application.slots.green = SlotState {
         prepared: is_prepared.then(|| two.clone()),
         instance: green.map(|_| instance(&two)),
+        hooks: Vec::new(),
     };
     application.traffic = TrafficState { to: Some(Slot::Blue), since: None };
     let decision = decide(TrafficView {

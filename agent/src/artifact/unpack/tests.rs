@@ -29,7 +29,7 @@ fn file_of(bytes: &[u8]) -> File {
 }
 
 fn unpack_sample(dirs: &ReleaseDirs, sample: &Sample) -> Result<PathBuf, UnpackError> {
-    unpack(dirs, &mut file_of(&sample.archive), &application(), &sample.declared())
+    unpack(dirs, &mut file_of(&sample.archive), &application(), (&sample.declared(), &[]))
 }
 
 /// A folder of an agent in a folder that must not change.
@@ -69,8 +69,9 @@ fn what_was_half_written_when_an_archive_turns_out_hostile_is_removed() {
         let sample = Sample::of_tar(&hostile.tar);
         let mut file = file_of(&sample.archive);
 
-        let error = write(&dirs, &mut file, &application(), &sample.declared(), &Limits::default())
-            .expect_err(hostile.name);
+        let error =
+            write(&dirs, &mut file, &application(), (&sample.declared(), &[]), &Limits::default())
+                .expect_err(hostile.name);
 
         let UnpackError::Write(error) = error else { panic!("{}: {error:?}", hostile.name) };
         assert_eq!(error.code(), hostile.code, "{}", hostile.name);
@@ -258,10 +259,40 @@ fn a_disk_that_runs_full_while_writing_is_left_as_it_was() {
     let sample = Sample::of_noise(6 << 20, &mut Luck::new());
     let mut file = file_of(&sample.archive);
 
-    let error = write(&dirs, &mut file, &application(), &sample.declared(), &Limits::default())
-        .unwrap_err();
+    let error =
+        write(&dirs, &mut file, &application(), (&sample.declared(), &[]), &Limits::default())
+            .unwrap_err();
 
     let full = full_disk(&dirs, Need { bytes: 1, inodes: 1 }, &error);
     assert!(full.is_some(), "{error:?}");
     assert_eq!(listing(disk.0.path()), before);
+}
+
+#[test]
+fn shared_folders_are_links_to_the_applications_own_and_never_hide_what_a_release_brings() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("var/cache")).unwrap();
+    fs::create_dir_all(folder.path().join("empty")).unwrap();
+    fs::write(folder.path().join("var/cache/brought"), "x").unwrap();
+    symlink("var", folder.path().join("link")).unwrap();
+    let sample = Sample::of_folder(folder.path());
+    let (outside, dirs, _) = agent_beside_canary();
+    let unpack_with = |shared: &[&str]| {
+        let shared: Vec<String> = shared.iter().map(|path| (*path).to_owned()).collect();
+        unpack(&dirs, &mut file_of(&sample.archive), &application(), (&sample.declared(), &shared))
+    };
+    for taken in ["var", "var/cache", "link", "link/x", "var/cache/brought"] {
+        let error = unpack_with(&[taken]).expect_err(taken);
+        assert!(matches!(&error, UnpackError::Shared { path } if path == taken), "{error:?}");
+        assert_eq!(fs::read_dir(outside.path().join("data/releases")).unwrap().count(), 0);
+    }
+
+    let release = unpack_with(&["empty", "uploads", "var/log"]).unwrap();
+
+    fs::write(release.join("uploads/of-one"), "kept").unwrap();
+    fs::write(release.join("var/log/a"), "kept").unwrap();
+    let shared = outside.path().join("data/shared/web");
+    assert_eq!(fs::read_to_string(shared.join("uploads/of-one")).unwrap(), "kept");
+    assert_eq!(fs::read_to_string(shared.join("var/log/a")).unwrap(), "kept");
+    assert!(shared.join("empty").is_dir());
 }

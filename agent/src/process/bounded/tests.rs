@@ -11,7 +11,8 @@ fn sh(script: &str) -> Vec<String> {
 
 async fn run(argv: &[String], within: Duration) -> CommandResult {
     let env = BTreeMap::from([("PATH".to_owned(), crate::shim::program::PATH.to_owned())]);
-    run_bounded(BoundedCommand { argv, env: &env, directory: Path::new("/tmp"), within }).await
+    let command = BoundedCommand { argv, env: &env, directory: Path::new("/tmp"), within };
+    run_bounded(command, None).await
 }
 
 const LONG: Duration = Duration::from_secs(20);

@@ -22,7 +22,7 @@ mod hostile;
 
 use cutover_common::{Release, Sha256};
 
-pub use pack::{PackError, PackedArchive, digest_of_tree, pack};
+pub use pack::{PackError, PackedArchive, digest_of_tree, pack, pack_without};
 pub use path::{EntryPath, LinkTarget};
 pub use read::{FileEntry, ReadArchive, ReadError, Sink, read};
 pub use refusal::{Bound, Refusal};

@@ -85,8 +85,21 @@ impl From<Refusal> for PackError {
 /// and a tree beyond the limits of [`read`](super::read()). After an error `out` holds a useless
 /// beginning.
 pub fn pack(folder: &Path, out: impl Write) -> Result<PackedArchive, PackError> {
+    pack_without(folder, &[], out)
+}
+
+/// The same without what is at the paths `left_out` in it, which the release gets where it runs.
+///
+/// # Errors
+///
+/// The same as [`pack`].
+pub fn pack_without(
+    folder: &Path,
+    left_out: &[String],
+    out: impl Write,
+) -> Result<PackedArchive, PackError> {
     let limits = Limits::default();
-    let found = survey(folder, &limits)?;
+    let found = survey(folder, left_out, &limits)?;
     let entries = found.len() as u64;
     let frame = Metered::new(out, u64::MAX);
     let mut encoder = zstd::Encoder::new(frame, ZSTD_LEVEL).map_err(PackError::Write)?;
@@ -110,7 +123,7 @@ pub fn pack(folder: &Path, out: impl Write) -> Result<PackedArchive, PackError> 
 ///
 /// The same as [`pack`].
 pub fn digest_of_tree(folder: &Path) -> Result<Sha256, PackError> {
-    let found = survey(folder, &Limits::default())?;
+    let found = survey(folder, &[], &Limits::default())?;
     let mut stream = Metered::new(io::sink(), u64::MAX);
     write_stream(folder, &found, &mut stream)?;
     Ok(stream.finish().0)
@@ -149,7 +162,7 @@ impl Stamp {
 }
 
 /// Lists the whole tree, sorted, and judges it as the reader will.
-fn survey(folder: &Path, limits: &Limits) -> Result<Vec<Found>, PackError> {
+fn survey(folder: &Path, left_out: &[String], limits: &Limits) -> Result<Vec<Found>, PackError> {
     let mut found = Vec::new();
     let mut todo: Vec<Option<EntryPath>> = vec![None];
     while let Some(parent) = todo.pop() {
@@ -167,6 +180,9 @@ fn survey(folder: &Path, limits: &Limits) -> Result<Vec<Found>, PackError> {
             }
             raw.extend_from_slice(name.as_bytes());
             let path = EntryPath::parse(&raw)?;
+            if left_out.iter().any(|left_out| left_out == path.as_str()) {
+                continue;
+            }
             let what = look_at(folder, &path)?;
             if matches!(what, What::Folder) {
                 todo.push(Some(path.clone()));

@@ -53,7 +53,8 @@ pub(super) async fn push(
         Failure::refused(format!("could not make a temporary file: {error}"))
             .with_hint("name a folder with room for the release: TMPDIR=/path cutover …")
     })?);
-    let packed = pack(desk.console, folder, archive.clone()).await?;
+    let shared = &manifest.run.shared;
+    let packed = pack(desk.console, (folder, shared), archive.clone()).await?;
     let version = match version {
         Some(version) => version,
         // The same content is the same version, so that a repeated push changes nothing.
@@ -148,13 +149,13 @@ impl Tries {
 /// Packs the folder on a thread of its own, and shows how far it is.
 async fn pack(
     console: Console,
-    folder: &Path,
+    (folder, shared): (&Path, &[String]),
     archive: Arc<File>,
 ) -> Result<PackedArchive, Failure> {
     let written = Arc::new(AtomicU64::new(0));
     let out = Counting { out: archive, written: written.clone() };
-    let owned = folder.to_owned();
-    let mut packing = spawn_blocking(move || archive::pack(&owned, out));
+    let (owned, left_out) = (folder.to_owned(), shared.to_owned());
+    let mut packing = spawn_blocking(move || archive::pack_without(&owned, &left_out, out));
     let mut transfer = Transfer::new(format!("packing {}", folder.display()), None);
     let mut ticks = interval(Duration::from_millis(250));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -29,6 +29,7 @@ fn spec() -> Spec {
         max_unreachable: 2,
         healthy_for: Duration::from_secs(10),
         healthy_within: Duration::from_secs(300),
+        allowance: Duration::ZERO,
         progress_within: Duration::from_secs(600),
         soak: Duration::from_millis(1_500),
         bake: Duration::ZERO,

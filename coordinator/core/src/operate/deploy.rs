@@ -1,7 +1,7 @@
 //! Deploys: plan and start.
 
 use cutover_common::{
-    AgentName, ApplicationName, EnvironmentName, ReleaseRef, Timestamp, Version,
+    AgentName, ApplicationName, EnvironmentName, Release, ReleaseRef, Timestamp, Version,
     manifest::Manifest, planted,
 };
 use uuid::Uuid;
@@ -63,8 +63,16 @@ impl Coordinator {
         let deploy = deploys.iter().find(|deploy| deploy.environment == order.environment);
         let total = u32::try_from(members.len()).unwrap_or(u32::MAX);
         let left_out = u32::try_from(drained.len()).unwrap_or(u32::MAX);
-        let (spec, settings) = Spec::resolve(&order.options, deploy, total, left_out)
+        let (mut spec, settings) = Spec::resolve(&order.options, deploy, total, left_out)
             .map_err(|mistakes| Refusal::new(RefusalKind::Invalid, mistakes.join("\n"), ""))?;
+        let from = self.from(order, &members);
+        let before = from.as_ref().and_then(|version| {
+            let (application, version) = (order.application.clone(), version.clone());
+            self.release(&ReleaseRef { application, version })
+        });
+        let releases: Vec<&Release> =
+            before.into_iter().chain([release]).map(|stored| &stored.release).collect();
+        spec.allowance = Spec::allowance_for(&releases);
         let digest = release.release.digest;
         let (up_to_date, mut hosts): (Vec<AgentName>, Vec<AgentName>) =
             in_service.iter().cloned().partition(|agent| {
@@ -97,7 +105,6 @@ impl Coordinator {
                 healthy.saturating_sub(up).max(spec.min_healthy.min(healthy))
             })
             .collect();
-        let from = self.from(order, &members);
         Ok(Planned {
             plan,
             spec,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cutover_common::{
-    Amount, AmountSetting, Batches, Timers, duration_text,
+    Amount, AmountSetting, Batches, Release, Timers, duration_text,
     manifest::{DeploySpec, Timing},
 };
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,10 @@ pub struct Spec {
     pub max_unreachable: u32,
     pub healthy_for: Duration,
     pub healthy_within: Duration,
+    /// What a host may take on top of that: for hooks, and for what is under way at an instance
+    /// beside which no other can stand.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub allowance: Duration,
     /// How long nothing at all may happen before it holds.
     pub progress_within: Duration,
     pub soak: Duration,
@@ -51,6 +55,22 @@ impl Spec {
     /// Returns the timers that agents keep.
     pub const fn timers(&self) -> Timers {
         Timers { healthy_for: self.healthy_for, healthy_within: self.healthy_within }
+    }
+
+    /// Returns how long a host may take from the moment that it is told until it is healthy.
+    pub fn patience(&self) -> Duration {
+        self.healthy_within + self.allowance
+    }
+
+    /// Returns what hosts may take on top of `healthy_within` on the way from one of these releases
+    /// to another.
+    pub fn allowance_for(releases: &[&Release]) -> Duration {
+        let hooks = releases.iter().map(|release| release.hooks_within()).max();
+        let stands_alone =
+            |release: &&&Release| releases.iter().any(|other| !release.can_stand_beside(other));
+        let alone = releases.iter().filter(stands_alone);
+        let gone = alone.map(|release| release.drained_within()).max();
+        hooks.unwrap_or_default() + gone.unwrap_or_default()
     }
 }
 
@@ -89,9 +109,7 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(300);
 const PROGRESS_WITHIN: Duration = Duration::from_secs(600);
 
 /// How long after `healthy_within` the coordinator waits for an agent's word. The agent counts
-/// from the instance's start, which is later than ours by the way there, the stop of the old
-/// instance and its drain; three heartbeats bear all of it but the stop, which has a limit of its
-/// own in the release.
+/// from the instance's start, which is later than ours by the way there; three heartbeats bear it.
 pub(crate) const WORD_WITHIN: Duration = Duration::from_secs(15);
 
 /// Collects settings, and everything that is wrong with them.
@@ -234,6 +252,7 @@ impl Spec {
                 max_unreachable,
                 healthy_for: HEALTHY_FOR,
                 healthy_within: HEALTHY_WITHIN,
+                allowance: Duration::ZERO,
                 progress_within: PROGRESS_WITHIN,
                 soak: Duration::ZERO,
                 bake: Duration::ZERO,

@@ -268,7 +268,7 @@ impl Rollout {
     /// Returns when a standstill becomes a hold. Never before a host that was told to switch has
     /// had the time that it may take.
     pub(crate) fn standstill(&self) -> Timestamp {
-        self.progressed + self.spec.progress_within.max(self.spec.healthy_within + WORD_WITHIN)
+        self.progressed + self.spec.progress_within.max(self.spec.patience() + WORD_WITHIN)
     }
 
     /// Notes the first goals of the rollout, which leave what runs as it is.

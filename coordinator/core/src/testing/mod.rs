@@ -62,6 +62,7 @@ pub(crate) fn release(of: &str, content: &str) -> Release {
             env: BTreeMap::new(),
             stop_signal: StopSignal::Term,
             stop_within: seconds(10),
+            shared: Vec::new(),
         },
         probe: None,
         hooks: Vec::new(),

@@ -290,9 +290,10 @@ impl Watch {
                     self.coverage.reach(86);
                 }
             }
-            Effect::Hook { instance, .. } => {
-                let process = host.kernel.processes.get(instance);
-                if process.is_some_and(|it| it.behaviour.hook == HookBehaviour::Hangs) {
+            Effect::Hook { hook, release, .. } => {
+                let spec = world.spec_of(&release.name.application, &release.name.version);
+                let behaviour = spec.map(|spec| spec.behaviour_on(host.number).of_hook(hook.kind));
+                if behaviour == Some(HookBehaviour::Hangs) {
                     self.coverage.reach(97);
                 }
             }
@@ -377,7 +378,7 @@ fn rows_of_slots(host: &Host) -> Vec<Option<u8>> {
             let health = report.map(|report| report.slots.of(slot).health);
             rows.push(match &instance.life {
                 Life::Starting => Some(11),
-                Life::Stopping { hook: HookProgress::Begun } => Some(5),
+                Life::Stopping { hook: HookProgress::Begun } | Life::Stopped { .. } => Some(5),
                 Life::Stopping { .. } if is_alive => Some(7),
                 Life::Stopping { .. } => Some(8),
                 Life::Running { .. } if !is_wanted => Some(6),

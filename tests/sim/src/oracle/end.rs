@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cutover_common::Version;
+use cutover_common::{Slot, Version};
 use cutover_coordinator_core::{
     Event, EventKind, SessionId,
     event::Change,
@@ -10,7 +10,7 @@ use cutover_coordinator_core::{
 };
 use uuid::Uuid;
 
-use super::{Seen, Violation};
+use super::{Seen, Violation, rest::is_stuck};
 use crate::{
     script::{Application, Life, Mode, Script, What},
     world::{Host, World},
@@ -178,6 +178,15 @@ fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
             .all(|version| is_good(spec, version, host))
     };
     if !rollout.hosts.keys().chain(&members).all(is_sound) {
+        return Ok(());
+    }
+    // A hook that was interrupted is run again only when somebody asks.
+    let application = rollout.application.clone();
+    let is_kept_back = |host: &Host| {
+        let known = host.agent.as_ref()?.core.remembered().applications.get(&application)?;
+        Some(Slot::ALL.into_iter().any(|slot| is_stuck(known, slot)))
+    };
+    if world.hosts.iter().any(|host| is_kept_back(host).unwrap_or(false)) {
         return Ok(());
     }
     // Who takes part no more is sent on by nobody.

@@ -5,6 +5,7 @@
 
 mod disk;
 mod health;
+mod hooks;
 mod instances;
 mod keeping;
 mod lease;
@@ -14,11 +15,11 @@ mod pauses;
 mod traffic;
 
 use cutover_agent_core::{Action, Agent, Input, SessionId, Step, invariants};
-use cutover_common::Report;
+use cutover_common::{HookKind, Report};
 
 use self::{
-    disk::Shelves, health::Answered, instances::Instances, keeping::Keeping, lease::Permission,
-    memory::Memory, obedience::Obedience, pauses::Pauses, traffic::Traffic,
+    disk::Shelves, health::Answered, hooks::Hooks, instances::Instances, keeping::Keeping,
+    lease::Permission, memory::Memory, obedience::Obedience, pauses::Pauses, traffic::Traffic,
 };
 use super::{Effect, Seen, Violation};
 use crate::{
@@ -40,6 +41,7 @@ struct Book {
     instances: Instances,
     shelves: Shelves,
     answered: Answered,
+    hooks: Hooks,
     keeping: Keeping,
     traffic: Traffic,
     /// A changed bit made the agent forget something that it had acted on, which the journal
@@ -197,6 +199,7 @@ impl Book {
     fn takes(&mut self, world: &World, host: &Host, input: &Input) -> Result<(), Violation> {
         let Some(agent) = &host.agent else { return Ok(()) };
         self.keeping.takes(host, input, world.now)?;
+        self.hooks.takes(input);
         match input {
             Input::SessionOpened { session } => self.permission.opened(*session),
             Input::SessionEnded { session } => self.permission.ended(*session),
@@ -247,6 +250,7 @@ impl Book {
         self.memory.decided(&step.events);
         self.shelves.decided(&step.events);
         self.keeping.stepped(host, step, now)?;
+        self.hooks.stepped(host, step, core)?;
         if let Some(promise) = invariants::broken(core.remembered()) {
             return Err(Violation::new(promise, format!("{} says so itself", host.name)));
         }
@@ -336,6 +340,7 @@ impl Book {
                     }
                 }
                 self.answered.tells(host, core, report, now)?;
+                self.hooks.tells(host, core, report)?;
             }
         }
         Ok(())
@@ -349,14 +354,21 @@ impl Book {
             effect;
         self.obedience.acts(host.number, &place.application, place.fence)?;
         match *effect {
-            Effect::Start { instance, release, .. } => {
+            Effect::Start { place, instance, release } => {
+                self.hooks.starts(host, place, release)?;
                 self.instances.start(world, host, instance, release)
             }
-            Effect::Hook { place, instance, release } => {
-                let at = (&place.application, place.slot);
-                traffic::may_stop(world, host, at, instance, release)?;
-                self.instances.hook(host, instance, release)
-            }
+            Effect::Hook { place, hook, instance, release } => match (hook.kind, instance) {
+                (HookKind::BeforeStop, Some(instance)) => {
+                    let at = (&place.application, place.slot);
+                    traffic::may_stop(world, host, at, instance, release)?;
+                    self.instances.hook(host, (hook.kind, instance), release)
+                }
+                (HookKind::AfterStop, Some(instance)) => {
+                    self.instances.hook(host, (hook.kind, instance), release)
+                }
+                _ => self.hooks.runs(host, place, hook, release),
+            },
             Effect::Stop { place, instance, release } => {
                 let at = (&place.application, place.slot);
                 traffic::may_stop(world, host, at, instance, release)?;

@@ -8,7 +8,7 @@ mod model;
 mod rest;
 
 use cutover_agent_core::{
-    Input as AgentInput, Place, Retained, SessionId as AgentSession, Step as AgentStep,
+    HookId, Input as AgentInput, Place, Retained, SessionId as AgentSession, Step as AgentStep,
 };
 use cutover_common::{ApplicationName, Assignment, InstanceId, Release, Sha256};
 use cutover_coordinator_core::{Event, SessionId, Step as CoordinatorStep};
@@ -49,7 +49,7 @@ impl Violation {
 #[derive(Clone, Copy, Debug)]
 pub enum Effect<'a> {
     Start { place: &'a Place, instance: InstanceId, release: &'a Release },
-    Hook { place: &'a Place, instance: InstanceId, release: &'a Release },
+    Hook { place: &'a Place, hook: HookId, instance: Option<InstanceId>, release: &'a Release },
     Stop { place: &'a Place, instance: InstanceId, release: &'a Release },
 }
 

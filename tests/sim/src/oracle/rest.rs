@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use cutover_agent_core::{Life, Remembered, SessionId};
+use cutover_agent_core::{HookEnd, Life, Remembered, SessionId};
 use cutover_common::{Slot, SlotGoal};
 use cutover_coordinator_core::rollout::{Rollout, State};
 
 use super::{Seen, Violation};
 use crate::{
-    script::{Call, Mode, Script, What},
-    world::{Host, World},
+    script::{Application, Call, Mode, Script, What},
+    world::{HOOK_WITHIN, Host, World},
 };
 
 /// The longest that an agent waits before it dials again, after an answer that a person must
@@ -37,7 +37,7 @@ pub fn bound_ms(script: &Script) -> u64 {
             What::Call(Call::Deploy { application, options, .. })
                 if usize::from(*application) == number =>
             {
-                Some(deploy_within(options, script.applications[number].hosts.len()))
+                Some(deploy_within(options, &script.applications[number]))
             }
             What::Call(_) | What::Fault(_) => None,
         });
@@ -50,7 +50,8 @@ pub fn bound_ms(script: &Script) -> u64 {
     u64::try_from(bound.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn deploy_within(options: &[(String, String)], hosts: usize) -> Duration {
+fn deploy_within(options: &[(String, String)], application: &Application) -> Duration {
+    let hosts = application.hosts.len();
     let option = |name: &str| options.iter().find(|(key, _)| key == name).map(|(_, value)| value);
     let seconds = |name: &str, default: Duration| {
         let typed = option(name).and_then(|value| value.strip_suffix('s')?.parse().ok());
@@ -62,7 +63,20 @@ fn deploy_within(options: &[(String, String)], hosts: usize) -> Duration {
         Some("all_at_once") => 1,
         Some(_) | None => u32::try_from(hosts).unwrap_or(1),
     };
-    (progress + healthy + SLACK) * (waves + 1) * 2
+    let hooks = u32::try_from(application.hooks.len() + 1).unwrap_or(1) * HOOK_WITHIN;
+    let drain = application.gate.map_or(0, |gate| gate.drain_ms);
+    let allowance = hooks + Duration::from_millis(drain);
+    (progress + healthy + allowance + SLACK) * (waves + 1) * 2
+}
+
+/// Returns whether a hook keeps the goal from being reached until there is another one.
+pub(super) fn is_stuck(application: &cutover_agent_core::Application, slot: Slot) -> bool {
+    let wanted = application.goal(slot).release().map(|release| release.digest);
+    application.slots.of(slot).hooks.iter().any(|run| {
+        Some(run.release) == wanted
+            && run.generation == application.fence().generation
+            && matches!(run.end, Some(HookEnd::Failed { .. } | HookEnd::Interrupted))
+    })
 }
 
 /// See above.
@@ -193,7 +207,8 @@ fn slot_is_restless(
             spec.is_none_or(|spec| spec.behaviour_on(host.number).is_good() && !spec.is_damaged)
         })
     });
-    if !is_good {
+    // Nor does what a hook keeps back until somebody asks again.
+    if !is_good || Slot::ALL.into_iter().any(|slot| is_stuck(application, slot)) {
         return None;
     }
     match goal {

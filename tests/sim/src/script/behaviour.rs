@@ -1,5 +1,6 @@
 //! Behaviour: what an application does once it is started.
 
+use cutover_common::HookKind;
 use serde::{Deserialize, Serialize};
 
 /// How the instances of a release behave.
@@ -11,6 +12,16 @@ pub struct Behaviour {
     pub on_stop: OnStop,
     #[serde(default)]
     pub hook: HookBehaviour,
+    /// One of its other hooks that does not pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad_hook: Option<BadHook>,
+}
+
+/// A hook that does not pass.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct BadHook {
+    pub kind: HookKind,
+    pub how: HookBehaviour,
 }
 
 /// What becomes of an instance.
@@ -68,10 +79,26 @@ impl Behaviour {
         life: Life::Well,
         on_stop: OnStop::Exits { after_ms: 50 },
         hook: HookBehaviour::Passes,
+        bad_hook: None,
     };
 
     /// Returns whether it becomes healthy and stays so.
     pub const fn is_good(&self) -> bool {
-        matches!(self.life, Life::Well | Life::CrashesAtFirst { .. })
+        let is_kept_back = match self.bad_hook {
+            None => false,
+            // Around a stop it is a warning, never a veto.
+            Some(BadHook { kind: HookKind::BeforeStop | HookKind::AfterStop, .. }) => false,
+            Some(BadHook { how: HookBehaviour::Passes, .. }) => false,
+            Some(BadHook { .. }) => true,
+        };
+        !is_kept_back && matches!(self.life, Life::Well | Life::CrashesAtFirst { .. })
+    }
+
+    /// Returns how its hook of this kind behaves.
+    pub fn of_hook(&self, kind: HookKind) -> HookBehaviour {
+        if kind == HookKind::BeforeStop {
+            return self.hook;
+        }
+        self.bad_hook.filter(|bad| bad.kind == kind).map_or(HookBehaviour::Passes, |bad| bad.how)
     }
 }

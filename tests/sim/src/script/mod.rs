@@ -5,10 +5,11 @@ mod behaviour;
 mod entry;
 mod print;
 
+use cutover_common::HookKind;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    behaviour::{Behaviour, HookBehaviour, Life, OnStop},
+    behaviour::{BadHook, Behaviour, HookBehaviour, Life, OnStop},
     entry::{Call, Direction, Entry, Fault, KillPoint, What},
 };
 
@@ -105,6 +106,9 @@ pub struct Application {
     /// None: an instance is healthy while it is alive.
     pub probe: Option<Probe>,
     pub has_stop_hook: bool,
+    /// The other hooks that its releases have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookKind>,
     pub stop_within_ms: u64,
     /// None: no gate stands before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -46,7 +46,7 @@ pub(super) fn script(script: &Script) -> String {
 }
 
 fn print_application(text: &mut String, application: &Application) {
-    let Application { name, hosts, probe, has_stop_hook, stop_within_ms, gate, releases } =
+    let Application { name, hosts, probe, has_stop_hook, hooks, stop_within_ms, gate, releases } =
         application;
     row(text, "name", name);
     row(text, "hosts", hosts);
@@ -54,6 +54,9 @@ fn print_application(text: &mut String, application: &Application) {
         row(text, "probe", probe);
     }
     row(text, "has_stop_hook", has_stop_hook);
+    if !hooks.is_empty() {
+        row(text, "hooks", hooks);
+    }
     row(text, "stop_within_ms", stop_within_ms);
     if let Some(gate) = gate {
         row(text, "gate", gate);

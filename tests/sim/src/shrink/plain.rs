@@ -53,6 +53,7 @@ pub(super) const WORLD: &[Calm<Script>] = &[
 pub(super) const APPLICATION: &[Calm<Application>] = &[
     |application| application.probe = None,
     |application| application.has_stop_hook = false,
+    |application| application.hooks.clear(),
     |application| application.stop_within_ms = 5_000,
 ];
 
@@ -62,6 +63,7 @@ pub(super) const RELEASE: &[Calm<Release>] = &[
     |release| release.behaviour = Behaviour::WELL,
     |release| release.behaviour.life = Life::Well,
     |release| release.behaviour.hook = HookBehaviour::Passes,
+    |release| release.behaviour.bad_hook = None,
     |release| release.behaviour.on_stop = OnStop::Exits { after_ms: 50 },
     |release| release.behaviour.boot_ms = Behaviour::WELL.boot_ms,
     |release| release.is_damaged = false,

@@ -1,6 +1,6 @@
 //! What an agent remembers, in words.
 
-use cutover_agent_core::Event;
+use cutover_agent_core::{Event, HookEnd};
 use cutover_common::{Slot, SlotGoal};
 
 use super::short;
@@ -54,6 +54,21 @@ pub(crate) fn event(event: &Event) -> String {
         Event::StopStarted { application, slot, instance } => {
             format!("begins to stop {application} in {slot}, instance {}", short(*instance))
         }
+        Event::HookBegun { application, slot, kind, .. } => {
+            format!("begins to run {kind} of {application} in {slot}")
+        }
+        Event::HookOver { application, slot, end, .. } => {
+            let how = match end {
+                HookEnd::Passed => "passed",
+                HookEnd::Failed { detail } => detail,
+                HookEnd::Interrupted => "was interrupted",
+            };
+            format!("knows that a hook of {application} in {slot} ended: {how}")
+        }
+        Event::AfterStopStarted { application, instance, .. } => format!(
+            "knows that {application} is stopped, and begins to run its last hook, instance {}",
+            short(*instance)
+        ),
         Event::HookEnded { application, instance, warning, .. } => {
             let how = if warning.is_empty() { "passed" } else { warning };
             format!(

@@ -42,6 +42,7 @@ fn application(dice: &mut Dice, index: u64, hosts: u16) -> Application {
         hosts: members,
         probe,
         has_stop_hook: dice.chance(300),
+        hooks: Vec::new(),
         stop_within_ms: *dice.pick(&[500, 5_000]),
         gate: dice.chance(600).then(|| Gated {
             in_place: dice.chance(350),
@@ -85,6 +86,7 @@ fn good(dice: &mut Dice) -> Behaviour {
             _ => OnStop::Exits { after_ms: *dice.pick(&[5, 50, 2_000]) },
         },
         hook: *dice.pick(&[HookBehaviour::Passes, HookBehaviour::Fails, HookBehaviour::Hangs]),
+        bad_hook: None,
     }
 }
 

@@ -56,6 +56,7 @@ pub fn standard(seed: u64) -> Script {
             start_within_ms: 10_000,
         }),
         has_stop_hook: true,
+        hooks: Vec::new(),
         stop_within_ms: 5_000,
         gate: Some(GATE),
         releases: vec![release("1.0"), release("2.0")],

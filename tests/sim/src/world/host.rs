@@ -103,8 +103,6 @@ pub struct Host {
     pub refuses_processes: u32,
     pub sync_slow_us: Option<u64>,
     pub kill_at: Option<(KillPoint, u64)>,
-    /// How often each hook really ran.
-    pub hooks_run: BTreeMap<InstanceId, u32>,
     /// Work that has begun and that a kill of the agent may or may not complete.
     pub spawning: BTreeMap<InstanceId, Box<super::perform::Spawn>>,
     pub luck: Dice,

@@ -29,6 +29,7 @@ pub use self::{
     network::{Connection, ConnectionId, Down, Link, Message, Network, Up},
     operator::{CallId, OperatorCall, Operators},
     perform::{Fetch, Spawn},
+    setup::HOOK_WITHIN,
     site::{Site, SiteProcess, Store},
 };
 use crate::{

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use cutover_agent_core::{
-    Action, Finding, Input, Place, PrepareFailure, ProbeAnswer, Retained, Retry,
+    Action, Finding, HookEnd, HookId, Input, Place, PrepareFailure, ProbeAnswer, Retained, Retry,
 };
 use cutover_common::{
-    ApplicationName, HookKind, HostLoad, InstanceId, Inventory, Release, Sha256, Version,
+    ApplicationName, HostLoad, InstanceId, Inventory, Release, Sha256, Version,
     protocol::PROTOCOL,
     wire::{Heartbeat, Hello},
 };
@@ -87,9 +87,10 @@ impl World {
                 self.start(number, &place, instance, &release);
             }
             Action::Adopt { instance, .. } => self.adopt(number, instance),
-            Action::RunHook { place, instance, release, port: _, kind } => {
-                self.run_hook(number, &place, instance, &release, kind);
+            Action::RunHook { place, hook, instance, release, port: _ } => {
+                self.run_hook(number, &place, (hook, instance), &release);
             }
+            Action::EndHook { place: _, hook } => self.end_hook(number, hook),
             Action::Stop { place, instance, release } => {
                 self.stop(number, &place, instance, &release);
             }
@@ -306,24 +307,32 @@ impl World {
         &mut self,
         number: u16,
         place: &Place,
-        instance: InstanceId,
+        (hook, instance): (HookId, Option<InstanceId>),
         release: &Release,
-        kind: HookKind,
     ) {
-        self.see(&Seen::Effect { number, effect: Effect::Hook { place, instance, release } });
-        let within = release.hook(kind).map_or(Duration::ZERO, |hook| hook.within);
+        let effect = Effect::Hook { place, hook, instance, release };
+        self.see(&Seen::Effect { number, effect });
+        let within = release.hook(hook.kind).map_or(Duration::ZERO, |hook| hook.within);
         let behaviour = self
             .spec_of(&release.name.application, &release.name.version)
             .map_or(Behaviour::WELL, |spec| *spec.behaviour_on(number));
-        *self.host_mut(number).hooks_run.entry(instance).or_default() += 1;
-        let (wait, outcome) = match behaviour.hook {
-            HookBehaviour::Passes => (Duration::from_millis(20), Ok(())),
+        let (wait, end) = match behaviour.of_hook(hook.kind) {
+            HookBehaviour::Passes => (Duration::from_millis(20), HookEnd::Passed),
             HookBehaviour::Fails => {
-                (Duration::from_millis(20), Err("exited with status 1".to_owned()))
+                let detail = "exited with status 1".to_owned();
+                (Duration::from_millis(20), HookEnd::Failed { detail })
             }
-            HookBehaviour::Hangs => (within, Err(format!("did not end within {within:?}"))),
+            HookBehaviour::Hangs => {
+                (within, HookEnd::Failed { detail: format!("did not end within {within:?}") })
+            }
         };
-        self.after(number, wait, Input::HookEnded { instance, outcome });
+        self.after(number, wait, Input::HookEnded { hook, end });
+    }
+
+    /// Ends a hook, whoever ran it.
+    fn end_hook(&mut self, number: u16, hook: HookId) {
+        let wait = self.quick(number);
+        self.after(number, wait, Input::HookEnded { hook, end: HookEnd::Interrupted });
     }
 
     fn stop(&mut self, number: u16, place: &Place, instance: InstanceId, release: &Release) {

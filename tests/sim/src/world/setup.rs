@@ -30,8 +30,8 @@ use crate::{
 /// Where the gate would listen. Each application has another one, by its number.
 const SERVICE_PORT: u16 = 8000;
 
-/// How long a stop hook may take.
-const HOOK_WITHIN: Duration = Duration::from_secs(2);
+/// How long a hook may take.
+pub const HOOK_WITHIN: Duration = Duration::from_secs(2);
 
 impl World {
     pub(super) fn install(&mut self) {
@@ -88,7 +88,6 @@ impl World {
             refuses_processes: 0,
             sync_slow_us: None,
             kill_at: None,
-            hooks_run: BTreeMap::new(),
             spawning: BTreeMap::new(),
             luck: Dice::new(seed, ("host", number)),
         }
@@ -120,11 +119,10 @@ fn number_of(name: &str) -> u16 {
 
 fn release_of(application: &Application, release: &crate::script::Release) -> Release {
     let content = format!("{} {}", application.name, release.version);
-    let hook = Hook {
-        kind: HookKind::BeforeStop,
-        command: vec!["./before_stop".to_owned()],
-        within: HOOK_WITHIN,
-    };
+    let stop_hook = application.has_stop_hook.then_some(HookKind::BeforeStop);
+    let kinds = application.hooks.iter().copied().chain(stop_hook);
+    let hook =
+        |kind: HookKind| Hook { kind, command: vec![format!("./{kind}")], within: HOOK_WITHIN };
     Release {
         name: ReleaseRef {
             application: application.name.parse().expect("a script's names are names"),
@@ -139,6 +137,7 @@ fn release_of(application: &Application, release: &crate::script::Release) -> Re
             env: BTreeMap::new(),
             stop_signal: StopSignal::Term,
             stop_within: Duration::from_millis(application.stop_within_ms),
+            shared: Vec::new(),
         },
         probe: application.probe.map(|probe| ProbeSpec {
             target: ProbeTarget::Tcp {
@@ -153,7 +152,7 @@ fn release_of(application: &Application, release: &crate::script::Release) -> Re
             failures: probe.failures,
             start_within: Duration::from_millis(probe.start_within_ms),
         }),
-        hooks: if application.has_stop_hook { vec![hook] } else { Vec::new() },
+        hooks: kinds.map(hook).collect(),
         service: application.gate.map(|gate| Service {
             port: SERVICE_PORT + number_of(&application.name),
             protocol: Protocol::Http,

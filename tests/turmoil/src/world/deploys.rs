@@ -140,6 +140,7 @@ fn release(number: &str) -> Release {
             env: BTreeMap::new(),
             stop_signal: StopSignal::Term,
             stop_within: 10 * SECOND,
+            shared: Vec::new(),
         },
         probe: Some(ProbeSpec {
             target: ProbeTarget::Tcp { port: ProbePort::Fixed(80) },

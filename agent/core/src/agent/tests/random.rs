@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{Fence, SlotGoal};
+use cutover_common::{Fence, HookKind, SlotGoal};
 use proptest::prelude::*;
 
-use super::world::{World, assignment, prepared, running, web};
+use super::world::{World, assignment, hooked, prepared, running, web};
 use crate::{Action, Agent, PrepareFailure, Retry};
 
 #[derive(Clone, Debug)]
@@ -32,11 +32,12 @@ enum Noise {
     Sicken(bool),
     Echo(bool),
     FailPreparing(Option<Retry>),
+    FailHooks(bool),
 }
 
 fn noise() -> impl Strategy<Value = Noise> {
     prop_oneof![
-        4 => (0_u64..12, 0_u8..7)
+        4 => (0_u64..12, 0_u8..8)
             .prop_map(|(generation, content)| Noise::Assign { generation, content }),
         12 => (0_usize..4).prop_map(Noise::Perform),
         1 => Just(Noise::PerformAndCrash),
@@ -48,6 +49,7 @@ fn noise() -> impl Strategy<Value = Noise> {
         2 => (0_u64..30).prop_map(Noise::Pass),
         1 => any::<bool>().prop_map(Noise::Sicken),
         1 => any::<bool>().prop_map(Noise::Echo),
+        1 => any::<bool>().prop_map(Noise::FailHooks),
         1 => prop_oneof![
             Just(None),
             Just(Some(Retry::Later)),
@@ -65,7 +67,8 @@ fn goals(content: u8) -> (SlotGoal, SlotGoal) {
         2 => (running("3"), prepared("2")),
         3 => (SlotGoal::Absent, running("2")),
         4 => (prepared("3"), prepared("2")),
-        5 => (running("2"), SlotGoal::Absent),
+        5 => (SlotGoal::Running(hooked("4")), SlotGoal::Absent),
+        7 => (prepared("1"), SlotGoal::Running(hooked("4"))),
         _ => (SlotGoal::Absent, SlotGoal::Absent),
     }
 }
@@ -100,6 +103,9 @@ fn make(world: &mut World, noise: Noise) {
         Noise::FailPreparing(retry) => {
             let failure = |retry| PrepareFailure { detail: "no".to_owned(), retry };
             world.prepare_failure = retry.map(failure);
+        }
+        Noise::FailHooks(fail) => {
+            world.failing_hooks = HookKind::ALL.into_iter().filter(|_| fail).collect();
         }
     }
 }
@@ -140,10 +146,11 @@ proptest! {
         world.is_healthy = true;
         world.echoes = true;
         world.prepare_failure = None;
+        world.failing_hooks.clear();
         world.settle();
         world.welcome(9, "store", "last");
         let generation = held.generation.0 + 1;
-        world.assign(assignment(generation, prepared("1"), running("2")));
+        world.assign(assignment(generation, prepared("1"), SlotGoal::Running(hooked("4"))));
         world.pass(200);
         require_promises(&world, &mut held);
 
@@ -176,8 +183,9 @@ proptest! {
     ) {
         let mut world = World::with_blue_running();
         for noise in script {
-            // Goals that want nothing to run, or what can never be had, are not the agent's to mend.
-            let wants_nothing = matches!(noise, Noise::Assign { content: 4 | 6, .. });
+            // Goals that want nothing to run, or what can never be had, are not the agent's to mend;
+            // nor is a hook that was interrupted and is not run again.
+            let wants_nothing = matches!(noise, Noise::Assign { content: 4..=7, .. });
             if !wants_nothing && !matches!(noise, Noise::FailPreparing(_)) {
                 make(&mut world, noise);
             }

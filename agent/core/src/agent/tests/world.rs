@@ -14,8 +14,8 @@ use cutover_common::{
 use uuid::Uuid;
 
 use crate::{
-    Action, Agent, Event, Finding, GateProgram, GateState, Input, PrepareFailure, ProbeAnswer,
-    SessionId, Step, Welcome, invariants,
+    Action, Agent, Event, Finding, GateProgram, GateState, HookEnd, HookId, Input, PrepareFailure,
+    ProbeAnswer, SessionId, Step, Welcome, invariants,
 };
 
 pub(super) const TIMERS: Timers =
@@ -37,6 +37,7 @@ pub(super) fn release(version: &str) -> Release {
             env: BTreeMap::new(),
             stop_signal: StopSignal::Term,
             stop_within: Duration::from_secs(30),
+            shared: Vec::new(),
         },
         probe: Some(ProbeSpec {
             target: ProbeTarget::Tcp { port: ProbePort::Fixed(80) },
@@ -46,13 +47,20 @@ pub(super) fn release(version: &str) -> Release {
             failures: 3,
             start_within: Duration::from_secs(20),
         }),
-        hooks: vec![Hook {
-            kind: HookKind::BeforeStop,
-            command: vec!["./drain".to_owned()],
-            within: Duration::from_secs(5),
-        }],
+        hooks: vec![hook(HookKind::BeforeStop)],
         service: None,
     }
+}
+
+/// A release with every hook there is.
+pub(super) fn hooked(version: &str) -> Release {
+    let mut release = release(version);
+    release.hooks = HookKind::ALL.into_iter().map(hook).collect();
+    release
+}
+
+fn hook(kind: HookKind) -> Hook {
+    Hook { kind, command: vec![format!("./{kind}")], within: Duration::from_secs(5) }
 }
 
 /// A release behind the gate.
@@ -165,7 +173,9 @@ pub(super) struct World {
     retained: BTreeSet<Sha256>,
     /// Every start and stop that was performed, and hooks, in order.
     pub(super) trace: Vec<String>,
-    pub(super) hooks_run: BTreeMap<InstanceId, u32>,
+    pub(super) hooks_run: BTreeMap<HookId, u32>,
+    /// The kinds of hooks that fail.
+    pub(super) failing_hooks: BTreeSet<HookKind>,
     pub(super) reports: Vec<Report>,
     pub(super) ended_sessions: Vec<String>,
     pub(super) refusals: Vec<String>,
@@ -194,6 +204,7 @@ impl World {
             retained: BTreeSet::new(),
             trace: Vec::new(),
             hooks_run: BTreeMap::new(),
+            failing_hooks: BTreeSet::new(),
             reports: Vec::new(),
             ended_sessions: Vec::new(),
             refusals: Vec::new(),
@@ -317,10 +328,18 @@ impl World {
                 };
                 Some(Input::Adopted { instance, finding })
             }
-            Action::RunHook { instance, .. } => {
-                *self.hooks_run.entry(instance).or_default() += 1;
-                self.trace.push("hook".to_owned());
-                Some(Input::HookEnded { instance, outcome: Ok(()) })
+            Action::RunHook { hook, .. } => {
+                *self.hooks_run.entry(hook).or_default() += 1;
+                self.trace.push(match hook.kind {
+                    HookKind::BeforeStop => "hook".to_owned(),
+                    kind => kind.to_string(),
+                });
+                let failed = HookEnd::Failed { detail: "exited with status 1".to_owned() };
+                let fails = self.failing_hooks.contains(&hook.kind);
+                Some(Input::HookEnded { hook, end: if fails { failed } else { HookEnd::Passed } })
+            }
+            Action::EndHook { hook, .. } => {
+                Some(Input::HookEnded { hook, end: HookEnd::Interrupted })
             }
             Action::Stop { place, instance, release } => {
                 let leads_here = self.gate.leads_to().contains(&place.slot);
@@ -399,6 +418,16 @@ impl World {
         self.now = until;
         self.give(Input::Tick);
         self.settle();
+    }
+
+    /// Lets time pass in which the hooks that were asked for go on.
+    pub(super) fn pass_without_hooks(&mut self, seconds: u64) {
+        let (hooks, rest) = std::mem::take(&mut self.queue)
+            .into_iter()
+            .partition(|action| matches!(action, Action::RunHook { .. }));
+        self.queue = rest;
+        self.pass(seconds);
+        self.queue = hooks;
     }
 
     pub(super) fn connect(&mut self) {

@@ -339,3 +339,20 @@ fn a_folder_that_is_not_there_is_named() {
 
     assert!(ErrorChain(&error).to_string().starts_with("could not read /nonexistent/web: "));
 }
+
+#[test]
+fn what_a_release_shares_is_left_out_with_all_that_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in ["uploads/a/b", "var/log/x", "var/lib/y"] {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+    }
+    let shared = ["uploads", "var/log", "nowhere"].map(str::to_owned);
+    let packed = pack_without(folder.path(), &shared, io::sink()).unwrap();
+
+    fs::remove_dir_all(folder.path().join("uploads")).unwrap();
+    fs::remove_dir_all(folder.path().join("var/log")).unwrap();
+
+    assert_eq!(packed.digest, digest_of_tree(folder.path()).unwrap());
+}

@@ -205,7 +205,7 @@ fn updating(
     let why = planted!(
         SilenceIsFailure:
             late.or_else(|| {
-                let limit = since + rollout.spec.healthy_within + WORD_WITHIN;
+                let limit = since + rollout.spec.patience() + WORD_WITHIN;
                 (scene.now >= limit).then(|| "timed out".to_owned())
             });
         late
@@ -269,7 +269,7 @@ pub(super) fn first_judged(
             | HostState::Excluded { .. } => None,
         })
         .flat_map(|since| {
-            let failing = since + rollout.spec.healthy_within;
+            let failing = since + rollout.spec.patience();
             [failing, failing + WORD_WITHIN]
         })
         .filter(|at| *at > now)
@@ -299,7 +299,7 @@ pub(crate) fn next_late(rollout: &Rollout, fleet: &Fleet, now: Timestamp) -> Opt
             Some(since.max(fleet.seen(agent)?.connected))
         })
         .flat_map(|since| {
-            let failing = since + rollout.spec.healthy_within;
+            let failing = since + rollout.spec.patience();
             [failing, failing + WORD_WITHIN]
         })
         .filter(|at| *at > now)
@@ -330,11 +330,8 @@ fn late(
     let connected = scene.fleet.seen(agent)?.connected;
     let waited = scene.now.since(since.max(connected));
     let is_failing = slot.is_some_and(|slot| slot.health == Health::Failing);
-    let limit = if is_failing {
-        rollout.spec.healthy_within
-    } else {
-        rollout.spec.healthy_within + WORD_WITHIN
-    };
+    let limit =
+        if is_failing { rollout.spec.patience() } else { rollout.spec.patience() + WORD_WITHIN };
     if waited < limit {
         return None;
     }
@@ -350,7 +347,7 @@ fn late(
         },
         |slot| slot.detail.clone(),
     );
-    let within = duration_text::print(rollout.spec.healthy_within);
+    let within = duration_text::print(rollout.spec.patience());
     Some(match detail.as_str() {
         "" => format!("not healthy within {within}"),
         detail if detail.starts_with("not healthy within") => detail.to_owned(),

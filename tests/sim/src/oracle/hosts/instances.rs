@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use cutover_agent_core::{Agent, Event, Step};
+use cutover_agent_core::{Agent, Event, Life, Step};
 use cutover_common::{
-    ApplicationName, InstanceEvidence, InstanceId, Release, Sha256, Slot, SlotGoal,
+    ApplicationName, HookKind, InstanceEvidence, InstanceId, Release, Sha256, Slot, SlotGoal,
 };
 
 use super::super::Violation;
@@ -14,7 +14,8 @@ use crate::world::{Host, World};
 #[derive(Clone, Copy, Debug, Default)]
 struct Track {
     has_begun: bool,
-    hooks: u32,
+    before_stop: u32,
+    after_stop: u32,
     stop: Stop,
 }
 
@@ -57,7 +58,7 @@ impl Instances {
             let is_stopping = remembered.flat_map(|it| it.slots.iter()).any(|(_, slot)| {
                 slot.instance.as_ref().is_some_and(|it| {
                     it.id == instance
-                        && matches!(it.life, cutover_agent_core::Life::Stopping { .. })
+                        && matches!(it.life, Life::Stopping { .. } | Life::Stopped { .. })
                 })
             });
             let track = self.tracks.entry(instance).or_default();
@@ -105,6 +106,9 @@ impl Instances {
                 | Event::StartStarted { .. }
                 | Event::StartFailed { .. }
                 | Event::Exited { .. }
+                | Event::HookBegun { .. }
+                | Event::HookOver { .. }
+                | Event::AfterStopStarted { .. }
                 | Event::HookEnded { .. } => {}
             }
         }
@@ -156,18 +160,25 @@ impl Instances {
         }
     }
 
-    /// E3: the hook of a stop runs once at the most, across crashes.
+    /// E3: the hooks of a stop run once at the most, across crashes.
     pub(super) fn hook(
         &mut self,
         host: &Host,
-        instance: InstanceId,
+        (kind, instance): (HookKind, InstanceId),
         release: &Release,
     ) -> Result<(), Violation> {
         let track = self.tracks.entry(instance).or_default();
-        track.hooks += 1;
-        if track.hooks > 1 {
-            let what = format!("a hook of {} runs for the second time", release.name);
+        let is_after = kind == HookKind::AfterStop;
+        let runs = if is_after { &mut track.after_stop } else { &mut track.before_stop };
+        *runs += 1;
+        if *runs > 1 {
+            let what = format!("{kind} of {} runs for the second time", release.name);
             return Err(wrong("E3", host, &what));
+        }
+        let process = host.kernel.processes.get(&instance);
+        if is_after && process.is_some_and(|process| process.is_alive()) {
+            let what = format!("{kind} of {} runs before it is gone", release.name);
+            return Err(wrong("E9", host, &what));
         }
         self.stop(host, instance, release)
     }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use cutover_agent_core::{Agent, Event, Finding, Input, Life, Step};
 use cutover_common::{ApplicationName, HookKind, InstanceId, Slot, SlotGoal};
 
-use super::super::Violation;
+use super::super::{Violation, rest::is_stuck};
 use crate::{
     moment::Moment,
     world::{Host, World},
@@ -235,6 +235,16 @@ fn due(
     course: &Course,
 ) -> Option<(Duration, &'static str)> {
     let state = application.slots.of(slot);
+    if let Some(run) = state.hooks.iter().find(|run| run.end.is_none()) {
+        let releases = application.goal(slot).release().into_iter().chain(&state.prepared);
+        let held = state.instance.as_ref().map(|instance| &instance.release);
+        let mut hooks = releases.chain(held).filter_map(|release| release.hook(run.kind));
+        let within = hooks.next().map_or(Duration::ZERO, |hook| hook.within);
+        return Some((within + STEP, "runs a hook"));
+    }
+    if is_stuck(application, slot) {
+        return None;
+    }
     let Some(instance) = &state.instance else {
         let is_next = matches!(application.goal(slot), SlotGoal::Running(release)
             if state.prepared.as_ref() == Some(release))
@@ -261,6 +271,11 @@ fn due(
             let grace = instance.release.run.stop_within;
             Some((hook + grace + STRAYS + STEP, "is being stopped"))
         }
+        Life::Stopped { .. } => {
+            let hook = instance.release.hook(HookKind::AfterStop);
+            let hook = hook.map_or(Duration::ZERO, |hook| hook.within);
+            Some((hook + STEP, "is stopped, and runs its last hook"))
+        }
     }
 }
 
@@ -272,7 +287,10 @@ fn place_of(event: &Event) -> Option<(&ApplicationName, Slot)> {
         | Event::Started { application, slot, .. }
         | Event::StartFailed { application, slot, .. }
         | Event::Exited { application, slot, .. }
+        | Event::HookBegun { application, slot, .. }
+        | Event::HookOver { application, slot, .. }
         | Event::StopStarted { application, slot, .. }
+        | Event::AfterStopStarted { application, slot, .. }
         | Event::HookEnded { application, slot, .. }
         | Event::StopDone { application, slot, .. } => Some((application, *slot)),
         Event::Summarised(_)

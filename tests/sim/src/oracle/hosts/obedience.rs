@@ -190,6 +190,9 @@ impl Obedience {
                 | Event::Started { .. }
                 | Event::StartFailed { .. }
                 | Event::Exited { .. }
+                | Event::HookBegun { .. }
+                | Event::HookOver { .. }
+                | Event::AfterStopStarted { .. }
                 | Event::HookEnded { .. }
                 | Event::StopDone { .. } => {}
             }

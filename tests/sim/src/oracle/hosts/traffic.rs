@@ -63,6 +63,9 @@ impl Traffic {
                 | Event::StartFailed { .. }
                 | Event::Exited { .. }
                 | Event::StopStarted { .. }
+                | Event::HookBegun { .. }
+                | Event::HookOver { .. }
+                | Event::AfterStopStarted { .. }
                 | Event::HookEnded { .. } => {}
             }
         }
