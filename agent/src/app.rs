@@ -110,6 +110,7 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> Result<(), RunErr
     let (inbox, received) = mpsc::channel(INBOX_MAX);
     let (channels, channel) = watch::channel(None);
     let host = describe(&data, &identity, address, channel.clone())?;
+    let logs = host.runtime.logs();
     let outlet = Outlet::default();
     let (states, gate_states) = watch::channel(None);
     let link = GateSettings { keeper, data: data.clone(), address };
@@ -123,7 +124,8 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> Result<(), RunErr
     tokio::spawn(status::keep(data, engine.snapshots()));
     tokio::spawn(session::renew_in_time(identity.clone(), channel));
     let local = (address.is_loopback() && is_loopback(&identity.url)).then_some(address);
-    let session = SessionSettings { identity: identity.clone(), network: Tcp { local }, dice };
+    let session =
+        SessionSettings { identity: identity.clone(), network: Tcp { local }, dice, logs };
     tokio::spawn(session::keep(session, outlet, inbox, channels));
     engine.run(performer, shutdown).await?;
     tracing::info!(agent = %identity.name, "the agent ends; what runs keeps running");

@@ -17,6 +17,11 @@ impl Slot {
     /// Both, in order.
     pub const ALL: [Self; 2] = [Self::Blue, Self::Green];
 
+    /// Returns the slot of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|slot| slot.to_string() == name)
+    }
+
     /// Returns the other slot.
     pub const fn other(self) -> Self {
         match self {

@@ -34,6 +34,7 @@ use crate::{
         Admission, AgentConnections, BindListener, Listener, LiveConnections, OperatorConnections,
         bounded_server,
     },
+    logs::LogDesk,
     metrics,
     outlets::{Operators, Outlets},
     replay::{Replay, replay},
@@ -159,6 +160,7 @@ pub async fn run(data: PathBuf, settings: Settings, shutdown: Shutdown) -> Resul
         store,
         incarnation,
         listening,
+        logs: LogDesk::default(),
     };
     let ended = serve(parts, ports, engine, &shutdown).await;
     thread.stop().await;
@@ -176,6 +178,7 @@ struct Parts {
     store: crate::store::StoreHandle,
     incarnation: uuid::Uuid,
     listening: Listening,
+    logs: LogDesk,
 }
 
 struct Ports {
@@ -294,7 +297,11 @@ fn spawn_agents(
             .await
             .map_err(|error| RunError::Server(Box::new(error)))
     });
-    let link = Link { engine: parts.engine.clone(), archives: parts.archives.clone() };
+    let link = Link {
+        engine: parts.engine.clone(),
+        archives: parts.archives.clone(),
+        logs: parts.logs.clone(),
+    };
     let link = link.into_server();
     let ending = shutdown.requested();
     servers.spawn(async move {
@@ -318,6 +325,7 @@ fn spawn_operators(
         pushes: crate::grpc::Pushes::new(parts.archives.clone()),
         join_url: format!("https://{}:{}", parts.settings.advertise, parts.listening.agents.port()),
         incarnation: parts.incarnation,
+        logs: parts.logs.clone(),
     };
     let operator = OperatorServer::new(operating).max_decoding_message_size(OPERATOR_MESSAGE_MAX);
     let guarded = Guarded::new(operator, parts.operators.clone());

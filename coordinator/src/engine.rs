@@ -6,7 +6,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cutover_common::{AgentName, Timestamp, wire::Hello};
+use cutover_common::{
+    AgentName, Timestamp,
+    wire::{Hello, LogQuery},
+};
 use cutover_coordinator_core::{
     Answer, Coordinator, Input, Refusal, Request, SessionId, input::ReplyId,
 };
@@ -51,6 +54,12 @@ enum Message {
         hello: Box<Hello>,
         outlet: SessionOutlet,
         answer: oneshot::Sender<SessionId>,
+    },
+    /// Somebody wants to read a log: no decision of the core's.
+    WantLog {
+        session: SessionId,
+        reading: Uuid,
+        query: LogQuery,
     },
     Look(Look),
 }
@@ -126,6 +135,20 @@ impl EngineHandle {
     /// When the coordinator is shutting down.
     pub async fn tell(&self, input: Input) -> Result<(), EngineGone> {
         self.send(Message::Input(Box::new(input))).await
+    }
+
+    /// Asks the agent of a session for a log. One that is gone does not hear it.
+    ///
+    /// # Errors
+    ///
+    /// When the coordinator is shutting down.
+    pub async fn want_log(
+        &self,
+        session: SessionId,
+        reading: Uuid,
+        query: LogQuery,
+    ) -> Result<(), EngineGone> {
+        self.send(Message::WantLog { session, reading, query }).await
     }
 
     /// Looks at the coordinator's memory, in which everything is durable.
@@ -243,6 +266,10 @@ impl Engine {
             Message::Input(input) => *input,
             Message::Look(look) => {
                 looks.push(look);
+                return;
+            }
+            Message::WantLog { session, reading, query } => {
+                self.outlets.want_log(session, reading, query);
                 return;
             }
             Message::Ask { by, request, answer } => {

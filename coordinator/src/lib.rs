@@ -9,6 +9,7 @@ pub mod grpc;
 pub mod identity;
 pub mod ledger;
 pub mod listen;
+pub mod logs;
 pub mod metrics;
 mod narrate;
 pub mod outlets;

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use cutover_common::{
     AgentName, Sha256,
     protocol::{HEARTBEAT_EVERY, PROTOCOL},
-    wire::{Farewell, Welcome},
+    wire::{Farewell, LogQuery, Welcome},
 };
 use cutover_coordinator_core::{
     Action, Answer, Coordinator, EndReason, Refusal, SessionId, enrolment::Operator, input::ReplyId,
@@ -183,6 +183,10 @@ impl Outlets {
             SignRefused::BadRequest(cutover_common::ErrorChain(&error).to_string())
         });
         drop(answer.send(signed));
+    }
+
+    pub(crate) fn want_log(&mut self, session: SessionId, reading: Uuid, query: LogQuery) {
+        self.send(session, Kind::LogWanted(query.into_wanted(reading)));
     }
 
     fn send(&mut self, session: SessionId, kind: Kind) {

@@ -59,7 +59,11 @@ pub(super) async fn run(
         Ok(Some(spec)) => tokio::select! {
             outcome = works.host.runtime.run_hook(spec) => match outcome {
                 HookOutcome::Passed => HookEnd::Passed,
-                HookOutcome::Failed(detail) => HookEnd::Failed { detail },
+                HookOutcome::Failed(detail) => {
+                    let (agent, kind) = (&works.host.agent, hook.kind);
+                    let how = format!("cutover logs {} --agent {agent} --hook {kind}", place.application);
+                    HookEnd::Failed { detail: format!("{detail} (all of it: {how})") }
+                }
             },
             Ok(()) = to_end => {
                 sweep(&works, hook).await;
@@ -114,6 +118,6 @@ async fn spec(
         env,
         directory: variables.release_dir.clone(),
         within: declared.within,
-        log: runtime.hook_log_path(&place.application, place.slot, hook.kind),
+        log: runtime.logs().hook(&place.application, place.slot, hook.kind),
     }))
 }

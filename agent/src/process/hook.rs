@@ -4,7 +4,6 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use cutover_common::{ApplicationName, HookKind, Slot};
 use uuid::Uuid;
 
 use super::{
@@ -18,6 +17,10 @@ use crate::shim::program::PATH;
 /// Set in the environment of a hook and so of all that it starts: what an interrupted hook left
 /// behind can be told from an instance, and is found again by another agent process.
 const HOOK_VARIABLE: &str = "CUTOVER_HOOK";
+
+/// How much of the end of its output is told with a hook's failure, in characters: most of what a
+/// report may say of a slot.
+const LAST_WORDS_MAX: usize = 600;
 
 /// One run of a hook, with all variables filled in.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,16 +43,6 @@ pub enum HookOutcome {
 }
 
 impl ProcessRuntime {
-    /// Returns where the output of the latest run of a hook is kept.
-    pub fn hook_log_path(
-        &self,
-        application: &ApplicationName,
-        slot: Slot,
-        kind: HookKind,
-    ) -> PathBuf {
-        self.log_path(application, slot).with_file_name(format!("{slot}.{kind}.log"))
-    }
-
     /// Runs a hook to its end. Its process group is dead when this returns, and also when the
     /// future is dropped.
     pub async fn run_hook(&self, spec: HookSpec) -> HookOutcome {
@@ -91,8 +84,14 @@ fn failure(end: &CommandEnd, within: Duration, output: &str) -> String {
         CommandEnd::TimedOut => format!("it was killed after {within:?}"),
         CommandEnd::NotStarted(text) => text.clone(),
     };
-    match output.trim_end() {
+    match last_words(output.trim_end()) {
         "" => how,
         output => format!("{how}; it said: {output}"),
     }
+}
+
+/// Returns the end of what was said, as far as it fits into a report with all the rest.
+fn last_words(output: &str) -> &str {
+    let from = output.char_indices().rev().nth(LAST_WORDS_MAX - 1).map_or(0, |(at, _)| at);
+    output[from..].trim_start()
 }

@@ -21,6 +21,7 @@ mod end_watch;
 mod hook;
 pub mod identity;
 mod kept_output;
+mod log_files;
 mod look;
 mod start;
 pub mod stat;
@@ -44,6 +45,7 @@ use uuid::Uuid;
 pub use self::{
     hook::{HookOutcome, HookSpec},
     kept_output::KEPT_BYTES_MAX,
+    log_files::LogFiles,
     look::LookError,
     start::{StartError, StartSpec, Started},
     stop::{StopError, StopOutcome, StopSpec},
@@ -138,10 +140,15 @@ impl ProcessRuntime {
         Ok(Self { places: Arc::new(Places { data_dir, shim_program, boot_id: boot_id()? }) })
     }
 
+    /// Returns where what instances and hooks say is kept.
+    pub fn logs(&self) -> LogFiles {
+        LogFiles::in_data(&self.places.data_dir)
+    }
+
     /// Returns where the log of an application's slot is kept. Instances of the slot follow each
     /// other in it.
     pub fn log_path(&self, application: &ApplicationName, slot: Slot) -> PathBuf {
-        self.places.data_dir.join("logs").join(application.as_str()).join(format!("{slot}.log"))
+        self.logs().instance(application, slot)
     }
 
     /// Returns the application's folder that stays from release to release.

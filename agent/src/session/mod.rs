@@ -3,6 +3,7 @@
 //! Decides nothing about applications: it turns messages into inputs. While there is no session
 //! everything that runs keeps running (A2, A7).
 
+mod logs;
 mod outlet;
 mod renewal;
 mod stream;
@@ -20,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 
 pub use self::{outlet::Outlet, renewal::renew_in_time};
-use crate::join::AgentIdentity;
+use crate::{join::AgentIdentity, process::LogFiles};
 
 /// After a connection that could not be made or broke: a restarted coordinator is found again in
 /// seconds, and 1000 agents do not all dial in one second.
@@ -44,6 +45,8 @@ pub struct SessionSettings<N> {
     pub network: N,
     /// Where the jitter between dials comes from.
     pub dice: Arc<dyn Dice>,
+    /// What operators may read.
+    pub logs: LogFiles,
 }
 
 /// How a session ended.
@@ -152,5 +155,6 @@ async fn attempt<N: Network>(
     if inbox.send(Input::SessionOpened { session }).await.is_err() {
         return Ok(());
     }
-    stream::serve(channel, inlet, inbox, session, was_welcomed).await
+    let serving = stream::Serving { inbox, session, logs: settings.logs.clone() };
+    stream::serve(channel, inlet, serving, was_welcomed).await
 }

@@ -4,7 +4,7 @@ use cutover_agent_core::{Input, SessionId, Welcome};
 use cutover_common::{
     Assignment, ErrorChain,
     protocol::{PROTOCOL, SILENCE_MAX},
-    wire,
+    wire::{self, LogQuery},
 };
 use cutover_proto::v1::{
     self as pb, agent_link_client::AgentLinkClient, coordinator_message::Kind,
@@ -14,33 +14,58 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 use uuid::Uuid;
 
-use super::{SessionEnd, outlet::Inlet};
+use super::{SessionEnd, logs::Readings, outlet::Inlet};
+use crate::process::LogFiles;
 
 /// The largest message of a coordinator (promises.md §4 row 4).
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What a session is served with.
+pub(super) struct Serving<'a> {
+    pub(super) inbox: &'a mpsc::Sender<Input>,
+    pub(super) session: SessionId,
+    pub(super) logs: LogFiles,
+}
+
+/// Something that the coordinator wants.
+enum Received {
+    Input(Input),
+    /// To read a log, under this name.
+    Log(Uuid, LogQuery),
+}
 
 /// Serves a session until it ends. Ok: the engine is gone.
 pub(super) async fn serve(
     channel: Channel,
     inlet: Inlet,
-    inbox: &mpsc::Sender<Input>,
-    session: SessionId,
+    serving: Serving<'_>,
     was_welcomed: &mut bool,
 ) -> Result<(), SessionEnd> {
+    let Serving { inbox, session, logs } = serving;
     let Inlet { messages, mut refused } = inlet;
     let mut link = AgentLinkClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let mut readings = Readings::new(logs, link.clone());
     let opened = timeout(SILENCE_MAX, link.session(ReceiverStream::new(messages))).await;
     let mut incoming = opened
         .map_err(|_| SessionEnd::Silent)?
         .map_err(|status| SessionEnd::Open(Box::new(status)))?
         .into_inner();
     loop {
-        let input = tokio::select! {
+        let received = tokio::select! {
             refusal = &mut refused => return Err(match refusal {
                 Ok(refusal) => refusal.into(),
                 Err(_) => SessionEnd::Closed,
             }),
-            input = receive(&mut incoming, session) => input?,
+            received = receive(&mut incoming, session) => received?,
+        };
+        let input = match received {
+            Received::Input(input) => input,
+            // Whoever was not welcomed is no coordinator of ours.
+            Received::Log(..) if !*was_welcomed => continue,
+            Received::Log(id, query) => {
+                readings.begin(id, query);
+                continue;
+            }
         };
         *was_welcomed |= matches!(input, Input::Welcomed { .. });
         if inbox.send(input).await.is_err() {
@@ -52,7 +77,7 @@ pub(super) async fn serve(
 async fn receive(
     incoming: &mut Streaming<pb::CoordinatorMessage>,
     session: SessionId,
-) -> Result<Input, SessionEnd> {
+) -> Result<Received, SessionEnd> {
     let message = timeout(SILENCE_MAX, incoming.message())
         .await
         .map_err(|_| SessionEnd::Silent)?
@@ -62,7 +87,7 @@ async fn receive(
 }
 
 /// A coordinator that sends what this agent does not understand is no peer to go on with.
-fn parse(message: pb::CoordinatorMessage, session: SessionId) -> Result<Input, SessionEnd> {
+fn parse(message: pb::CoordinatorMessage, session: SessionId) -> Result<Received, SessionEnd> {
     let bad = |error: &dyn std::error::Error| SessionEnd::BadMessage(ErrorChain(error).to_string());
     match message.kind {
         None => {
@@ -76,15 +101,20 @@ fn parse(message: pb::CoordinatorMessage, session: SessionId) -> Result<Input, S
             let wire::Welcome { incarnation, term, boot_nonce, .. } =
                 welcome.try_into().map_err(|error| bad(&error))?;
             let welcome = Welcome { incarnation, term, boot_nonce };
-            Ok(Input::Welcomed { session, welcome })
+            Ok(Received::Input(Input::Welcomed { session, welcome }))
         }
         Some(Kind::Echo(pb::HeartbeatEcho { nonce })) => {
             let nonce = Uuid::try_parse(&nonce).map_err(|error| bad(&error))?;
-            Ok(Input::Echoed { session, nonce })
+            Ok(Received::Input(Input::Echoed { session, nonce }))
         }
         Some(Kind::Assignment(assignment)) => {
             let assignment: Assignment = assignment.try_into().map_err(|error| bad(&error))?;
-            Ok(Input::Assigned { session, assignment: Box::new(assignment) })
+            let assignment = Box::new(assignment);
+            Ok(Received::Input(Input::Assigned { session, assignment }))
+        }
+        Some(Kind::LogWanted(wanted)) => {
+            let (id, query) = LogQuery::from_wanted(wanted).map_err(|error| bad(&error))?;
+            Ok(Received::Log(id, query))
         }
         Some(Kind::Farewell(farewell)) => {
             let wire::Farewell { reason, text } =

@@ -419,4 +419,11 @@ impl AgentLink for Coordinator {
     ) -> Result<Response<pb::RenewResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }
+
+    async fn send_log(
+        &self,
+        _: Request<Streaming<pb::LogPiece>>,
+    ) -> Result<Response<pb::SendLogResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
 }

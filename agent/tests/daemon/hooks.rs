@@ -90,7 +90,8 @@ async fn a_hook_that_fails_leaves_the_old_release_running_and_says_why() {
     assert_eq!(
         green.detail,
         "its before_start hook failed: it exited with status 3; it said: the schema is older than \
-         7; not run again before another goal"
+         7 (all of it: cutover logs web --agent web-1 --hook before_start); not run again before \
+         another goal"
     );
     assert!(is_alive(super::deploys::pid_of(&blue)));
     assert_eq!(noted(&host).last().map(String::as_str), Some("2 install"));

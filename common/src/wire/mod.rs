@@ -4,12 +4,14 @@
 //! new field stops the build until somebody decides what it means.
 
 mod assignment;
+mod log;
 mod release;
 mod report;
 mod session;
 
 pub use assignment::InvalidAssignment;
-pub use release::InvalidRelease;
+pub use log::{InvalidLogQuery, LogPiece, LogQuery};
+pub use release::{InvalidRelease, hook_kind, hook_kind_out};
 pub use report::InvalidReport;
 pub use session::{Farewell, FarewellReason, Heartbeat, Hello, InvalidSessionMessage, Welcome};
 

@@ -311,6 +311,32 @@ impl From<Service> for pb::Service {
     }
 }
 
+/// Returns the kind of hook that a message names; none where it names none.
+pub fn hook_kind(kind: pb::HookKind) -> Option<HookKind> {
+    match kind {
+        pb::HookKind::Unspecified => None,
+        pb::HookKind::Install => Some(HookKind::Install),
+        pb::HookKind::BeforeStart => Some(HookKind::BeforeStart),
+        pb::HookKind::AfterStart => Some(HookKind::AfterStart),
+        pb::HookKind::Smoke => Some(HookKind::Smoke),
+        pb::HookKind::BeforeStop => Some(HookKind::BeforeStop),
+        pb::HookKind::AfterStop => Some(HookKind::AfterStop),
+    }
+}
+
+/// Returns how a message names a kind of hook, or none.
+pub const fn hook_kind_out(kind: Option<HookKind>) -> pb::HookKind {
+    match kind {
+        None => pb::HookKind::Unspecified,
+        Some(HookKind::Install) => pb::HookKind::Install,
+        Some(HookKind::BeforeStart) => pb::HookKind::BeforeStart,
+        Some(HookKind::AfterStart) => pb::HookKind::AfterStart,
+        Some(HookKind::Smoke) => pb::HookKind::Smoke,
+        Some(HookKind::BeforeStop) => pb::HookKind::BeforeStop,
+        Some(HookKind::AfterStop) => pb::HookKind::AfterStop,
+    }
+}
+
 impl TryFrom<pb::HookSpec> for Hook {
     type Error = InvalidRelease;
 
@@ -318,15 +344,7 @@ impl TryFrom<pb::HookSpec> for Hook {
         let kind = message.kind();
         let pb::HookSpec { kind: _, command, within_ms } = message;
         Ok(Self {
-            kind: match kind {
-                pb::HookKind::Unspecified => return Err(InvalidRelease::UnknownHook),
-                pb::HookKind::Install => HookKind::Install,
-                pb::HookKind::BeforeStart => HookKind::BeforeStart,
-                pb::HookKind::AfterStart => HookKind::AfterStart,
-                pb::HookKind::Smoke => HookKind::Smoke,
-                pb::HookKind::BeforeStop => HookKind::BeforeStop,
-                pb::HookKind::AfterStop => HookKind::AfterStop,
-            },
+            kind: hook_kind(kind).ok_or(InvalidRelease::UnknownHook)?,
             command: argv("hooks.command", command)?,
             within: duration("hooks.within", within_ms)?,
         })
@@ -336,14 +354,7 @@ impl TryFrom<pb::HookSpec> for Hook {
 impl From<Hook> for pb::HookSpec {
     fn from(hook: Hook) -> Self {
         let Hook { kind, command, within } = hook;
-        let kind = match kind {
-            HookKind::Install => pb::HookKind::Install,
-            HookKind::BeforeStart => pb::HookKind::BeforeStart,
-            HookKind::AfterStart => pb::HookKind::AfterStart,
-            HookKind::Smoke => pb::HookKind::Smoke,
-            HookKind::BeforeStop => pb::HookKind::BeforeStop,
-            HookKind::AfterStop => pb::HookKind::AfterStop,
-        };
+        let kind = hook_kind_out(Some(kind));
         Self { kind: kind.into(), command, within_ms: millis(within) }
     }
 }

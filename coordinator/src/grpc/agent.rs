@@ -6,7 +6,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use cutover_common::{
     AgentName, ErrorChain, ReleaseRef, Sha256,
     protocol::{PROTOCOL, SILENCE_MAX},
-    wire::{Farewell, FarewellReason, Hello},
+    wire::{Farewell, FarewellReason, Hello, LogPiece},
 };
 use cutover_coordinator_core::{Input, Request as Ask, SessionId};
 use cutover_proto::v1::{
@@ -29,6 +29,7 @@ use crate::{
     artifacts::ArchiveStore,
     engine::EngineHandle,
     listen::Peer,
+    logs::LogDesk,
     outlets::{SESSION_QUEUE_MAX, SessionOutlet, SignRefused},
 };
 
@@ -39,6 +40,7 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 pub struct Link {
     pub engine: EngineHandle,
     pub archives: Arc<ArchiveStore>,
+    pub logs: LogDesk,
 }
 
 impl Link {
@@ -139,6 +141,32 @@ impl AgentLink for Link {
             SignRefused::BadRequest(text) => invalid(text),
         })?;
         Ok(Response::new(pb::RenewResponse { certificate_pem: issued.pem }))
+    }
+
+    async fn send_log(
+        &self,
+        request: Request<Streaming<pb::LogPiece>>,
+    ) -> Result<Response<pb::SendLogResponse>, Status> {
+        let (agent, _) = caller(&request)?;
+        let mut incoming = request.into_inner();
+        let first = tokio::time::timeout(HELLO_WITHIN, incoming.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no piece of a log"))??
+            .ok_or_else(|| invalid("a log begins with a piece"))?;
+        let reader = Uuid::try_parse(&first.id).ok().and_then(|id| self.logs.answer(id, &agent));
+        let reader = reader.ok_or_else(|| Status::not_found("nobody reads this log"))?;
+        let mut next = Some(first);
+        while let Some(piece) = next.take() {
+            // Waits for a slow reader, and so does the agent.
+            if reader.send(LogPiece::from_message(piece)).await.is_err() {
+                break;
+            }
+            next = tokio::select! {
+                () = reader.closed() => None,
+                piece = incoming.message() => piece?,
+            };
+        }
+        Ok(Response::new(pb::SendLogResponse {}))
     }
 }
 

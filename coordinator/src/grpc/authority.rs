@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Every method of the service `Operator`, and the least role that may call it.
-pub const TABLE: [(&str, Role); 20] = [
+pub const TABLE: [(&str, Role); 21] = [
     ("WhoAmI", Role::Viewer),
     ("ListAgents", Role::Viewer),
     ("ListEnvironments", Role::Viewer),
@@ -32,6 +32,8 @@ pub const TABLE: [(&str, Role); 20] = [
     ("Deploy", Role::Deployer),
     ("Control", Role::Deployer),
     ("Exclude", Role::Deployer),
+    // What applications say may hold more than a viewer should know.
+    ("Logs", Role::Deployer),
     ("CreateJoinToken", Role::Admin),
     ("LabelAgent", Role::Admin),
     ("RemoveAgent", Role::Admin),

@@ -6,6 +6,7 @@ pub mod enrollment;
 pub mod operator;
 mod push;
 pub use push::Pushes;
+mod reading;
 mod show;
 mod status;
 

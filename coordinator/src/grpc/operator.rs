@@ -18,7 +18,7 @@ use super::{
     authority::Caller,
     enrollment::token_expiry,
     push::Pushes,
-    show,
+    reading, show,
     status::{invalid, refused},
 };
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
         Identity,
         token::{NewToken, TokenKind},
     },
+    logs::LogDesk,
 };
 
 /// How many rollouts a list has at the most.
@@ -40,16 +41,17 @@ pub struct Operating {
     /// Where agents reach us, for the join command: `https://HOST:PORT`.
     pub join_url: String,
     pub incarnation: Uuid,
+    pub logs: LogDesk,
 }
 
-type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let caller = request.extensions().get::<Caller>().cloned();
     caller.ok_or_else(|| Status::unauthenticated("the token is not valid"))
 }
 
-fn agent_name(text: &str) -> Result<AgentName, Status> {
+pub(super) fn agent_name(text: &str) -> Result<AgentName, Status> {
     text.parse().map_err(|error: InvalidName| invalid(error.to_string()))
 }
 
@@ -71,6 +73,7 @@ impl Operating {
 #[tonic::async_trait]
 impl Operator for Operating {
     type WatchRolloutStream = Outgoing<pb::WatchRolloutResponse>;
+    type LogsStream = Outgoing<pb::LogsResponse>;
 
     async fn who_am_i(
         &self,
@@ -359,6 +362,13 @@ impl Operator for Operating {
             })
             .await??;
         Ok(Response::new(pb::StatusResponse { applications }))
+    }
+
+    async fn logs(
+        &self,
+        request: Request<pb::LogsRequest>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
+        reading::logs(&self.engine, &self.logs, request.into_inner()).await
     }
 }
 

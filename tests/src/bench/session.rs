@@ -115,7 +115,9 @@ impl Session {
                 coordinator_message::Kind::Farewell(farewell) => {
                     bail!("farewell: {}", farewell.text)
                 }
-                coordinator_message::Kind::Welcome(_) | coordinator_message::Kind::Echo(_) => {}
+                coordinator_message::Kind::Welcome(_)
+                | coordinator_message::Kind::Echo(_)
+                | coordinator_message::Kind::LogWanted(_) => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     ops::Range,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -11,6 +11,7 @@ use cutover_agent::{
     engine::Engine,
     join::{AgentIdentity, JoinRequest, join_over},
     journal::{Journal, WriteJournal},
+    process::LogFiles,
     session::{self, Outlet, SessionSettings, renew_in_time},
 };
 use cutover_agent_core::{Agent, Event, Input, invariants};
@@ -113,8 +114,13 @@ pub(crate) async fn run(host: AgentHost) -> turmoil::Result {
         Engine::new(host.name.clone(), agent, journal, host.clock.clone(), dice.clone(), received);
     let snapshots = engine.snapshots();
     let (tap, tapped) = mpsc::channel(1);
-    let settings =
-        SessionSettings { identity: identity.clone(), network: host.network.clone(), dice };
+    let settings = SessionSettings {
+        identity: identity.clone(),
+        network: host.network.clone(),
+        dice,
+        // Nobody reads logs here.
+        logs: LogFiles::in_data(Path::new("/nonexistent")),
+    };
     tokio::spawn(session::keep(settings, outlet, tap, channels));
     tokio::spawn(renew_in_time(identity, channel));
     // On one task, so that whatever fails here fails the simulation.

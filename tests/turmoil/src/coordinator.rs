@@ -15,6 +15,7 @@ use cutover_coordinator::{
     identity::Identity,
     ledger::Ledger,
     listen::{Admission, Listener, LiveConnections, bounded_server},
+    logs::LogDesk,
     outlets::Outlets,
     replay::replay,
     store::{AppendError, EventStore, Events, MemoryStore, Sequence, serve},
@@ -146,7 +147,8 @@ async fn serve_agents(
     let admission = Admission { enrolments, live };
     let connections = listener.serve_agents(config, admission, &Shutdown::new());
     let enrolling = Enrolling { engine: engine.clone(), identity: host.identity.clone() };
-    let link = Link { engine, archives: host.archives.clone() };
+    let logs = LogDesk::default();
+    let link = Link { engine, archives: host.archives.clone(), logs };
     let joins = bounded_server()
         .add_service(enrolling.into_server())
         .serve_with_incoming_shutdown(connections.joins, std::future::pending());

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod deploy;
 pub mod fleet;
 pub mod login;
+pub mod logs;
 pub mod release;
 pub mod rollout;
 #[cfg(test)]
@@ -75,6 +76,8 @@ pub enum Command {
     Rollback(rollout::ControlArgs),
     /// Take hosts out of a rollout, which then keeps its hands off them
     Exclude(rollout::ExcludeArgs),
+    /// Read what the instances and hooks of an application say on its hosts
+    Logs(logs::LogsArgs),
     /// Show it all on this machine: a coordinator, agents, and three rollouts under traffic
     Demo(demo::DemoArgs),
     /// Print the completion script of a shell

@@ -6,6 +6,7 @@ mod env;
 mod follow;
 mod local;
 mod login;
+mod logs;
 mod push;
 mod releases;
 mod retry;
@@ -78,6 +79,7 @@ pub async fn run(cli: Cli, console: Console) -> Result<Outcome, Failure> {
         Command::Retry(args) => rollouts::control(desk, Verb::Retry, args).await?,
         Command::Rollback(args) => rollouts::control(desk, Verb::Rollback, args).await?,
         Command::Exclude(args) => rollouts::exclude(desk, args).await?,
+        Command::Logs(args) => return logs::logs(desk, args).await,
         Command::Demo(args) => return crate::demo::run(console, args).await,
         Command::Completions { shell } => local::completions(desk, shell)?,
         Command::Version(output) => local::version(desk, output)?,

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
-use cutover_common::{AgentName, ApplicationName, EnvironmentName, Labels, Sha256};
+use cutover_common::{
+    AgentName, ApplicationName, EnvironmentName, Labels, Sha256,
+    wire::{LogQuery, hook_kind_out},
+};
 use cutover_proto::v1::{self as pb, operator_client::OperatorClient};
 use cutover_runtime::{
     dial,
@@ -249,6 +252,59 @@ impl Coordinator {
         let message = pb::StatusRequest { application: optional(application) };
         let answer = unary(client.status(request(message))).await?;
         Ok(answer.applications.into_iter().map(convert::status).collect())
+    }
+}
+
+impl Coordinator {
+    /// Reads the logs of one host, or of all that run an application. The stream itself has no
+    /// deadline; that it is dead is noticed by the pings beneath.
+    pub async fn logs(
+        &self,
+        query: &LogQuery,
+        agent: Option<&AgentName>,
+    ) -> Result<LogPieces, Failure> {
+        let mut client = self.client.clone();
+        let LogQuery { application, slot, hook, lines, follow } = query;
+        let message = Request::new(pb::LogsRequest {
+            application: application.to_string(),
+            agent: optional(agent),
+            slot: slot.map(|slot| slot.to_string()).unwrap_or_default(),
+            hook: hook_kind_out(*hook).into(),
+            lines: lines.unwrap_or_default(),
+            follow: *follow,
+        });
+        unary(client.logs(message)).await.map(LogPieces)
+    }
+}
+
+/// What hosts send of their logs.
+#[derive(Debug)]
+pub struct LogPieces(Streaming<pb::LogsResponse>);
+
+/// Some bytes of one host's log, or why there are none.
+#[derive(Clone, Debug)]
+pub struct LogPiece {
+    pub agent: Text,
+    pub slot: Text,
+    pub data: Vec<u8>,
+    /// Empty if all is well.
+    pub trouble: Text,
+}
+
+impl LogPieces {
+    /// Returns the next piece; None when all hosts have sent all.
+    ///
+    /// # Errors
+    ///
+    /// If the connection broke, or the coordinator failed.
+    pub async fn next(&mut self) -> Result<Option<LogPiece>, Failure> {
+        let message = self.0.message().await.map_err(|status| failure(&status))?;
+        Ok(message.map(|pb::LogsResponse { agent, slot, data, trouble }| LogPiece {
+            agent: agent.into(),
+            slot: slot.into(),
+            data,
+            trouble: trouble.into(),
+        }))
     }
 }
 

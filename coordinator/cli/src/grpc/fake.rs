@@ -152,6 +152,12 @@ impl Operator for Service {
         Ok(Response::new(Box::pin(told)))
     }
 
+    type LogsStream = Pin<Box<dyn Stream<Item = Result<pb::LogsResponse, Status>> + Send>>;
+
+    async fn logs(&self, _: Request<pb::LogsRequest>) -> Answer<Self::LogsStream> {
+        not_told()
+    }
+
     async fn control(&self, _: Request<pb::ControlRequest>) -> Answer<pb::ControlResponse> {
         not_told()
     }

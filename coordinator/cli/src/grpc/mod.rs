@@ -13,6 +13,6 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Coordinator, Identity, RolloutUpdates};
+pub use client::{Coordinator, Identity, LogPiece, LogPieces, RolloutUpdates};
 pub use orders::{Control, DeployOrder, Exclude, Order, ReleaseOffer, Verb};
 pub use push::{Offered, UPLOAD_CHUNK_BYTES};

@@ -15,3 +15,13 @@ pub fn json<T: Serialize>(result: &T) -> Result<String, Failure> {
     text.push('\n');
     Ok(text)
 }
+
+/// Prints one of many results as JSON on one line: what is read while it comes.
+///
+/// # Errors
+///
+/// As [`json`].
+pub fn json_line<T: Serialize>(result: &T) -> Result<String, Failure> {
+    let text = serde_json::to_string(result).map_err(|error| Failure::of(Kind::OurBug, &error))?;
+    Ok(format!("{text}\n"))
+}

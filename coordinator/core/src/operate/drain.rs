@@ -25,7 +25,7 @@ impl Coordinator {
         reason: String,
         step: &mut Step,
     ) -> Result<Answer, Refusal> {
-        self.enrolled(agent)?;
+        self.known_agent(agent)?;
         if self.enrolments.drain(agent).is_some() {
             return Ok(Answer::Done);
         }
@@ -81,7 +81,7 @@ impl Coordinator {
         reason: String,
         step: &mut Step,
     ) -> Result<Answer, Refusal> {
-        self.enrolled(agent)?;
+        self.known_agent(agent)?;
         if self.enrolments.drain(agent).is_some() {
             let (agent, by) = (agent.clone(), by.to_owned());
             self.record(now, step, EventKind::AgentUndrained { agent, by, reason });

@@ -133,7 +133,12 @@ impl Coordinator {
         ))
     }
 
-    pub(super) fn enrolled(&self, agent: &AgentName) -> Result<(), Refusal> {
+    /// Refuses an agent that is not enrolled, with the nearest that is.
+    ///
+    /// # Errors
+    ///
+    /// See above.
+    pub fn known_agent(&self, agent: &AgentName) -> Result<(), Refusal> {
         if self.enrolments.agents.contains_key(agent) {
             return Ok(());
         }
@@ -150,7 +155,7 @@ impl Coordinator {
         unset: &[String],
         step: &mut Step,
     ) -> Result<Answer, Refusal> {
-        self.enrolled(agent)?;
+        self.known_agent(agent)?;
         self.not_rolling_out(agent, "relabelled")?;
         let mut labels =
             self.enrolments.agents.get(agent).map(|it| it.labels.clone()).unwrap_or_default();
@@ -169,7 +174,7 @@ impl Coordinator {
         agent: &AgentName,
         step: &mut Step,
     ) -> Result<Answer, Refusal> {
-        self.enrolled(agent)?;
+        self.known_agent(agent)?;
         self.not_rolling_out(agent, "removed")?;
         let (name, by) = (agent.clone(), by.to_owned());
         self.record(now, step, EventKind::AgentRemoved { agent: name, by });
