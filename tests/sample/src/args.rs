@@ -1,11 +1,23 @@
 //! The command line.
 
-use std::{fs, io::Read as _, net::IpAddr, path::PathBuf, time::Duration};
+use std::{fs, io::Read as _, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{Failure, connection::Health};
 
-const USAGE: &str = "usage: cutover-sample --port PORT --address IP [--version-file FILE] \
-                     [--fail-health] [--crash-after SECONDS]";
+const USAGE: &str = "usage: cutover-sample --port PORT --address IP [--version-file FILE]\n\
+    \x20   [--fail-health | --healthy-when FILE | --flap CHECKS | --crash-after-checks CHECKS]\n\
+    \x20   [--crash-after SECONDS] [--listen-after SECONDS] [--held-until FILE]\n\
+    \x20   [--ignore-term] [--leave-child]\n\
+    \n\
+    --fail-health          /healthz always fails\n\
+    --healthy-when FILE    /healthz passes when the file is there\n\
+    --flap CHECKS          /healthz passes so many times, fails so many times, and again\n\
+    --crash-after-checks   /healthz passes so many times; the next time the process crashes\n\
+    --crash-after          the process crashes after this time\n\
+    --listen-after         it does not listen before this time\n\
+    --held-until FILE      /held is answered when the file is there\n\
+    --ignore-term          it goes on at TERM; INT stops it\n\
+    --leave-child          a child in a session of its own holds the port, and never accepts";
 
 /// The longest version that a release can have.
 const VERSION_BYTES_MAX: usize = 64;
@@ -15,9 +27,19 @@ const VERSION_BYTES_MAX: usize = 64;
 pub(crate) struct Args {
     pub(crate) port: u16,
     pub(crate) address: IpAddr,
+    pub(crate) manners: Manners,
+}
+
+/// How the server behaves: well, unless it is told otherwise.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(crate) struct Manners {
     version_file: Option<PathBuf>,
     pub(crate) health: Health,
     pub(crate) crash_after: Option<Duration>,
+    pub(crate) listen_after: Duration,
+    pub(crate) held_until: Option<PathBuf>,
+    pub(crate) ignores_term: bool,
+    pub(crate) leaves_child: bool,
 }
 
 impl Args {
@@ -28,32 +50,34 @@ impl Args {
     /// Refuses unknown and missing ones, and says how the program is used.
     pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Self, Failure> {
         let mut args = args;
-        let (mut port, mut address, mut version_file) = (None, None, None);
-        let mut health = Health::Good;
-        let mut crash_after = None;
+        let (mut port, mut address) = (None, None);
+        let mut manners = Manners::default();
         while let Some(arg) = args.next() {
             let mut value = || {
                 let missing = || Failure::wrong_use(format!("{arg} has no value\n{USAGE}"));
                 args.next().ok_or_else(missing)
             };
-            let invalid =
-                |value: &str| Failure::wrong_use(format!("{arg} cannot be {value:?}\n{USAGE}"));
             match arg.as_str() {
-                "--port" => {
-                    let value = value()?;
-                    port = Some(value.parse().map_err(|_| invalid(&value))?);
+                "--port" => port = Some(read(&arg, &value()?)?),
+                "--address" => address = Some(read(&arg, &value()?)?),
+                "--version-file" => manners.version_file = Some(PathBuf::from(value()?)),
+                "--fail-health" => manners.health = Health::Bad,
+                "--healthy-when" => {
+                    manners.health = Health::Waits { file: PathBuf::from(value()?) };
                 }
-                "--address" => {
-                    let value = value()?;
-                    address = Some(value.parse().map_err(|_| invalid(&value))?);
+                "--flap" => manners.health = Health::Flaps { each: read(&arg, &value()?)? },
+                "--crash-after-checks" => {
+                    manners.health = Health::Dies { after: read(&arg, &value()?)? };
                 }
-                "--version-file" => version_file = Some(PathBuf::from(value()?)),
-                "--fail-health" => health = Health::Bad,
                 "--crash-after" => {
-                    let value = value()?;
-                    let seconds = value.parse().map_err(|_| invalid(&value))?;
-                    crash_after = Some(Duration::from_secs(seconds));
+                    manners.crash_after = Some(Duration::from_secs(read(&arg, &value()?)?));
                 }
+                "--listen-after" => {
+                    manners.listen_after = Duration::from_secs(read(&arg, &value()?)?);
+                }
+                "--held-until" => manners.held_until = Some(PathBuf::from(value()?)),
+                "--ignore-term" => manners.ignores_term = true,
+                "--leave-child" => manners.leaves_child = true,
                 _ => return Err(Failure::wrong_use(format!("{arg:?} is unknown\n{USAGE}"))),
             }
         }
@@ -61,9 +85,7 @@ impl Args {
         Ok(Self {
             port: port.ok_or_else(|| missing("--port"))?,
             address: address.ok_or_else(|| missing("--address"))?,
-            version_file,
-            health,
-            crash_after,
+            manners,
         })
     }
 
@@ -73,7 +95,7 @@ impl Args {
     ///
     /// Refuses a file that cannot be read, and text that would not fit into an answer's line.
     pub(crate) fn version(&self) -> Result<String, Failure> {
-        let Some(path) = &self.version_file else {
+        let Some(path) = &self.manners.version_file else {
             return Ok("unknown".to_owned());
         };
         let reading = format!("read the version from {}", path.display());
@@ -91,6 +113,12 @@ impl Args {
         let message = format!("{} holds no version: write 1 to 64 letters", path.display());
         Err(Failure::wrong_use(message))
     }
+}
+
+/// Reads the value of an argument.
+fn read<T: FromStr>(arg: &str, value: &str) -> Result<T, Failure> {
+    let invalid = |_| Failure::wrong_use(format!("{arg} cannot be {value:?}\n{USAGE}"));
+    value.parse().map_err(invalid)
 }
 
 #[cfg(test)]
@@ -111,12 +139,26 @@ mod tests {
             "--fail-health",
             "--crash-after",
             "3",
+            "--listen-after",
+            "20",
+            "--held-until",
+            "file",
+            "--ignore-term",
+            "--leave-child",
         ])
         .unwrap();
 
         assert_eq!(args.port, 0);
-        assert_eq!(args.health, Health::Bad);
-        assert_eq!(args.crash_after, Some(Duration::from_secs(3)));
+        let manners = Manners {
+            version_file: None,
+            health: Health::Bad,
+            crash_after: Some(Duration::from_secs(3)),
+            listen_after: Duration::from_secs(20),
+            held_until: Some(PathBuf::from("file")),
+            ignores_term: true,
+            leaves_child: true,
+        };
+        assert_eq!(args.manners, manners);
         assert_eq!(args.version().unwrap(), "unknown");
     }
 
@@ -129,6 +171,8 @@ mod tests {
             (vec!["--port", "70000"], "--port cannot be \"70000\""),
             (vec!["--address", "localhost"], "--address cannot be"),
             (vec!["--crash-after", "soon"], "--crash-after cannot be"),
+            (vec!["--flap", "0"], "--flap cannot be"),
+            (vec!["--crash-after-checks"], "--crash-after-checks has no value"),
             (vec!["--prot", "1"], "\"--prot\" is unknown"),
         ] {
             let message = parse(&args).unwrap_err().message;

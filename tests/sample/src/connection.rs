@@ -2,7 +2,9 @@
 
 use std::{
     io::{self, Read, Write},
-    sync::atomic::{AtomicBool, Ordering},
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::Duration,
 };
@@ -12,17 +14,39 @@ use crate::request::{After, HEAD_BYTES_MAX, Head, Method, Request, parse_head};
 /// What the server answers with.
 #[derive(Debug)]
 pub(crate) struct Site {
-    pub(crate) version: String,
-    pub(crate) pid: u32,
-    pub(crate) health: Health,
+    version: String,
+    pid: u32,
+    health: Health,
+    /// /held is answered when this file is there.
+    held_until: Option<PathBuf>,
+    /// How often /healthz was asked for.
+    checks: AtomicU32,
+    /// Whether anything else ever was.
+    was_asked: AtomicBool,
 }
 
 /// What /healthz says.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) enum Health {
+    #[default]
     Good,
     Bad,
+    /// Passes so often, fails so often, and so on.
+    Flaps {
+        each: NonZeroU32,
+    },
+    /// Passes so often. Whoever asks once more sees the process crash.
+    Dies {
+        after: u32,
+    },
+    /// Passes when this file is there.
+    Waits {
+        file: PathBuf,
+    },
 }
+
+/// How often it is looked for the file that `/held` waits for.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The longest that `/slow?ms=N` takes.
 const SLOW_MAX: Duration = Duration::from_secs(10);
@@ -70,26 +94,75 @@ pub(crate) fn serve(
 }
 
 impl Site {
+    pub(crate) const fn new(
+        version: String,
+        pid: u32,
+        health: Health,
+        held_until: Option<PathBuf>,
+    ) -> Self {
+        let (checks, was_asked) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self { version, pid, health, held_until, checks, was_asked }
+    }
+
     /// Returns status and body.
     fn answer(&self, request: &Request) -> (&'static str, String) {
         let path = request.target.split('?').next().unwrap_or_default();
+        if path != "/healthz" {
+            self.log_first_request(path);
+        }
         let not_found = || ("404 Not Found", "not found\n".to_owned());
-        match (request.method, path) {
-            (Method::Other, _) => ("405 Method Not Allowed", "only GET and HEAD\n".to_owned()),
-            (Method::Get | Method::Head, "/") => {
-                ("200 OK", format!("web {} pid {}\n", self.version, self.pid))
-            }
-            (Method::Get | Method::Head, "/healthz") => match self.health {
-                Health::Good => ("200 OK", "ok\n".to_owned()),
-                Health::Bad => ("503 Service Unavailable", "told to fail\n".to_owned()),
-            },
-            (Method::Get | Method::Head, "/slow") => {
+        if request.method == Method::Other {
+            return ("405 Method Not Allowed", "only GET, HEAD and POST\n".to_owned());
+        }
+        match path {
+            "/" => ("200 OK", self.page()),
+            "/healthz" if self.check() => ("200 OK", "ok\n".to_owned()),
+            "/healthz" => ("503 Service Unavailable", "told to fail\n".to_owned()),
+            "/slow" => {
                 let ms = request.target.strip_prefix("/slow?ms=").and_then(|ms| ms.parse().ok());
                 let Some(ms) = ms else { return not_found() };
                 thread::sleep(Duration::from_millis(ms).min(SLOW_MAX));
-                ("200 OK", format!("web {} pid {}\n", self.version, self.pid))
+                ("200 OK", self.page())
             }
-            (Method::Get | Method::Head, _) => not_found(),
+            "/held" => {
+                let Some(file) = &self.held_until else { return not_found() };
+                self.log("holds a request");
+                while !file.exists() {
+                    thread::sleep(LOOK_EVERY);
+                }
+                ("200 OK", self.page())
+            }
+            _ => not_found(),
+        }
+    }
+
+    fn page(&self) -> String {
+        format!("web {} pid {}\n", self.version, self.pid)
+    }
+
+    /// Says in the log that clients come here: the proof that they did, or did not.
+    fn log_first_request(&self, path: &str) {
+        if self.was_asked.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.log(&format!("was asked for {path:?}"));
+    }
+
+    fn log(&self, what: &str) {
+        // Nobody is left to tell when stdout is closed.
+        drop(writeln!(io::stdout(), "web {} pid {} {what}", self.version, self.pid));
+    }
+
+    /// Returns whether this check of the health passes.
+    fn check(&self) -> bool {
+        let nth = self.checks.fetch_add(1, Ordering::SeqCst);
+        match &self.health {
+            Health::Good => true,
+            Health::Bad => false,
+            Health::Flaps { each } => (nth / *each).is_multiple_of(2),
+            Health::Dies { after } if nth >= *after => std::process::abort(),
+            Health::Dies { .. } => true,
+            Health::Waits { file } => file.exists(),
         }
     }
 }
@@ -114,7 +187,7 @@ fn write_answer(
     };
     let shown = match method {
         Method::Head => "",
-        Method::Get | Method::Other => body,
+        Method::Get | Method::Post | Method::Other => body,
     };
     // One write, so that an answer is one packet.
     let answer = format!(
@@ -156,14 +229,15 @@ mod tests {
 
     fn answers(sends: &str, health: Health, stopping: bool) -> String {
         let mut client = Client { sends: sends.as_bytes(), receives: Vec::new() };
-        let site = Site { version: "1.10".to_owned(), pid: 7, health };
+        let site = Site::new("1.10".to_owned(), 7, health, None);
         serve(&mut client, &site, &AtomicBool::new(stopping)).unwrap();
         String::from_utf8(client.receives).unwrap()
     }
 
     #[test]
     fn requests_on_one_connection_are_answered_in_order() {
-        let sends = "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbodyGET / HTTP/1.1\r\n\r\n\
+        let sends = "PUT / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbodyPOST / HTTP/1.1\r\n\
+                     Content-Length: 4\r\n\r\nbodyGET / HTTP/1.1\r\n\r\n\
                      HEAD /healthz HTTP/1.1\r\n\r\nGET /x HTTP/1.1\r\nConnection: close\r\n\r\n\
                      GET / HTTP/1.1\r\n\r\n";
         let text = answers(sends, Health::Good, false);
@@ -173,6 +247,7 @@ mod tests {
             statuses,
             [
                 "HTTP/1.1 405 Method Not Allowed",
+                "HTTP/1.1 200 OK",
                 "HTTP/1.1 200 OK",
                 "HTTP/1.1 200 OK",
                 "HTTP/1.1 404 Not Found"
@@ -188,6 +263,17 @@ mod tests {
 
         assert!(answers(sends, Health::Good, false).starts_with("HTTP/1.1 200 "));
         assert!(answers(sends, Health::Bad, false).starts_with("HTTP/1.1 503 "));
+    }
+
+    #[test]
+    fn health_flaps_on_demand() {
+        let each = NonZeroU32::new(2).unwrap();
+        let text =
+            answers(&"GET /healthz HTTP/1.1\r\n\r\n".repeat(5), Health::Flaps { each }, false);
+        let statuses: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)).collect();
+
+        assert_eq!(statuses, ["200", "200", "503", "503", "200"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `cutover-sample`: a small web server to deploy. It says which version answers, fails on
+//! `cutover-sample`: a small web server to deploy. It says which version answers, behaves badly on
 //! demand, and on TERM finishes what it has begun and exits with 0.
 
 mod args;
@@ -12,7 +12,11 @@ use std::{
     thread,
 };
 
-use crate::{args::Args, connection::Site, server::Server};
+use crate::{
+    args::{Args, Manners},
+    connection::Site,
+    server::Server,
+};
 
 fn main() -> ExitCode {
     match run() {
@@ -46,20 +50,28 @@ impl Failure {
 }
 
 fn run() -> Result<(), Failure> {
+    server::hold_port(std::env::args().skip(1))?;
     let args = Args::parse(std::env::args().skip(1))?;
     let version = args.version()?;
-    let server = Server::bind(args.address, args.port)?;
-    let pid = std::process::id();
-    let site = Site { version: version.clone(), pid, health: args.health };
-    writeln!(io::stdout(), "web {version} pid {pid} listens on {}", server.address()?)
-        .map_err(|cause| Failure::of_system("write the log", &cause))?;
-    if let Some(wait) = args.crash_after {
+    let Args { port, address, manners } = args;
+    thread::sleep(manners.listen_after);
+    let server = Server::bind(address, port, manners.ignores_term)?;
+    let name = format!("web {version} pid {}", std::process::id());
+    log(&format!("{name} listens on {}", server.address()?))?;
+    if manners.leaves_child {
+        log(&format!("{name} left its port to pid {}", server.leave_child()?))?;
+    }
+    if let Some(wait) = manners.crash_after {
         thread::spawn(move || {
             thread::sleep(wait);
             std::process::abort();
         });
     }
-    server.serve(site)?;
-    writeln!(io::stdout(), "web {version} pid {pid} was asked to stop, and has finished")
-        .map_err(|cause| Failure::of_system("write the log", &cause))
+    let Manners { health, held_until, .. } = manners;
+    server.serve(Site::new(version, std::process::id(), health, held_until))?;
+    log(&format!("{name} was asked to stop, and has finished"))
+}
+
+fn log(line: &str) -> Result<(), Failure> {
+    writeln!(io::stdout(), "{line}").map_err(|cause| Failure::of_system("write the log", &cause))
 }

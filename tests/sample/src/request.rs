@@ -21,6 +21,7 @@ pub(crate) struct Request {
 pub(crate) enum Method {
     Get,
     Head,
+    Post,
     Other,
 }
 
@@ -118,6 +119,7 @@ fn parse_lines(head: &[u8]) -> Result<Request, Refusal> {
     let method = match method {
         "GET" => Method::Get,
         "HEAD" => Method::Head,
+        "POST" => Method::Post,
         _ => Method::Other,
     };
     Ok(Request { method, target: target.to_owned(), after, body_bytes: length.unwrap_or(0) })

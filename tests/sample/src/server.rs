@@ -4,7 +4,8 @@ use std::{
     collections::BTreeMap,
     io::{self, Write as _},
     net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::unix::net::UnixStream,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    process::Command,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -13,9 +14,13 @@ use std::{
     time::Duration,
 };
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
+    flag,
     low_level::pipe,
 };
 
@@ -34,6 +39,26 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 /// From TERM to the exit, at most; the promise is a second, and the rest is for the exit itself.
 const FINISH_WITHIN: Duration = Duration::from_millis(900);
 
+/// The only argument of a child that holds its parent's port, which is its stdin.
+const HOLD_PORT: &str = "--hold-port";
+
+/// Is such a child, if the arguments behind the program's name say so: leaves its parent's
+/// session, as a daemon does, and does nothing until it is killed.
+///
+/// # Errors
+///
+/// Returns what the system refused.
+pub(crate) fn hold_port(mut args: impl Iterator<Item = String>) -> Result<(), Failure> {
+    if args.next().as_deref() != Some(HOLD_PORT) {
+        return Ok(());
+    }
+    let leaving = |cause: Errno| Failure::of_system("leave the session", &cause.into());
+    rustix::process::setsid().map_err(leaving)?;
+    loop {
+        thread::park();
+    }
+}
+
 /// A bound port.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -43,17 +68,20 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Binds the port, and begins to heed TERM and INT.
+    /// Binds the port, and begins to heed TERM, if it is not to be ignored, and INT.
     ///
     /// # Errors
     ///
     /// Returns what the system refused.
-    pub(crate) fn bind(address: IpAddr, port: u16) -> Result<Self, Failure> {
+    pub(crate) fn bind(address: IpAddr, port: u16, ignores_term: bool) -> Result<Self, Failure> {
         let heeding = |cause: io::Error| Failure::of_system("heed signals", &cause);
         let (stop_order, sender) = UnixStream::pair().map_err(heeding)?;
-        for signal in [SIGTERM, SIGINT] {
-            let sender = sender.try_clone().map_err(heeding)?;
-            pipe::register(signal, sender).map_err(heeding)?;
+        pipe::register(SIGINT, sender.try_clone().map_err(heeding)?).map_err(heeding)?;
+        if ignores_term {
+            // Noted where nobody looks.
+            flag::register(SIGTERM, Arc::default()).map_err(heeding)?;
+        } else {
+            pipe::register(SIGTERM, sender).map_err(heeding)?;
         }
         let address = SocketAddr::new(address, port);
         let listening = |cause| Failure::of_system(&format!("listen on {address}"), &cause);
@@ -69,6 +97,19 @@ impl Server {
     /// Returns what the system refused.
     pub(crate) fn address(&self) -> Result<SocketAddr, Failure> {
         self.listener.local_addr().map_err(|cause| Failure::of_system("read the port", &cause))
+    }
+
+    /// Starts a child that holds the port and never accepts, and returns its pid.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the system refused.
+    pub(crate) fn leave_child(&self) -> Result<u32, Failure> {
+        let leaving = |cause| Failure::of_system("leave a child behind", &cause);
+        let own = std::env::current_exe().map_err(leaving)?;
+        let port: OwnedFd = self.listener.try_clone().map_err(leaving)?.into();
+        let child = Command::new(own).arg(HOLD_PORT).stdin(port).spawn().map_err(leaving)?;
+        Ok(child.id())
     }
 
     /// Serves `site` until TERM. Then accepts nothing more, finishes the requests that have
@@ -92,7 +133,7 @@ impl Server {
                 PollFd::new(&self.stop_order, PollFlags::IN),
             ];
             match poll(&mut sources, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(cause) => return Err(waiting(cause.into())),
             }
             let is_stopped = !sources[1].revents().is_empty();

@@ -156,6 +156,86 @@ fn crash_after_ends_by_a_signal() {
 }
 
 #[test]
+fn a_check_too_many_crashes_it_and_what_clients_asked_for_is_in_its_log() {
+    let sample = Sample::start(&["--crash-after-checks", "1"]);
+    let (mut client, mut checks) = (sample.connect(), sample.connect());
+
+    for path in ["/", "/slow?ms=0"] {
+        client.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+        assert!(read_answer(&client).starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+    checks.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    assert!(read_answer(&checks).starts_with("HTTP/1.1 200 OK\r\n"));
+    checks.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    let (status, log) = sample.end();
+
+    assert_eq!(status.code(), None, "{status}");
+    assert_eq!(log.matches("was asked for").count(), 1, "the first is told: {log}");
+    assert!(log.contains("was asked for \"/\""), "{log}");
+}
+
+#[test]
+fn health_and_a_request_wait_for_a_file() {
+    let file = std::env::temp_dir().join(format!("cutover-sample-go-{}", std::process::id()));
+    let path = file.to_str().unwrap();
+    let mut sample = Sample::start(&["--healthy-when", path, "--held-until", path]);
+    let (mut held, mut checks) = (sample.connect(), sample.connect());
+
+    held.write_all(b"POST /held HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody").unwrap();
+    let mut log = String::new();
+    while !log.contains("holds a request") {
+        assert!(sample.log.read_line(&mut log).unwrap() > 0, "{log}");
+    }
+    checks.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    assert!(read_answer(&checks).starts_with("HTTP/1.1 503 "));
+    std::fs::write(&file, "").unwrap();
+    let answer = read_answer(&held);
+    checks.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    let health = read_answer(&checks);
+    std::fs::remove_file(&file).unwrap();
+
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(health.starts_with("HTTP/1.1 200 OK\r\n"), "{health}");
+    sample.signal(Signal::TERM);
+    sample.end();
+}
+
+#[test]
+fn term_is_ignored_on_demand() {
+    let sample = Sample::start(&["--ignore-term"]);
+
+    sample.signal(Signal::TERM);
+    let mut client = sample.connect();
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let answer = read_answer(&client);
+    assert!(answer.contains("Connection: keep-alive"), "{answer}");
+    sample.signal(Signal::INT);
+    assert_eq!(sample.end().0.code(), Some(0));
+}
+
+#[test]
+fn a_child_that_is_left_holds_the_port_and_answers_nobody() {
+    let mut sample = Sample::start(&["--leave-child"]);
+    let mut line = String::new();
+    sample.log.read_line(&mut line).unwrap();
+    let child: i32 = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
+    let child = Pid::from_raw(child).unwrap();
+    let address = sample.address;
+
+    sample.process.0.kill().unwrap();
+    sample.process.0.wait().unwrap();
+    let mut client = TcpStream::connect(address).expect("the child holds the port");
+    client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    client.read(&mut [0; 1]).expect_err("nobody answers");
+    kill_process(child, Signal::KILL).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(address).is_ok() {
+        assert!(Instant::now() < deadline, "somebody holds the port still");
+    }
+}
+
+#[test]
 fn a_port_that_is_taken_is_told() {
     let sample = Sample::start(&[]);
     let port = sample.address.port().to_string();

@@ -140,7 +140,8 @@ pub(super) fn started_once(verdict: &mut Verdict, agent: &AgentHandle, version: 
     for log in paths_in(&agent.data.join("logs").join("web")) {
         let text = fs::read_to_string(log).unwrap_or_default();
         let own = format!("web {version} pid ");
-        starts += text.lines().filter(|line| line.starts_with(&own)).count();
+        let is_start = |line: &&str| line.starts_with(&own) && line.contains(" listens on ");
+        starts += text.lines().filter(is_start).count();
     }
     verdict.demand(Promise::E1OneStart, starts == 1, || {
         format!("{} started {version} {starts} times", agent.name)
