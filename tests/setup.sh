@@ -24,6 +24,9 @@ PM2=7.0.4
 # Both ends of the WebSockets that a test of the gate carries.
 WEBSOCKETS=17.4
 
+# A server that nobody here wrote, to be swapped under load.
+GUNICORN=27.0.1
+
 missing=
 packages=
 
@@ -122,14 +125,14 @@ install_pm2() {
         </dev/null >&2
 }
 
-install_websockets() {
+install_python_packages() {
     venv=target/test-venv
     $venv/bin/python -c "from importlib.metadata import version as v
-assert v('websockets') == '$WEBSOCKETS'" 2>/dev/null && return
+assert v('websockets') == '$WEBSOCKETS' and v('gunicorn') == '$GUNICORN'" 2>/dev/null && return
     mkdir -p target
     python3 -m venv $venv
     $venv/bin/pip install --quiet --disable-pip-version-check \
-        "websockets==$WEBSOCKETS" </dev/null >&2
+        "websockets==$WEBSOCKETS" "gunicorn==$GUNICORN" </dev/null >&2
 }
 
 case "${1:-}" in
@@ -142,7 +145,7 @@ test)
     for_test
     install_packages
     install_nextest
-    install_websockets
+    install_python_packages
     ;;
 bench)
     for_build

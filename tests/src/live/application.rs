@@ -12,6 +12,12 @@ pub struct Sample<'a> {
     pub port: u16,
     /// More arguments of the program, such as `--fail-health`.
     pub args: &'a [&'a str],
+    /// More lines of `[service]`.
+    pub service: &'a str,
+    /// How many checks of its health in a row may fail.
+    pub failures: u8,
+    pub start_within: &'a str,
+    pub stop_within: &'a str,
     /// More lines of `cutover.toml`.
     pub toml: &'a str,
     /// Bytes of ballast, to make it as large as wanted.
@@ -21,7 +27,17 @@ pub struct Sample<'a> {
 impl<'a> Sample<'a> {
     /// A small release that works.
     pub const fn good(version: &'a str) -> Self {
-        Self { version, port: 8080, args: &[], toml: "", ballast: 0 }
+        Self {
+            version,
+            port: 8080,
+            args: &[],
+            service: "",
+            failures: 50,
+            start_within: "3s",
+            stop_within: "5s",
+            toml: "",
+            ballast: 0,
+        }
     }
 
     /// Writes it below `folder`. It is probed often, so that tests are quick, and may miss many
@@ -32,24 +48,25 @@ impl<'a> Sample<'a> {
     /// When the disk does not take it.
     pub fn write(&self, folder: &Path, program: &Path) -> PathBuf {
         let args: String = self.args.iter().map(|arg| format!(", {arg:?}")).collect();
-        let (port, toml) = (self.port, self.toml);
+        let Self { port, service, failures, start_within, stop_within, toml, .. } = *self;
         let manifest = format!(
             r#"[application]
 name = "web"
 
 [run]
 command = ["./server", "--address", "$ADDRESS", "--port", "$PORT", "--version-file", "VERSION"{args}]
-stop_within = "5s"
+stop_within = "{stop_within}"
 
 [service]
 port = {port}
+{service}
 
 [health]
 http = "/healthz"
 every = "100ms"
 timeout = "100ms"
-failures = 50
-start_within = "3s"
+failures = {failures}
+start_within = "{start_within}"
 {toml}
 "#
         );

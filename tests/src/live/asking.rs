@@ -1,69 +1,305 @@
 //! Clients that ask every host of a fleet all the time, while something is done to it.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
-use super::Cluster;
+use super::{
+    Cluster, Failure,
+    client::{Connection, Page},
+    wait_for,
+};
+
+/// The clients of each host, and whether they keep their connection. Two of each, so that one can
+/// ask for a slow page while the other goes on.
+const KEEP: [bool; 4] = [true, true, false, false];
+
+/// Between two requests of one client. All together ask some hundred times a second, which leaves
+/// most of two cores to what is tested, and to other tests.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How long every client may take for two more requests: as long as the slowest that are no
+/// failures yet, on a machine that is busy.
+const TWO_MORE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Clients that ask until this is dropped.
+#[derive(Debug)]
+pub struct Clients {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ends: AtomicBool,
+    connections: AtomicU64,
+    heard: Mutex<Heard>,
+    /// For each client, how many requests are over.
+    over: Vec<AtomicU64>,
+}
+
+/// What one client does.
+#[derive(Clone, Debug)]
+struct Client {
+    number: usize,
+    host: SocketAddr,
+    /// Its method and path.
+    page: String,
+    keeps: bool,
+}
 
 /// What clients heard.
 #[derive(Debug, Default)]
 pub struct Heard {
-    pub answered: usize,
-    /// Everything else, with the host that was asked.
-    pub failures: Vec<String>,
+    pub answers: Vec<Answer>,
+    pub failures: Vec<Failed>,
+    /// Whoever asked after this asked after all that was done.
+    pub done: Option<Instant>,
 }
 
-/// Asks every host, one after the other and again, until `work` is done. `is_good` judges each
-/// answer: the whole of it, head and body.
-///
-/// # Panics
-///
-/// When `work` does.
-pub fn while_asked<T>(
-    cluster: &Cluster,
-    (port, path): (u16, &str),
-    is_good: impl Fn(&str) -> bool + Sync,
-    work: impl FnOnce() -> T,
-) -> (T, Heard) {
-    let is_over = AtomicBool::new(false);
-    let ask = || {
-        let mut heard = Heard::default();
-        while !is_over.load(Ordering::Relaxed) {
-            for (index, agent) in cluster.agents().iter().enumerate() {
-                let answer = cluster.get(index, port, path).unwrap_or_default();
-                if is_good(&answer) {
-                    heard.answered += 1;
-                } else {
-                    heard.failures.push(format!("{}: {answer:?}", agent.name));
-                }
+/// A good answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    pub host: SocketAddr,
+    /// Each has a number of its own.
+    pub connection: u64,
+    pub begun: Instant,
+    pub ended: Instant,
+    pub version: String,
+}
+
+/// A request that failed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failed {
+    pub host: SocketAddr,
+    /// 0: there was none.
+    pub connection: u64,
+    pub begun: Instant,
+    pub ended: Instant,
+    pub failure: Failure,
+}
+
+impl Clients {
+    /// Begins to ask every host for `pages`, such as `GET /`, of which each client asks for one, and
+    /// returns when each has been answered. The second word of a page is the version that made it.
+    ///
+    /// The gate may send a GET once more, so that none fails that an instance cut off. A POST it may
+    /// not: one that takes long tells whether instances are stopped while they have something.
+    ///
+    /// # Panics
+    ///
+    /// When they hear nothing.
+    pub fn ask(cluster: &Cluster, port: u16, pages: &[&str]) -> Self {
+        let mut clients = Vec::new();
+        for agent in cluster.agents() {
+            let host = SocketAddr::new(agent.address, port);
+            for (nth, keeps) in KEEP.into_iter().enumerate() {
+                let page = pages[nth % pages.len()].to_owned();
+                clients.push(Client { number: clients.len(), host, page, keeps });
             }
         }
-        heard
-    };
-    thread::scope(|scope| {
-        let asking = scope.spawn(ask);
-        // Also when the work fails: the clients are to end.
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-        is_over.store(true, Ordering::Relaxed);
-        let heard = asking.join().expect("a client does not panic");
-        match done {
-            Ok(done) => (done, heard),
-            Err(panic) => std::panic::resume_unwind(panic),
+        let shared = Arc::new(Shared {
+            ends: AtomicBool::new(false),
+            connections: AtomicU64::new(0),
+            heard: Mutex::default(),
+            over: clients.iter().map(|_| AtomicU64::new(0)).collect(),
+        });
+        let threads = clients.into_iter().map(|client| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || client.ask(&shared))
+        });
+        let threads = threads.collect();
+        let clients = Self { shared, threads };
+        clients.two_more();
+        clients
+    }
+
+    /// Returns what was heard since the last time, and goes on. Every client has asked once more
+    /// since this was called.
+    ///
+    /// # Panics
+    ///
+    /// When clients hear nothing any more.
+    pub fn heard(&self) -> Heard {
+        let done = Some(Instant::now());
+        self.two_more();
+        Heard { done, ..std::mem::take(&mut *self.shared.heard()) }
+    }
+
+    /// Returns when every client has asked once more.
+    ///
+    /// # Panics
+    ///
+    /// When clients hear nothing any more.
+    pub fn ask_on(&self) {
+        self.two_more();
+    }
+
+    /// Waits until every client has two requests more behind it: the second was begun after this.
+    fn two_more(&self) {
+        let over = || self.shared.over.iter().map(|it| it.load(Ordering::SeqCst));
+        let wanted: Vec<u64> = over().map(|it| it + 2).collect();
+        wait_for("every client to be answered", TWO_MORE_WITHIN, || {
+            over().zip(&wanted).all(|(it, wanted)| it >= *wanted).then_some(())
+        });
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        self.shared.ends.store(true, Ordering::SeqCst);
+        for thread in self.threads.drain(..) {
+            // One that panicked has said so, and nothing was heard of it.
+            drop(thread.join());
         }
-    })
+    }
+}
+
+impl Shared {
+    fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Client {
+    fn ask(self, shared: &Shared) {
+        let mut kept: Option<(u64, Connection)> = None;
+        while !shared.ends.load(Ordering::SeqCst) {
+            self.ask_once(&mut kept, shared);
+            shared.over[self.number].fetch_add(1, Ordering::SeqCst);
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn ask_once(&self, kept: &mut Option<(u64, Connection)>, shared: &Shared) {
+        let (host, begun) = (self.host, Instant::now());
+        let mut number = 0;
+        let opened = match kept.take() {
+            Some(kept) => Ok(kept),
+            None => Connection::open(host)
+                .map(|it| (shared.connections.fetch_add(1, Ordering::SeqCst) + 1, it)),
+        };
+        let asked = opened.and_then(|(connection, mut it)| {
+            number = connection;
+            let page = it.ask(&self.page, self.keeps)?;
+            let version = version_of(&page)?;
+            *kept = Some((connection, it)).filter(|_| self.keeps && !page.is_last);
+            Ok(version)
+        });
+        let (connection, ended) = (number, Instant::now());
+        let mut heard = shared.heard();
+        match asked {
+            Ok(version) => heard.answers.push(Answer { host, connection, begun, ended, version }),
+            Err(failure) => heard.failures.push(Failed { host, connection, begun, ended, failure }),
+        }
+    }
+}
+
+fn version_of(page: &Page) -> Result<String, Failure> {
+    let strange = || Failure::Strange(page.body.clone());
+    page.body.split_whitespace().nth(1).map(ToOwned::to_owned).ok_or_else(strange)
 }
 
 impl Heard {
-    /// Demands that enough was asked, and that nothing failed.
+    /// Demands that every request got a whole, good answer.
     ///
     /// # Panics
     ///
     /// When it is not so.
-    pub fn all_is_well(&self, asked_at_least: usize) {
-        let Self { answered, failures } = self;
-        assert!(*answered >= asked_at_least, "only {answered} requests were answered");
-        assert!(failures.is_empty(), "{} of {answered} failed: {failures:?}", failures.len());
+    #[track_caller]
+    pub fn all_is_well(&self) -> &Self {
+        let (answered, failed) = (self.answers.len(), self.failures.len());
+        let first = &self.failures[..failed.min(5)];
+        assert!(failed == 0, "{failed} of {} failed: {first:#?}", answered + failed);
+        assert!(answered > 0, "nobody asked");
+        self
+    }
+
+    /// Demands that `version` alone answered.
+    ///
+    /// # Panics
+    ///
+    /// When it is not so.
+    #[track_caller]
+    pub fn only(&self, version: &str) {
+        let versions: BTreeSet<&str> = self.answers.iter().map(|it| &*it.version).collect();
+        assert_eq!(versions, BTreeSet::from([version]));
+    }
+
+    /// Demands that on each host the traffic moved from `old` to `new` once and for everybody:
+    /// who asked after an answer of the new version, on whichever connection, got the new one, and
+    /// so did all who asked when all was done. A request that was under way may end as it began.
+    ///
+    /// # Panics
+    ///
+    /// When it is not so.
+    #[track_caller]
+    pub fn moved(&self, old: &str, new: &str) {
+        let strange = self.answers.iter().find(|it| it.version != old && it.version != new);
+        assert_eq!(strange, None, "neither {old} nor {new} answered");
+        let mut hosts: BTreeMap<SocketAddr, [Vec<&Answer>; 2]> = BTreeMap::new();
+        for answer in &self.answers {
+            let which = usize::from(answer.version == new);
+            hosts.entry(answer.host).or_default()[which].push(answer);
+        }
+        for (host, [of_old, of_new]) in hosts {
+            let last = of_old.iter().max_by_key(|it| it.begun);
+            let first = of_new.iter().min_by_key(|it| it.ended);
+            let (Some(last), Some(first)) = (last, first) else {
+                panic!("on {host} {} old and {} new ones answered", of_old.len(), of_new.len());
+            };
+            assert!(last.begun <= first.ended, "{host} went back: {first:?}, and then {last:?}");
+            let is_late = self.done.is_some_and(|done| last.begun > done);
+            assert!(!is_late, "{host} served the old version when all was done: {last:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is heard of (version, begun, ended), in milliseconds.
+    fn heard(answers: &[(&str, u64, u64)], done: u64) -> Heard {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let answers = answers.iter().map(|&(version, begun, ended)| Answer {
+            host: SocketAddr::from(([127, 0, 0, 1], 1)),
+            connection: 1,
+            begun: at(begun),
+            ended: at(ended),
+            version: version.to_owned(),
+        });
+        Heard { answers: answers.collect(), failures: Vec::new(), done: Some(at(done)) }
+    }
+
+    #[test]
+    fn a_request_that_was_under_way_may_end_late() {
+        heard(&[("1", 0, 1), ("2", 2, 4), ("1", 3, 9), ("2", 9, 10)], 8).moved("1", "2");
+    }
+
+    #[test]
+    #[should_panic(expected = "went back")]
+    fn nobody_gets_the_old_version_after_the_new_one_answered() {
+        heard(&[("1", 0, 1), ("2", 2, 4), ("1", 5, 6), ("2", 7, 8)], 6).moved("1", "2");
+    }
+
+    #[test]
+    #[should_panic(expected = "when all was done")]
+    fn nobody_gets_the_old_version_when_all_was_done() {
+        heard(&[("1", 0, 1), ("1", 4, 5), ("2", 4, 6)], 3).moved("1", "2");
+    }
+
+    #[test]
+    #[should_panic(expected = "2 old and 0 new")]
+    fn traffic_that_stays_did_not_move() {
+        heard(&[("1", 0, 1), ("1", 2, 3)], 3).moved("1", "2");
     }
 }

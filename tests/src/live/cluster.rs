@@ -10,6 +10,7 @@ use std::{
 };
 
 use cutover_runtime::descendants;
+use rustix::process::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -56,6 +57,16 @@ pub struct Ran {
     pub status: i32,
     pub stdout: String,
     pub stderr: String,
+}
+
+/// One slot that holds something, as `cutover agents show` says it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HeldSlot {
+    pub version: String,
+    pub phase: String,
+    pub health: String,
+    /// Whether the gate leads to it.
+    pub has_traffic: bool,
 }
 
 /// One instance, as its agent reports it.
@@ -254,6 +265,79 @@ impl Cluster {
         let mut daemon = Daemon::new(&self.programs.agent, &args, log);
         daemon.start();
         self.agents.push(AgentHandle { name, address, data, daemon });
+    }
+
+    /// Starts agent `index` again, as after an upgrade: from a new copy of its program at another
+    /// path, with a gate's beside it.
+    ///
+    /// # Panics
+    ///
+    /// When the disk does not take the programs.
+    pub fn start_another_agent_program(&mut self, index: usize) {
+        let dir = tempfile::Builder::new().prefix("upgrade-").tempdir_in(self.folder.path());
+        // Removed with the folder that it is in.
+        let dir = dir.expect("the disk takes a folder").keep();
+        for name in ["cutover-agent", "cutover-gate"] {
+            let program = self.programs.agent.with_file_name(name);
+            fs::copy(program, dir.join(name)).expect("the disk takes a program");
+        }
+        self.agents[index].daemon.replace_program(&dir.join("cutover-agent"));
+        self.start_agent(index);
+    }
+
+    /// Returns the pids of the gate of agent `index`: one, or two while one takes over from the
+    /// other.
+    pub fn gates(&self, index: usize) -> Vec<Pid> {
+        let data = self.agents[index].data.join("gate").display().to_string();
+        let is_gate = |pid: &Pid| {
+            let command = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+            let command = command.unwrap_or_default();
+            let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
+            words.first().is_some_and(|word| word.ends_with(b"cutover-gate"))
+                && words.contains(&data.as_bytes())
+        };
+        descendants::all().into_iter().filter(is_gate).collect()
+    }
+
+    /// Returns what the gate of agent `index` says of itself, as `cutover-gate status` prints it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be asked.
+    pub fn gate_status(&self, index: usize) -> Value {
+        let mut command = Command::new(self.programs.agent.with_file_name("cutover-gate"));
+        command.args(["status", "--json", "--data"]).arg(self.agents[index].data.join("gate"));
+        serde_json::from_str(&run(&mut command).done()).expect("it is json")
+    }
+
+    /// Returns what the slots of the sample application hold on agent `index`, as the coordinator
+    /// was told.
+    ///
+    /// # Panics
+    ///
+    /// When nothing is known of that agent.
+    pub fn slots(&self, index: usize) -> Vec<HeldSlot> {
+        let shown = self.json(&["agents", "show", &self.agents[index].name, "--output", "json"]);
+        let applications = shown["applications"].as_array().expect("a list of applications");
+        let slots = applications.iter().filter_map(|it| it["slots"].as_array()).flatten();
+        let slots = slots.map(|slot| {
+            let of = |key: &str| slot[key].as_str().unwrap_or_default().to_owned();
+            let has_traffic = slot["traffic"] == "here";
+            HeldSlot {
+                version: of("version"),
+                phase: of("phase"),
+                health: of("health"),
+                has_traffic,
+            }
+        });
+        slots.collect()
+    }
+
+    /// Returns what all instances of the sample application on agent `index` have logged.
+    pub fn instance_logs(&self, index: usize) -> String {
+        let logs = self.agents[index].data.join("logs").join("web");
+        let files = fs::read_dir(logs).into_iter().flatten().flatten();
+        files.map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()
     }
 
     /// Kills agent `index` with SIGKILL. Its instances go on.

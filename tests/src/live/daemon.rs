@@ -31,6 +31,11 @@ impl Daemon {
         Self { program: program.to_owned(), args, log, child: None }
     }
 
+    /// Starts `program` from now on.
+    pub(super) fn replace_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
     pub(crate) fn start(&mut self) {
         let mut command = Command::new(&self.program);
         command.stdout(Stdio::null());

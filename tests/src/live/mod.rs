@@ -5,6 +5,7 @@
 
 mod application;
 mod asking;
+mod client;
 mod cluster;
 mod daemon;
 mod dice;
@@ -12,8 +13,9 @@ mod programs;
 mod wait;
 
 pub use application::{Sample, release_dir};
-pub use asking::{Heard, while_asked};
-pub use cluster::{AgentHandle, Cluster, Instance, Ran, Which, run};
+pub use asking::{Answer, Clients, Failed, Heard};
+pub use client::{Failure, ask_aside};
+pub use cluster::{AgentHandle, Cluster, HeldSlot, Instance, Ran, Which, run};
 pub use dice::Dice;
 pub use programs::{Programs, program_on_path};
 pub use wait::wait_for;
