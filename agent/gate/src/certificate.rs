@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use cutover_common::ErrorChain;
 use cutover_runtime::tls::{
     ServerConfig, TlsSetup,
@@ -22,7 +22,7 @@ use crate::program::{Protocol, TlsFiles};
 
 /// Why there is no certificate to show.
 #[derive(Debug, thiserror::Error)]
-pub enum NoCertificate {
+pub(crate) enum NoCertificate {
     #[error("its files cannot be read")]
     Read(#[from] ReadFile),
     #[error("its files do not go together")]
@@ -34,24 +34,31 @@ pub enum NoCertificate {
 pub(crate) struct Certificate {
     files: TlsFiles,
     protocol: Protocol,
-    /// None: there was none yet.
-    shown: ArcSwapOption<ServerConfig>,
-    /// What the files looked like when they were read last, whatever came of it.
-    read: Mutex<Option<[Option<Stamp>; 2]>>,
+    shown: ArcSwap<ServerConfig>,
+    read: Mutex<Read>,
 }
 
-/// What changes when a file does.
+/// What came of it when the files were read last.
+#[derive(Debug)]
+struct Read {
+    /// What they looked like.
+    stamp: [Option<Stamp>; 2],
+    /// Why the one before is shown still; empty if it is not.
+    trouble: String,
+}
+
+/// What changes when a file does, or who may read it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Stamp {
     inode: u64,
     size: u64,
-    modified: (i64, i64),
+    changed: (i64, i64),
 }
 
 impl Stamp {
     fn of(path: &Path) -> Option<Self> {
         let it = fs::symlink_metadata(path).ok()?;
-        Some(Self { inode: it.ino(), size: it.size(), modified: (it.mtime(), it.mtime_nsec()) })
+        Some(Self { inode: it.ino(), size: it.size(), changed: (it.ctime(), it.ctime_nsec()) })
     }
 
     fn of_both(files: &TlsFiles) -> [Option<Self>; 2] {
@@ -68,18 +75,9 @@ impl Certificate {
     pub(crate) fn new(files: &TlsFiles, protocol: Protocol) -> Result<Self, NoCertificate> {
         let stamp = Stamp::of_both(files);
         let config = read(files, protocol)?;
-        Ok(Self {
-            files: files.clone(),
-            protocol,
-            shown: ArcSwapOption::new(Some(config)),
-            read: Mutex::new(Some(stamp)),
-        })
-    }
-
-    /// Reads it when the first client comes, and as soon as its files change after.
-    pub(crate) fn waiting(files: &TlsFiles, protocol: Protocol) -> Self {
-        let (shown, read) = (ArcSwapOption::empty(), Mutex::default());
-        Self { files: files.clone(), protocol, shown, read }
+        let (shown, trouble) = (ArcSwap::new(config), String::new());
+        let read = Mutex::new(Read { stamp, trouble });
+        Ok(Self { files: files.clone(), protocol, shown, read })
     }
 
     pub(crate) fn is_of(&self, files: &TlsFiles, protocol: Protocol) -> bool {
@@ -92,32 +90,40 @@ impl Certificate {
         stream: TcpStream,
         within: Duration,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let Some(config) = self.config() else {
-            return Err(io::Error::other("there is no certificate to show"));
-        };
+        let (config, _) = self.look();
         timeout(within, TlsAcceptor::from(config).accept(stream)).await?
+    }
+
+    /// Returns why the files are not shown as they are now; empty if they are.
+    pub(crate) fn trouble(&self) -> String {
+        self.look().1
     }
 
     /// Two looks at the file system for each handshake are cheap beside the handshake itself, and no
     /// change is seen late.
-    fn config(&self) -> Option<Arc<ServerConfig>> {
+    fn look(&self) -> (Arc<ServerConfig>, String) {
         let stamp = Stamp::of_both(&self.files);
-        let mut read_before = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if read_before.replace(stamp) != Some(stamp) {
+        let mut last = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.stamp != stamp {
+            last.stamp = stamp;
             let certificate = self.files.certificate.display();
             match read(&self.files, self.protocol) {
                 Ok(config) => {
                     tracing::info!(%certificate, "showing the certificate that is in the files now");
-                    self.shown.store(Some(config));
+                    self.shown.store(config);
+                    last.trouble.clear();
                 }
-                Err(error) => tracing::warn!(
-                    %certificate, error = %ErrorChain(&error),
-                    "the certificate in the files cannot be shown; the one before stays"
-                ),
+                Err(error) => {
+                    let error = ErrorChain(&error);
+                    last.trouble = format!(
+                        "its certificate cannot be shown as it is now: {error}; the one before \
+                         is shown until both files are right"
+                    );
+                    tracing::warn!(%certificate, "{}", last.trouble);
+                }
             }
         }
-        drop(read_before);
-        self.shown.load_full()
+        (self.shown.load_full(), last.trouble.clone())
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use cutover_common::ErrorChain;
+use cutover_common::{ApplicationName, ErrorChain};
 use cutover_runtime::{
     shutdown::Shutdown,
     tls::files::{self, WriteFile},
@@ -24,9 +24,12 @@ use tokio::{
 use crate::{
     control::{Server, listen},
     duty::{Begin, Duty, Left, Post},
-    gate::{ApplyProgram, Gate, Sockets, StartGate},
-    handover::{self, Predecessors, TakeOver},
-    keep, metrics, supervisor,
+    gate::{Gate, Sockets, StartGate},
+    handover::{self, Predecessors, TakeOver, Taken},
+    keep, metrics,
+    program::{InvalidProgram, Program},
+    state::ServiceState,
+    supervisor,
 };
 
 /// The control socket, in the gate's directory.
@@ -50,6 +53,10 @@ const END_LOOK: Duration = Duration::from_millis(20);
 
 /// How often a process that took over asks what is left of the one before.
 const LEAVING_LOOK: Duration = Duration::from_millis(500);
+
+/// How often it is tried to serve what cannot be served: a port comes free at any time, and a try is
+/// a few calls to the kernel. A gate that lost its memory is right again as fast.
+const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a process that has left waits for that question, so that its last counts are known.
 const ASKED_WITHIN: Duration = Duration::from_secs(3);
@@ -91,7 +98,9 @@ pub enum RunGate {
     #[error("nothing is taken over")]
     TakeOver(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("nothing is taken over: the program of the gate that runs cannot be followed")]
-    Follow(#[from] ApplyProgram),
+    Follow(#[from] InvalidProgram),
+    #[error("nothing is taken over: {application} would be served no more, as {why}")]
+    WouldNotServe { application: ApplicationName, why: String },
     #[error("nothing can listen on {listen} for the metrics; choose another --metrics")]
     Metrics {
         listen: SocketAddr,
@@ -132,10 +141,12 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), RunGate> 
     let duty = Arc::new(Mutex::new(duty));
     let server = Server::new(control, Arc::clone(&duty)).map_err(failed)?;
     let watch = tokio::spawn(watch_predecessors(Arc::clone(&duty)));
+    let tries = tokio::spawn(try_again(Arc::clone(&duty)));
     tracing::info!(data = %settings.data.display(), shards = %settings.shards, "the gate is ready");
     supervisor::is_ready();
     serve((server, metrics), &duty, has_left, &shutdown).await;
     watch.abort();
+    tries.abort();
     Ok(())
 }
 
@@ -223,6 +234,14 @@ async fn watch_predecessors(duty: Arc<Mutex<Duty>>) {
     }
 }
 
+/// Serves what could not be served as soon as it can.
+async fn try_again(duty: Arc<Mutex<Duty>>) {
+    loop {
+        sleep(TRY_EVERY).await;
+        duty.lock().await.gate().try_again();
+    }
+}
+
 /// Takes over from the gate that runs, if there is one and this is wanted.
 async fn take_over(settings: &Settings) -> Result<Option<Begin>, RunGate> {
     if !settings.takes_over {
@@ -236,9 +255,7 @@ async fn take_over(settings: &Settings) -> Result<Option<Begin>, RunGate> {
     let revision = taken.program.as_ref().map(|it| it.revision);
     tracing::info!(revision, "taking over from the gate that runs");
     let mut gate = Gate::start(settings.shards)?;
-    if let Some(program) = &taken.program {
-        gate.apply(program, &mut taken.sockets)?;
-    }
+    follow_taken(&mut gate, &mut taken)?;
     let metrics = metrics_socket(settings, &mut taken.sockets)?;
     let taken = tokio::task::spawn_blocking(move || taken.serving().map(|()| taken));
     let taken = taken.await.map_err(failed)??;
@@ -250,6 +267,22 @@ async fn take_over(settings: &Settings) -> Result<Option<Begin>, RunGate> {
         post: Post { lock: taken.lock, control: taken.control, metrics },
         data: settings.data.clone(),
     }))
+}
+
+/// Serves all that the old process does, or nothing.
+fn follow_taken(gate: &mut Gate, taken: &mut Taken) -> Result<(), RunGate> {
+    let Some(program) = &taken.program else { return Ok(()) };
+    if !taken.as_they_were.is_empty() {
+        let services = std::mem::take(&mut taken.as_they_were);
+        gate.apply(&Program { revision: program.revision, services }, &mut taken.sockets)?;
+    }
+    gate.apply(program, &mut taken.sockets)?;
+    // Whose socket is left has clients whom nobody would accept.
+    let is_left = |it: &&ServiceState| taken.sockets.contains_key(&it.listen);
+    let Some(left) = taken.state.services.iter().find(is_left) else { return Ok(()) };
+    let application = left.application.clone();
+    let why = gate.unserved(&application).unwrap_or("the program does not have it").to_owned();
+    Err(RunGate::WouldNotServe { application, why })
 }
 
 /// Begins with what is on disk.
@@ -287,7 +320,7 @@ fn metrics_socket(
     socket.map(Some).map_err(|source| RunGate::Metrics { listen, source })
 }
 
-fn follow_kept(gate: &mut Gate, data: &Path) -> Option<crate::Program> {
+fn follow_kept(gate: &mut Gate, data: &Path) -> Option<Program> {
     let program = match keep::read(data) {
         Ok(program) => program?,
         Err(error) => {
@@ -298,7 +331,7 @@ fn follow_kept(gate: &mut Gate, data: &Path) -> Option<crate::Program> {
             return None;
         }
     };
-    match gate.apply_again(&program) {
+    match gate.apply(&program, &mut Sockets::new()) {
         Ok(()) => {
             tracing::info!(revision = program.revision, "following the kept program");
             Some(program)

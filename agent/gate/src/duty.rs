@@ -19,7 +19,7 @@ use crate::{
     gate::{Gate, Sockets},
     handover::{Before, Predecessors},
     keep,
-    program::Program,
+    program::{Program, Service},
     state::State,
 };
 
@@ -114,6 +114,11 @@ impl Duty {
         let metrics = self.post.as_ref().and_then(|post| post.metrics.as_ref());
         let metrics = metrics.and_then(|it| Some((it.local_addr().ok()?, it.as_fd())));
         self.gate.sockets().into_iter().chain(metrics).collect()
+    }
+
+    /// Returns what is served as an earlier program said.
+    pub(crate) fn as_they_were(&self) -> Vec<Service> {
+        self.gate.as_they_were()
     }
 
     /// Returns the processes that it took over from, and that have something under way.

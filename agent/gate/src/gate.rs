@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use cutover_common::ApplicationName;
+use cutover_common::{ApplicationName, ErrorChain};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -17,9 +17,10 @@ use crate::{
     certificate::{Certificate, NoCertificate},
     closing::Closing,
     live::Live,
-    program::{InvalidProgram, Program, Protocol, Service, TlsFiles},
+    program::{InvalidProgram, Program, Protocol, Service, Upstream},
+    route::Table,
     shard::{Accept, Thread},
-    state::{ServiceState, State},
+    state::{Counts, ServiceState, State, UpstreamState},
 };
 
 /// Listening sockets that exist already, by their address.
@@ -37,32 +38,14 @@ pub struct StartGate {
     source: io::Error,
 }
 
-/// Why a program is not followed. Nothing of it is done then.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyProgram {
-    #[error("the program is refused")]
-    Invalid(#[from] InvalidProgram),
-    #[error("{application} cannot listen on {listen}; is another program there?")]
-    Listen {
-        application: ApplicationName,
-        listen: SocketAddr,
-        #[source]
-        source: io::Error,
-    },
-    #[error("{application} has no certificate that can be shown")]
-    Certificate {
-        application: ApplicationName,
-        #[source]
-        source: NoCertificate,
-    },
-}
-
 /// A gate. When it is dropped its clients are cut.
 #[derive(Debug)]
 pub struct Gate {
     id: Uuid,
     revision: Option<u64>,
     served: BTreeMap<ApplicationName, Served>,
+    /// Those that are not served as the program says. Each is served as it was before, or by nobody.
+    unserved: BTreeMap<ApplicationName, Unserved>,
     threads: Vec<Thread>,
     /// Another process accepts its clients now.
     has_left: bool,
@@ -78,6 +61,50 @@ struct Served {
     closing: watch::Sender<Closing>,
 }
 
+/// A service that is not served as the program says.
+#[derive(Debug)]
+struct Unserved {
+    service: Service,
+    why: String,
+}
+
+/// Why a service is not served as the program says.
+#[derive(Debug, thiserror::Error)]
+enum NotServed {
+    #[error("nothing can listen on {listen}")]
+    Listen {
+        listen: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("its certificate cannot be shown")]
+    Certificate(#[from] NoCertificate),
+}
+
+impl NotServed {
+    /// Says what is wrong, and what to do.
+    fn with_remedy(&self) -> String {
+        let remedy = match self {
+            Self::Listen { source, .. } => remedy_of(source.kind()),
+            Self::Certificate(_) => "put both files there, readable for the gate's user",
+        };
+        format!("{}; {remedy}", ErrorChain(self))
+    }
+}
+
+fn remedy_of(kind: io::ErrorKind) -> &'static str {
+    if kind == io::ErrorKind::AddrInUse {
+        return "end the program that has the port, or choose another";
+    }
+    if kind == io::ErrorKind::PermissionDenied {
+        return "choose a port from 1024 up, or let the gate use lower ones as its unit does";
+    }
+    if kind == io::ErrorKind::AddrNotAvailable {
+        return "give the agent an address of this host with --address";
+    }
+    "free what the host lacks"
+}
+
 impl Gate {
     /// Starts a gate with one shard for each core that it is to use. It serves nothing yet.
     ///
@@ -88,131 +115,131 @@ impl Gate {
         let start = |index| Thread::start(index).map_err(|source| StartGate { index, source });
         let threads = (0..shards.get()).map(start).collect::<Result<_, _>>()?;
         let id = Uuid::new_v4();
-        Ok(Self { id, revision: None, served: BTreeMap::new(), threads, has_left: false })
+        Ok(Self {
+            id,
+            revision: None,
+            served: BTreeMap::new(),
+            unserved: BTreeMap::new(),
+            threads,
+            has_left: false,
+        })
     }
 
     /// Follows `program`, as a whole. A route changes at one moment: each request sees the old one
     /// or the new one. Takes from `sockets` those that it needs. Must be called within a tokio
     /// runtime that lasts as long as the gate.
     ///
+    /// A service that cannot be served as it says, as another program has its port or its
+    /// certificate cannot be shown, keeps no other from it: it stays as it was, its state says why,
+    /// and [`try_again`](Self::try_again) tries again.
+    ///
     /// # Errors
     ///
-    /// When the program is refused or a new address cannot be listened on; nothing has changed
-    /// then.
-    pub fn apply(&mut self, program: &Program, sockets: &mut Sockets) -> Result<(), ApplyProgram> {
-        self.follow(program, sockets, Certificate::new)
-    }
-
-    /// Follows a program that was followed before. A certificate that cannot be shown now is no
-    /// reason to serve nothing: its service waits for one.
-    pub(crate) fn apply_again(&mut self, program: &Program) -> Result<(), ApplyProgram> {
-        self.follow(program, &mut Sockets::new(), |files, protocol| {
-            Ok(Certificate::waiting(files, protocol))
-        })
-    }
-
-    fn follow(
+    /// When the program makes no sense; nothing has changed then.
+    pub fn apply(
         &mut self,
         program: &Program,
         sockets: &mut Sockets,
-        read: impl Fn(&TlsFiles, Protocol) -> Result<Certificate, NoCertificate>,
-    ) -> Result<(), ApplyProgram> {
+    ) -> Result<(), InvalidProgram> {
         program.check()?;
-        let mut certificates = self.certificates(program, read)?;
-        let mut bound = if self.has_left { Sockets::new() } else { self.bind(program, sockets)? };
-        let mut before = std::mem::take(&mut self.served);
-        for service in &program.services {
-            let name = service.application.clone();
-            let kept = before.remove(&name);
-            let certificate = certificates.remove(&name);
-            let served = match (kept, bound.remove(&service.listen)) {
-                (Some(served), None) => {
-                    served.live.replace(service, certificate);
-                    served
-                }
-                (kept, Some(socket)) => {
-                    drop(kept);
-                    self.serve(service, certificate, socket)?
-                }
-                // One that left: whoever took over listens for it.
-                (None, None) => continue,
-            };
-            self.served.insert(name, served);
-        }
-        // Whoever is left is not wanted: its clients' requests end, and no other comes.
-        for gone in before.into_values() {
+        self.spare(program, sockets);
+        // Whoever is not wanted: its clients' requests end, and no other comes.
+        let is_wanted = |name: &_| program.services.iter().any(|it| it.application == *name);
+        for (_, gone) in self.served.extract_if(.., |name, _| !is_wanted(name)) {
             gone.closing.send_replace(Closing::Now);
         }
+        let before = std::mem::take(&mut self.unserved);
+        for service in &program.services {
+            let known = before.get(&service.application);
+            self.try_to_serve(service, known.map(|it| it.why.as_str()), sockets);
+        }
+        self.make_room(program);
         self.revision = Some(program.revision);
         Ok(())
     }
 
-    /// Returns the certificates of all services that have one. Those that are shown already stay.
-    fn certificates(
-        &self,
-        program: &Program,
-        read: impl Fn(&TlsFiles, Protocol) -> Result<Certificate, NoCertificate>,
-    ) -> Result<BTreeMap<ApplicationName, Arc<Certificate>>, ApplyProgram> {
-        let mut certificates = BTreeMap::new();
-        for service in &program.services {
-            let Some(files) = &service.tls else { continue };
-            let application = service.application.clone();
-            let shown = self.served.get(&application).and_then(|it| it.live.certificate());
-            let certificate = match shown.filter(|it| it.is_of(files, service.protocol)) {
-                Some(shown) => shown,
-                None => Arc::new(read(files, service.protocol).map_err(|source| {
-                    ApplyProgram::Certificate { application: application.clone(), source }
-                })?),
-            };
-            certificates.insert(application, certificate);
+    /// Tries to serve what could not be served as the program says.
+    pub fn try_again(&mut self) {
+        for (_, Unserved { service, why }) in std::mem::take(&mut self.unserved) {
+            self.try_to_serve(&service, Some(&why), &mut Sockets::new());
         }
-        Ok(certificates)
     }
 
-    /// Returns the sockets of all services that are not served on their address already.
-    fn bind(&self, program: &Program, sockets: &mut Sockets) -> Result<Sockets, ApplyProgram> {
-        let mut bound = Sockets::new();
-        for service in &program.services {
-            let is_kept = self.served.get(&service.application).is_some_and(|served| {
-                served.protocol == service.protocol
-                    && served.live.routing().service.listen == service.listen
-            });
-            if is_kept {
+    /// Puts sockets into `sockets` that the program gives to another service, or another protocol.
+    fn spare(&self, program: &Program, sockets: &mut Sockets) {
+        for (name, served) in &self.served {
+            let listen = served.live.routing().service.listen;
+            let next = program.services.iter().find(|it| it.listen == listen);
+            let is_kept = |it: &&Service| it.application == *name && it.protocol == served.protocol;
+            if next.is_none() || next.filter(is_kept).is_some() || sockets.contains_key(&listen) {
                 continue;
             }
-            let socket = match sockets.remove(&service.listen) {
-                Some(socket) => Ok(socket),
-                None => TcpListener::bind(service.listen),
-            };
-            let socket = socket.and_then(|socket| {
-                socket.set_nonblocking(true)?;
-                Ok(socket)
-            });
-            let socket = socket.map_err(|source| ApplyProgram::Listen {
-                application: service.application.clone(),
-                listen: service.listen,
-                source,
-            })?;
-            bound.insert(service.listen, socket);
+            // Without it the address is free as soon as this service has let go of it.
+            let socket = served.socket.as_ref().and_then(|socket| socket.try_clone().ok());
+            sockets.extend(socket.map(|socket| (listen, socket)));
         }
-        Ok(bound)
     }
 
-    fn serve(
-        &self,
-        service: &Service,
-        certificate: Option<Arc<Certificate>>,
-        socket: TcpListener,
-    ) -> Result<Served, ApplyProgram> {
-        let live = Arc::new(Live::new(service, certificate, self.threads.len()));
+    /// Ends services that stay as they were where the program has another one.
+    fn make_room(&mut self, program: &Program) {
+        let unserved = &self.unserved;
+        let is_in_the_way = |name: &ApplicationName, served: &mut Served| {
+            let listen = served.live.routing().service.listen;
+            let is_it = |it: &Service| it.listen == listen && it.application != *name;
+            unserved.contains_key(name) && program.services.iter().any(is_it)
+        };
+        for (_, gone) in self.served.extract_if(.., is_in_the_way) {
+            gone.closing.send_replace(Closing::Now);
+        }
+    }
+
+    fn try_to_serve(&mut self, service: &Service, known: Option<&str>, sockets: &mut Sockets) {
+        let application = &service.application;
+        let Err(error) = self.serve(service, sockets) else {
+            if known.is_some() {
+                tracing::info!(%application, "served as the program says");
+            }
+            return;
+        };
+        let why = error.with_remedy();
+        // Once for each reason, and not with each try.
+        if known != Some(why.as_str()) {
+            tracing::error!(%application, "not served as the program says: {why}");
+        }
+        let unserved = Unserved { service: service.clone(), why };
+        self.unserved.insert(application.clone(), unserved);
+    }
+
+    /// Serves `service` as it says. What it has under way goes on being counted, wherever it listens.
+    fn serve(&mut self, service: &Service, sockets: &mut Sockets) -> Result<(), NotServed> {
+        let name = &service.application;
+        let before = self.served.get(name);
+        if self.has_left {
+            // Whoever took over listens for it, and shows its certificate.
+            if let Some(Served { live, .. }) = before {
+                live.replace(service, live.certificate());
+            }
+            return Ok(());
+        }
+        let certificate = certificate(service, before)?;
+        let is_there = |it: &&Served| {
+            it.protocol == service.protocol && it.live.routing().service.listen == service.listen
+        };
+        if let Some(served) = before.filter(is_there) {
+            served.live.replace(service, certificate);
+            return Ok(());
+        }
+        let (socket, listeners) = self.listen(service.listen, sockets)?;
+        let live = match self.served.remove(name) {
+            Some(Served { live, closing, .. }) => {
+                closing.send_replace(Closing::Now);
+                live.replace(service, certificate);
+                live
+            }
+            None => Arc::new(Live::new(service, certificate, self.threads.len())),
+        };
         let closing = watch::Sender::new(Closing::No);
-        for thread in &self.threads {
-            // One socket for all: what waits in its queue is lost with none of them.
-            let listener = socket.try_clone().map_err(|source| ApplyProgram::Listen {
-                application: service.application.clone(),
-                listen: service.listen,
-                source,
-            })?;
+        for (thread, listener) in self.threads.iter().zip(listeners) {
             thread.accept(Accept {
                 live: Arc::clone(&live),
                 listener,
@@ -220,11 +247,45 @@ impl Gate {
                 closing: closing.subscribe(),
             });
         }
-        Ok(Served { live, protocol: service.protocol, socket: Some(socket), closing })
+        let served = Served { live, protocol: service.protocol, socket: Some(socket), closing };
+        self.served.insert(name.clone(), served);
+        Ok(())
+    }
+
+    /// Returns a socket that listens at `listen`, and one more of it for each thread: one queue for
+    /// all, so that what waits in it is lost with none of them.
+    fn listen(
+        &self,
+        listen: SocketAddr,
+        sockets: &mut Sockets,
+    ) -> Result<(TcpListener, Vec<TcpListener>), NotServed> {
+        let mut open = || {
+            let socket = match sockets.remove(&listen) {
+                Some(socket) => socket,
+                None => TcpListener::bind(listen)?,
+            };
+            socket.set_nonblocking(true)?;
+            let listeners = self.threads.iter().map(|_| socket.try_clone());
+            let listeners = listeners.collect::<io::Result<_>>()?;
+            Ok((socket, listeners))
+        };
+        open().map_err(|source| NotServed::Listen { listen, source })
+    }
+
+    /// Returns the services that stay as they were, as what the program says of them cannot be.
+    pub(crate) fn as_they_were(&self) -> Vec<Service> {
+        let served = self.unserved.keys().filter_map(|name| self.served.get(name));
+        served.map(|it| it.live.routing().service.clone()).collect()
+    }
+
+    /// Returns why this service is not served as the program says.
+    pub(crate) fn unserved(&self, application: &ApplicationName) -> Option<&str> {
+        self.unserved.get(application).map(|it| it.why.as_str())
     }
 
     /// Accepts no client any more, and ends each connection after the request that it is at.
     pub fn close(&mut self) {
+        self.unserved.clear();
         for served in self.served.values_mut() {
             drop(served.socket.take());
             served.closing.send_replace(Closing::Now);
@@ -235,6 +296,7 @@ impl Gate {
     /// answer. Programs that it is given from now on change where the rest of its requests go.
     pub(crate) fn leave(&mut self) {
         self.has_left = true;
+        self.unserved.clear();
         for served in self.served.values_mut() {
             drop(served.socket.take());
             served.closing.send_replace(Closing::AtNextChance);
@@ -264,14 +326,87 @@ impl Gate {
 
     /// Says what it does at this moment.
     pub fn state(&self) -> State {
-        let services = self.served.iter().map(|(application, served)| {
-            let (connections, held) = served.live.load();
-            let upstreams = served.live.upstreams();
-            let listen = served.socket.as_ref().and_then(|socket| socket.local_addr().ok());
-            let listen = listen.unwrap_or_else(|| served.live.routing().service.listen);
-            let application = application.clone();
-            ServiceState { application, listen, connections, held, upstreams }
-        });
-        State { gate: self.id, revision: self.revision, leaving: 0, services: services.collect() }
+        let nobodys = self.unserved.iter().filter(|(name, _)| !self.served.contains_key(*name));
+        let nobodys = nobodys.map(|(_, unserved)| unserved.state_of_nobody());
+        let mut services: Vec<ServiceState> = self
+            .served
+            .iter()
+            .map(|(name, served)| served.state(name, self.unserved.get(name)))
+            .chain(nobodys)
+            .collect();
+        services.sort_by(|one, other| one.application.cmp(&other.application));
+        State { gate: self.id, revision: self.revision, leaving: 0, services }
+    }
+}
+
+/// Returns what a service is to show: what it shows already, if that is it.
+fn certificate(
+    service: &Service,
+    before: Option<&Served>,
+) -> Result<Option<Arc<Certificate>>, NotServed> {
+    let Some(files) = &service.tls else { return Ok(None) };
+    let shown = before.and_then(|it| it.live.certificate());
+    match shown.filter(|it| it.is_of(files, service.protocol)) {
+        Some(shown) => Ok(Some(shown)),
+        None => Ok(Some(Arc::new(Certificate::new(files, service.protocol)?))),
+    }
+}
+
+impl Served {
+    fn state(&self, application: &ApplicationName, unserved: Option<&Unserved>) -> ServiceState {
+        let (connections, held) = self.live.load();
+        let mut upstreams = self.live.upstreams();
+        let listen = self.socket.as_ref().and_then(|socket| socket.local_addr().ok());
+        let listen = listen.unwrap_or_else(|| self.live.routing().service.listen);
+        let application = application.clone();
+        let trouble = match unserved {
+            Some(unserved) => {
+                unserved.add_to(&mut upstreams);
+                format!("{}; until then it is served as before", unserved.why)
+            }
+            // Whoever has left shows none.
+            None if self.socket.is_none() => String::new(),
+            None => self.live.certificate().map(|it| it.trouble()).unwrap_or_default(),
+        };
+        let is_served = unserved.is_none();
+        ServiceState { application, listen, connections, held, is_served, trouble, upstreams }
+    }
+}
+
+impl Unserved {
+    /// Nobody can connect, and nothing is under way.
+    fn state_of_nobody(&self) -> ServiceState {
+        let mut upstreams = Vec::new();
+        self.add_to(&mut upstreams);
+        ServiceState {
+            application: self.service.application.clone(),
+            listen: self.service.listen,
+            connections: 0,
+            held: 0,
+            is_served: false,
+            trouble: self.why.clone(),
+            upstreams,
+        }
+    }
+
+    /// Adds where requests will go as soon as the service is served: no such place is empty.
+    fn add_to(&self, upstreams: &mut Vec<UpstreamState>) {
+        let route = &self.service.route;
+        let table = Table::new(route);
+        for (at, Upstream { name, address, .. }) in route.upstreams.iter().enumerate() {
+            let is_empty = !table.gives_to(at);
+            let is_it = |it: &&mut UpstreamState| it.name == *name && it.address == *address;
+            match upstreams.iter_mut().find(is_it) {
+                Some(known) => known.is_empty &= is_empty,
+                None => upstreams.push(UpstreamState {
+                    name: name.clone(),
+                    address: *address,
+                    requests_in_flight: 0,
+                    long_lived: 0,
+                    is_empty,
+                    counts: Counts::default(),
+                }),
+            }
+        }
     }
 }

@@ -24,7 +24,6 @@ mod supervisor;
 mod tcp;
 mod websocket;
 
-pub use certificate::NoCertificate;
-pub use gate::{ApplyProgram, Gate, Sockets, StartGate};
+pub use gate::{Gate, Sockets, StartGate};
 pub use program::Program;
 pub use state::{Counts, LATENCY_BUCKETS, ServiceState, State, UpstreamState};

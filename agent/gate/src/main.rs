@@ -114,6 +114,10 @@ fn render(state: &State) -> String {
             "\n{} on {}: {} clients, {} held\n",
             service.application, service.listen, service.connections, service.held
         );
+        if !service.trouble.is_empty() {
+            let what = if service.is_served { "trouble" } else { "not served as it should be" };
+            text += &format!("  {what}: {}\n", service.trouble);
+        }
         for upstream in &service.upstreams {
             let what = if upstream.is_empty { "empty" } else { "in use" };
             let counts = &upstream.counts;

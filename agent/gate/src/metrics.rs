@@ -86,9 +86,12 @@ fn render(state: &State) -> String {
     page.line("leaving_processes", "", state.leaving);
 
     type OfService = fn(&ServiceState) -> u64;
-    let services: [(&str, &str, OfService); 2] = [
+    let services: [(&str, &str, OfService); 3] = [
         ("connections", "Clients that are connected.", |it| it.connections),
         ("held_requests", "Requests that wait for a change of version.", |it| it.held),
+        ("service_is_served", "1, or 0 where it is not served as it should be.", |it| {
+            it.is_served.into()
+        }),
     ];
     for (name, about, value) in services {
         page.family(name, "gauge", about);

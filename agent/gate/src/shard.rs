@@ -107,6 +107,8 @@ async fn accept_clients(shard: Arc<Shard>, accept: Accept) {
     let mut until = to_end.clone();
     loop {
         let accepted = tokio::select! {
+            // First: who comes after it was let go of is another's, at the same socket.
+            biased;
             _ = closing::after(Closing::No, &mut until) => return,
             accepted = listener.accept() => accepted,
         };

@@ -35,8 +35,20 @@ pub struct ServiceState {
     pub connections: u64,
     /// How many requests are held.
     pub held: u64,
+    /// Whether it is served as the program says. If not, it is served as it was before, or by
+    /// nobody.
+    #[serde(default = "yes")]
+    pub is_served: bool,
+    /// What is wrong with it, and what to do; empty if nothing is known to be.
+    #[serde(default)]
+    pub trouble: String,
     /// Those of the program, and those that are gone from it and not yet empty.
     pub upstreams: Vec<UpstreamState>,
+}
+
+/// What a process says that knows no other way.
+const fn yes() -> bool {
+    true
 }
 
 /// One upstream.

@@ -67,6 +67,7 @@ fn give(mut stream: UnixStream, duty: OwnedMutexGuard<Duty>) -> io::Result<Owned
     let handed = Handed {
         listens: sockets.iter().map(|(address, _)| *address).collect(),
         program: duty.program().cloned(),
+        as_they_were: duty.as_they_were(),
         process: duty.process(),
         state: duty.own_state(),
         before: duty.before(),

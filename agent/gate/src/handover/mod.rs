@@ -18,9 +18,12 @@ use uuid::Uuid;
 pub(crate) use self::{
     give::hand_over,
     leaving::{Predecessors, socket_of},
-    take::{TakeOver, take},
+    take::{TakeOver, Taken, take},
 };
-use crate::{program::Program, state::State};
+use crate::{
+    program::{Program, Service},
+    state::State,
+};
 
 /// What comes with the descriptors of the lock, the control socket and, in this order, all
 /// listening sockets.
@@ -29,6 +32,9 @@ struct Handed {
     listens: Vec<SocketAddr>,
     /// The one that is followed.
     program: Option<Program>,
+    /// What is served as an earlier program said, as what this one says cannot be.
+    #[serde(default)]
+    as_they_were: Vec<Service>,
     /// Which process hands it over.
     process: Uuid,
     /// What it has, without the part of the processes before it.

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     control::{Asked, LINE_BYTES_MAX},
     gate::Sockets,
-    program::Program,
+    program::{Program, Service},
     state::State,
 };
 
@@ -54,6 +54,7 @@ pub(crate) struct Taken {
     pub(crate) control: UnixListener,
     pub(crate) sockets: Sockets,
     pub(crate) program: Option<Program>,
+    pub(crate) as_they_were: Vec<Service>,
     /// What goes on being counted.
     pub(crate) state: State,
     /// The processes that have something under way, the old one last.
@@ -131,7 +132,7 @@ impl Old {
 
 /// Says which descriptor is what.
 fn sort(descriptors: Vec<OwnedFd>, handed: Handed, old: Old) -> Result<Taken, TakeOver> {
-    let Handed { listens, program, process, state, before } = handed;
+    let Handed { listens, program, as_they_were, process, state, before } = handed;
     let missing = || TakeOver::Refused("descriptors are missing".to_owned());
     let mut descriptors = descriptors.into_iter();
     let lock = File::from(descriptors.next().ok_or_else(missing)?);
@@ -144,7 +145,7 @@ fn sort(descriptors: Vec<OwnedFd>, handed: Handed, old: Old) -> Result<Taken, Ta
     let mut before: Vec<_> =
         before.into_iter().map(|Before { process, state }| (process, state)).collect();
     before.push((process, state.clone()));
-    Ok(Taken { lock, control, sockets, program, state, before, old })
+    Ok(Taken { lock, control, sockets, program, as_they_were, state, before, old })
 }
 
 fn listener(socket: OwnedFd, listen: SocketAddr) -> Result<TcpListener, TakeOver> {

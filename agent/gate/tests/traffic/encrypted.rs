@@ -8,7 +8,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use cutover_common::ErrorChain;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{Request, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -161,23 +160,45 @@ async fn a_renewed_certificate_is_shown_at_once_and_a_broken_one_never() {
 }
 
 #[tokio::test]
-async fn a_program_whose_certificate_cannot_be_shown_is_refused_and_changes_nothing() {
+async fn a_service_whose_certificate_cannot_be_shown_stays_as_it_was_and_is_tried_again() {
     let (blue, files) = (Instance::start("blue").await, Files::new());
     let mut bench = Bench::start(&[("blue", &blue, 1_000)]);
     bench.service["tls"] = json!({ "certificate": files.certificate(), "key": files.key() });
-    let refused = |bench: &mut Bench| ErrorChain(&bench.try_apply().unwrap_err()).to_string();
+    bench.apply();
+    let assert_told = |bench: &Bench, what: &str| {
+        let (is_served, trouble) = bench.trouble();
+        assert!(!is_served && trouble.contains(what), "{what} is not in: {trouble}");
+    };
 
-    assert!(refused(&mut bench).contains("could not read"), "no file");
+    assert_told(&bench, "could not read");
     files.renew(1);
     fs::set_permissions(files.key(), fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(refused(&mut bench).contains("chmod 600"), "others may read the key");
+    bench.gate.try_again();
+    assert_told(&bench, "chmod 600");
     put(&files.key(), &KeyPair::generate().unwrap().serialize_pem(), 0o600);
-    assert!(refused(&mut bench).contains("does not fit"), "another key");
+    bench.gate.try_again();
+    assert_told(&bench, "does not fit");
+    assert!(bench.trouble().1.contains("served as before"), "{:?}", bench.trouble());
 
     assert_eq!(bench.get("/").await.1, "blue", "clients speak in the clear as before");
     let certificate = files.renew(2);
-    bench.apply();
+    bench.gate.try_again();
     assert_eq!(client(&bench, &certificate).await.get("/").await.1, "blue");
+    assert_eq!(bench.trouble(), (true, String::new()));
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_shown_any_more_is_told_until_it_can() {
+    let (blue, files) = (Instance::start("blue").await, Files::new());
+    files.renew(1);
+    let bench = bench(&blue, &files);
+
+    fs::set_permissions(files.key(), fs::Permissions::from_mode(0o640)).unwrap();
+    let (is_served, trouble) = bench.trouble();
+    assert!(is_served && trouble.contains("chmod 600"), "{trouble}");
+
+    fs::set_permissions(files.key(), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(bench.trouble(), (true, String::new()), "its mode alone was wrong");
 }
 
 #[tokio::test]

@@ -191,7 +191,79 @@ async fn after_a_crash_a_certificate_that_is_broken_by_then_stops_no_other_servi
 
     assert!(serves(listen).await);
     let state = process.wait_until_ready().await.state().await.unwrap();
-    assert_eq!((state.revision, state.services.len()), (Some(1), 2));
+    assert_eq!(state.revision, Some(1));
+    let [secure, shop] = &state.services[..] else { panic!("two services: {state:?}") };
+    assert!(shop.is_served && shop.trouble.is_empty());
+    assert!(!secure.is_served && secure.trouble.contains("certificate.pem"), "{}", secure.trouble);
+    assert!(!secure.upstreams[0].is_empty, "it is served as soon as it can be");
+}
+
+#[tokio::test]
+async fn a_port_that_a_stranger_has_keeps_only_its_own_service_waiting() {
+    let process = Process::start().await;
+    let (listen, instance, other) = (own_address(), echo().await, echo().await);
+    let stranger = TcpListener::bind((listen.ip(), 0)).unwrap();
+    let theirs = stranger.local_addr().unwrap();
+    let mut both = program(1, listen, instance);
+    let mut unlucky = program(1, theirs, instance).services.remove(0);
+    unlucky.application = "unlucky".parse().unwrap();
+    both.services.push(unlucky);
+    let mut client = process.wait_until_ready().await;
+
+    client.apply(&both).await.unwrap();
+    assert!(serves(listen).await);
+    let state = client.state().await.unwrap();
+    let [shop, unlucky] = &state.services[..] else { panic!("two services: {state:?}") };
+    assert!(shop.is_served && shop.trouble.is_empty());
+    assert!(!unlucky.is_served, "{state:?}");
+    let told = &unlucky.trouble;
+    assert!(told.contains(&theirs.to_string()) && told.contains("end the program"), "{told}");
+
+    // Another swap goes on.
+    both.revision = 2;
+    both.services[0].route.upstreams[0].address = other;
+    client.apply(&both).await.unwrap();
+    let state = client.state().await.unwrap();
+    assert_eq!(state.services[0].upstreams[0].address, other);
+    assert!(!state.services[1].is_served);
+
+    drop(stranger);
+    let begin = Instant::now();
+    while !serves(theirs).await {
+        assert!(begin.elapsed() < PATIENCE, "it is never served");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let state = client.state().await.unwrap();
+    assert!(state.services.iter().all(|it| it.is_served && it.trouble.is_empty()), "{state:?}");
+}
+
+#[tokio::test]
+async fn services_change_their_ports_with_each_other_and_one_its_protocol() {
+    let process = Process::start().await;
+    let (listen, instance, other) = (own_address(), echo().await, echo().await);
+    let second = own_address();
+    let mut both = program(1, listen, instance);
+    let mut another = program(1, second, other).services.remove(0);
+    another.application = "another".parse().unwrap();
+    both.services.push(another);
+    let mut client = process.wait_until_ready().await;
+    client.apply(&both).await.unwrap();
+
+    both.revision = 2;
+    both.services[0].listen = second;
+    both.services[1].listen = listen;
+    client.apply(&both).await.unwrap();
+    let state = client.state().await.unwrap();
+    assert!(state.services.iter().all(|it| it.is_served), "{state:?}");
+    assert!(serves(listen).await && serves(second).await);
+
+    both.revision = 3;
+    both.services[0].protocol = cutover_gate::program::Protocol::Http;
+    client.apply(&both).await.unwrap();
+    let state = client.state().await.unwrap();
+    assert!(state.services.iter().all(|it| it.is_served), "{state:?}");
+    let said = crate::support::speak(second, "nonsense\r\n\r\n").await;
+    assert!(said.starts_with("HTTP/1.1 400"), "{said}");
 }
 
 #[tokio::test]
@@ -201,15 +273,9 @@ async fn a_program_that_is_refused_changes_nothing_and_says_why() {
     let mut client = process.wait_until_ready().await;
     client.apply(&program(1, listen, instance)).await.unwrap();
 
-    let mut circle = program(2, listen, listen);
+    let circle = program(2, listen, listen);
     let refused = client.apply(&circle).await.unwrap_err();
     assert!(matches!(&refused, AskGate::Refused(why) if why.contains("in a circle")), "{refused}");
-    // Somebody else has it.
-    let taken = TcpListener::bind((listen.ip(), 0)).unwrap();
-    circle.services[0].listen = taken.local_addr().unwrap();
-    let refused = client.apply(&circle).await.unwrap_err();
-    assert!(refused.to_string().contains("is another program there?"), "{refused}");
-
     assert_eq!(client.state().await.unwrap().revision, Some(1));
     assert!(serves(listen).await);
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use cutover_gate::{ApplyProgram, Gate, Program, Sockets, UpstreamState};
+use cutover_gate::{Gate, Program, Sockets, UpstreamState};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -62,20 +62,22 @@ impl Bench {
 
     /// Follows `service` as it is now.
     pub(crate) fn apply(&mut self) {
-        self.try_apply().unwrap();
+        self.revision += 1;
+        let program = self.program();
+        let mut sockets = Sockets::new();
+        sockets.extend(self.socket.take().map(|socket| (self.address, socket)));
+        self.gate.apply(&program, &mut sockets).unwrap();
+    }
+
+    /// What is wrong with the service, as the gate says.
+    pub(crate) fn trouble(&self) -> (bool, String) {
+        let state = self.gate.state();
+        (state.services[0].is_served, state.services[0].trouble.clone())
     }
 
     fn program(&self) -> Program {
         let program = json!({ "revision": self.revision, "services": [self.service] });
         serde_json::from_value(program).unwrap()
-    }
-
-    pub(crate) fn try_apply(&mut self) -> Result<(), ApplyProgram> {
-        self.revision += 1;
-        let program = self.program();
-        let mut sockets = Sockets::new();
-        sockets.extend(self.socket.take().map(|socket| (self.address, socket)));
-        self.gate.apply(&program, &mut sockets)
     }
 
     pub(crate) fn upstream(&self, name: &str) -> Option<UpstreamState> {

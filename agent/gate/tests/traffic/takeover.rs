@@ -405,3 +405,49 @@ async fn told_to_upgrade_it_starts_the_program_anew_and_tells_its_supervisor() {
     assert_eq!(Client::connect(listen).await.get("/").await.1, "blue");
     assert_eq!(control.state().await.unwrap().revision, Some(1));
 }
+
+#[tokio::test]
+async fn what_stays_as_it_was_does_so_in_the_next_process_too() {
+    let mut process = Process::start().await;
+    let (listen, theirs) = (own_address(), own_address());
+    let stranger = std::net::TcpListener::bind(theirs).unwrap();
+    let blue = Instance::start("blue").await;
+    let upstreams = [upstream("blue", blue.address, 1_000)];
+    let mut control = process.wait_until_ready().await;
+    control.apply(&program(1, listen, &upstreams)).await.unwrap();
+    control.apply(&program(2, theirs, &upstreams)).await.unwrap();
+    assert!(!control.state().await.unwrap().services[0].is_served);
+
+    wait_until_ended(process.take_over().await).await;
+
+    let state = process.state().await;
+    let service = &state.services[0];
+    assert_eq!((state.revision, service.listen, service.is_served), (Some(2), listen, false));
+    assert_eq!(Client::connect(listen).await.get("/").await.1, "blue");
+
+    drop(stranger);
+    process.wait_for("the other port is served", |state| state.services[0].is_served).await;
+    assert_eq!(Client::connect(theirs).await.get("/").await.1, "blue");
+}
+
+#[tokio::test]
+async fn a_process_that_could_not_serve_what_is_served_does_not_take_over() {
+    let mut process = Process::start().await;
+    let (listen, files) = (own_address(), crate::encrypted::Files::new());
+    files.renew(1);
+    let blue = Instance::start("blue").await;
+    let mut secure = program(1, listen, &[upstream("blue", blue.address, 1_000)]);
+    let tls = json!({ "certificate": files.certificate(), "key": files.key() });
+    secure.services[0].tls = serde_json::from_value(tls).unwrap();
+    process.wait_until_ready().await.apply(&secure).await.unwrap();
+    std::fs::remove_file(files.key()).unwrap();
+
+    let mut next = spawn(&process.dir, &["--take-over"]);
+    wait_until("the next process ends", || next.try_wait().unwrap().is_some()).await;
+
+    assert!(!next.wait().unwrap().success());
+    assert!(process.child.try_wait().unwrap().is_none(), "the old one goes on");
+    let state = process.state().await;
+    assert_eq!((state.leaving, state.services[0].is_served), (0, true));
+    assert!(state.services[0].trouble.contains("key.pem"), "{}", state.services[0].trouble);
+}
