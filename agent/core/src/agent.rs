@@ -207,11 +207,12 @@ impl Agent {
     pub(crate) fn report(&self, name: &ApplicationName) -> Option<Report> {
         let application = self.remembered.applications.get(name)?;
         let volatile = self.volatile.get(name)?;
+        let trouble = self.gate_trouble(name);
         let slots = application.slots.map(|slot, _| {
             let view = self.view(application, volatile, slot);
             let is_led_to = self.gate.leads_to(name, slot);
             let timers = application.assignment.timers;
-            report::slot(&view, volatile.slots.of(slot), timers, is_led_to, self.gate.trouble())
+            report::slot(&view, volatile.slots.of(slot), timers, is_led_to, &trouble)
         });
         let (fence, refused) = (application.fence(), volatile.refused);
         Some(Report { application: name.clone(), fence, slots, refused })

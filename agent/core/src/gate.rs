@@ -59,6 +59,17 @@ pub struct GateState {
     pub revision: Option<u64>,
     /// The slots at which something is under way, or can still come.
     pub busy: BTreeSet<(ApplicationName, Slot)>,
+    /// The services with which something is wrong.
+    pub troubles: BTreeMap<ApplicationName, GateTrouble>,
+}
+
+/// What is wrong with one service.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct GateTrouble {
+    /// Whether it is served as the program says all the same.
+    pub is_served: bool,
+    /// What is wrong, and what to do.
+    pub detail: String,
 }
 
 /// What is known of the gate. Volatile: another agent process tells it everything anew.
@@ -119,9 +130,14 @@ impl GateLink {
         self.trouble = detail;
     }
 
-    /// Returns why the gate does not do what it should; empty if nothing is known to be wrong.
-    pub(crate) fn trouble(&self) -> &str {
-        &self.trouble
+    /// Returns why the gate does not do what it should for this application; empty if nothing is
+    /// known to be wrong.
+    fn trouble(&self, name: &ApplicationName) -> &str {
+        self.trouble_of(name).map_or(&self.trouble, |trouble| &trouble.detail)
+    }
+
+    fn trouble_of(&self, name: &ApplicationName) -> Option<&GateTrouble> {
+        self.follows.as_ref().and_then(|(_, state)| state.troubles.get(name))
     }
 
     /// Returns when the gate is to be told again.
@@ -132,7 +148,8 @@ impl GateLink {
     /// Returns whether the gate has said that it gives `slot` what is new.
     pub(crate) fn leads_to(&self, name: &ApplicationName, slot: Slot) -> bool {
         let upstream = self.follows.as_ref().and_then(|(program, _)| upstream(program, name, slot));
-        upstream.is_some_and(|upstream| upstream.gets_new && upstream.is_healthy)
+        let is_served = self.trouble_of(name).is_none_or(|trouble| trouble.is_served);
+        is_served && upstream.is_some_and(|upstream| upstream.gets_new && upstream.is_healthy)
     }
 
     /// Returns whether the gate has said that nothing is under way at `slot`, nor can come: the
@@ -173,6 +190,21 @@ impl Agent {
     /// Returns whether any application here was ever behind the gate, as far as is remembered.
     fn gate_was_used(&self) -> bool {
         self.remembered.applications.values().any(|application| application.traffic.since.is_some())
+    }
+
+    /// Returns why this application is not served as it should be; empty if nothing is known to be
+    /// wrong.
+    pub(crate) fn gate_trouble(&self, name: &ApplicationName) -> String {
+        let port = |application: &Application| application.service().map(|service| service.port);
+        let applications = &self.remembered.applications;
+        let wanted = applications.get(name).and_then(port);
+        let mut holders = applications.iter().filter(|(_, it)| port(it) == wanted);
+        match (wanted, holders.next()) {
+            (Some(port), Some((holder, _))) if holder != name => {
+                format!("port {port} of this host is {holder}'s; give one of the two another")
+            }
+            (Some(_) | None, _) => self.gate.trouble(name).to_owned(),
+        }
     }
 
     fn gate_program(&self) -> GateProgram {

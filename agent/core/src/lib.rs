@@ -34,7 +34,7 @@ pub use action::{Action, HookId, Place, Retained};
 pub use agent::{Agent, Step};
 pub use apply::IllegalEvent;
 pub use event::Event;
-pub use gate::{GateProgram, GateService, GateState, GateUpstream};
+pub use gate::{GateProgram, GateService, GateState, GateTrouble, GateUpstream};
 pub use goal::AssignmentRefusal;
 pub use input::{Finding, Input, PrepareFailure, ProbeAnswer, Retry, SessionId, Welcome};
 pub use remembered::{

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Returns the report of one slot. `is_led_to`: the gate has said that it leads there; `trouble`
-/// is what is wrong with the gate.
+/// is what keeps it from serving the application.
 pub(crate) fn slot(
     view: &SlotView<'_>,
     live: &LiveSlot,

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use cutover_agent_core::{GateProgram, GateService, GateState, GateUpstream};
+use cutover_agent_core::{GateProgram, GateService, GateState, GateTrouble, GateUpstream};
 use cutover_common::{ApplicationName, Protocol, Slot, SlotCounts};
 use cutover_gate::{
     Counts, State,
@@ -70,14 +70,20 @@ fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-/// Returns what the gate said of the slots.
+/// Returns what the gate said of the slots and the services.
 pub(super) fn state(said: &State) -> GateState {
     let busy = said.services.iter().flat_map(|service| {
         let is_busy = service.upstreams.iter().filter(|upstream| !upstream.is_empty);
         is_busy
             .filter_map(|upstream| Some((service.application.clone(), slot_named(&upstream.name)?)))
     });
-    GateState { gate: said.gate, revision: said.revision, busy: busy.collect() }
+    let troubled = said.services.iter().filter(|it| !(it.is_served && it.trouble.is_empty()));
+    let troubles = troubled.map(|service| {
+        let (is_served, detail) = (service.is_served, service.trouble.clone());
+        (service.application.clone(), GateTrouble { is_served, detail })
+    });
+    let (busy, troubles) = (busy.collect(), troubles.collect());
+    GateState { gate: said.gate, revision: said.revision, busy, troubles }
 }
 
 /// Returns what was counted of each slot, for the heartbeat.

@@ -50,7 +50,7 @@ impl Gate {
         let slots = services.flat_map(|name| Slot::ALL.map(|slot| (name.clone(), slot)));
         let busy = slots.filter(|(name, slot)| self.is_busy(name, *slot, now)).collect();
         let gate = Uuid::from_u128(u128::from(number) << 64 | u128::from(self.process));
-        GateState { gate, revision, busy }
+        GateState { gate, revision, busy, troubles: BTreeMap::new() }
     }
 
     /// Another process, which follows the last program, as it is on disk.

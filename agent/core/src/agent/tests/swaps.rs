@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cutover_common::{Assignment, Health, Phase, Slot, SlotGoal, Swap, Traffic};
+use cutover_common::{Assignment, Health, Phase, Slot, SlotGoal, SlotReport, Swap, Traffic};
 
 use super::world::{World, assignment, served};
 use crate::{Action, Input, gate::PORTS};
@@ -366,4 +366,75 @@ fn while_a_host_is_out_its_gate_passes_requests_on_and_not_longer() {
     world.pass(5);
     assert_eq!(world.gate.leads_to(), [GREEN]);
     assert!(world.gate.peers().is_empty());
+}
+
+/// Another application, on a port of its own unless that is said to be web's.
+fn another(name: &str, port: u16) -> Assignment {
+    let mut release = served("7", Swap::Beside);
+    release.name.application = name.parse().unwrap();
+    release.service.as_mut().unwrap().port = port;
+    let running = SlotGoal::Running(release);
+    Assignment { application: name.parse().unwrap(), ..assignment(1, running, SlotGoal::Absent) }
+}
+
+fn report_of(world: &World, name: &str) -> SlotReport {
+    let reports = world.agent.reports();
+    let report = reports.into_iter().find(|it| it.application.as_str() == name);
+    report.expect("it was assigned").slots.blue
+}
+
+#[test]
+fn a_service_that_the_gate_cannot_serve_is_told_of_its_application_and_keeps_no_other_waiting() {
+    let mut world = World::with_blue_served(Swap::Beside);
+    world.gate.unserved.insert("shop".parse().unwrap());
+    world.assign(another("shop", 9090));
+    world.pass(30);
+    assert_eq!(report_of(&world, "shop").traffic, Traffic::Away);
+    assert_eq!(report_of(&world, "shop").health, Health::Settled);
+    assert!(report_of(&world, "shop").detail.contains("nothing can listen on its port"));
+    assert_eq!(report_of(&world, "web").traffic, Traffic::Here);
+    assert_eq!(report_of(&world, "web").detail, "200 OK");
+
+    world.assign(to_green(2, Swap::Beside));
+    world.pass(30);
+    assert_eq!(world.gate.leads_to(), [GREEN]);
+    assert_eq!(world.trace, ["start blue 7", "start green 2", "hook", "stop blue 1"]);
+
+    world.gate.unserved.clear();
+    world.look_at_gate();
+    assert_eq!(report_of(&world, "shop").traffic, Traffic::Here);
+    assert_eq!(report_of(&world, "shop").detail, "200 OK");
+}
+
+#[test]
+fn an_instance_is_not_stopped_while_its_successor_is_behind_a_service_that_is_not_served() {
+    let mut world = World::with_blue_served(Swap::Beside);
+    world.gate.unserved.insert("web".parse().unwrap());
+    // The gate stays as it was: blue goes on getting what is new.
+    world.gate.busy.insert(BLUE);
+    world.assign(to_green(2, Swap::Beside));
+    world.pass(120);
+    assert_eq!(world.trace, ["start green 2"]);
+    assert_eq!(world.report(GREEN).traffic, Traffic::Away);
+    assert!(world.report(GREEN).detail.contains("nothing can listen on its port"));
+
+    world.assign(to_blue(3, Swap::Beside));
+    world.gate.unserved.clear();
+    world.gate.busy.clear();
+    world.look_at_gate();
+    world.pass(30);
+    assert_eq!(world.gate.leads_to(), [BLUE]);
+    assert_eq!(world.trace, ["start green 2", "hook", "stop green 2"]);
+}
+
+#[test]
+fn of_two_applications_with_one_port_the_second_says_whose_it_is() {
+    let mut world = World::with_blue_served(Swap::Beside);
+    world.assign(another("zoo", 8080));
+    world.pass(30);
+
+    let said = report_of(&world, "zoo");
+    assert_eq!(said.traffic, Traffic::Away);
+    assert!(said.detail.contains("port 8080 of this host is web's"), "{}", said.detail);
+    assert_eq!(report_of(&world, "web").traffic, Traffic::Here);
 }

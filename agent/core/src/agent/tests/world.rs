@@ -14,8 +14,8 @@ use cutover_common::{
 use uuid::Uuid;
 
 use crate::{
-    Action, Agent, Event, Finding, GateProgram, GateState, HookEnd, HookId, Input, PrepareFailure,
-    ProbeAnswer, SessionId, Step, Welcome, invariants,
+    Action, Agent, Event, Finding, GateProgram, GateState, GateTrouble, HookEnd, HookId, Input,
+    PrepareFailure, ProbeAnswer, SessionId, Step, Welcome, invariants,
 };
 
 pub(super) const TIMERS: Timers =
@@ -111,6 +111,10 @@ pub(super) enum Process {
     Dead,
 }
 
+fn taken() -> GateTrouble {
+    GateTrouble { is_served: false, detail: "nothing can listen on its port".to_owned() }
+}
+
 /// A gate that follows what it is told.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -119,11 +123,19 @@ pub(super) struct Gate {
     follows: Option<(u64, GateProgram)>,
     /// Where requests are under way that do not end by themselves.
     pub(super) busy: BTreeSet<Slot>,
+    /// Services that it cannot serve.
+    pub(super) unserved: BTreeSet<ApplicationName>,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { is_there: true, process: 1, follows: None, busy: BTreeSet::new() }
+        Self {
+            is_there: true,
+            process: 1,
+            follows: None,
+            busy: BTreeSet::new(),
+            unserved: BTreeSet::new(),
+        }
     }
 }
 
@@ -141,6 +153,7 @@ impl Gate {
             gate: Uuid::from_u128(self.process),
             revision: self.follows.as_ref().map(|(revision, _)| *revision),
             busy: self.busy.iter().map(|slot| (web(), *slot)).collect(),
+            troubles: self.unserved.iter().map(|name| (name.clone(), taken())).collect(),
         }
     }
 
@@ -169,6 +182,7 @@ pub(super) struct World {
     /// Asked and not performed.
     pub(super) queue: VecDeque<Action>,
     pub(super) processes: BTreeMap<InstanceId, Process>,
+    whose: BTreeMap<InstanceId, ApplicationName>,
     pub(super) disk: BTreeSet<Sha256>,
     retained: BTreeSet<Sha256>,
     /// Every start and stop that was performed, and hooks, in order.
@@ -200,6 +214,7 @@ impl World {
             events: Vec::new(),
             queue: VecDeque::new(),
             processes: BTreeMap::new(),
+            whose: BTreeMap::new(),
             disk: BTreeSet::new(),
             retained: BTreeSet::new(),
             trace: Vec::new(),
@@ -242,11 +257,16 @@ impl World {
         world
     }
 
+    /// The gate says what it does now.
+    pub(super) fn look_at_gate(&mut self) {
+        let state = self.gate.state();
+        self.give(Input::GateSaid { state });
+    }
+
     /// What was under way at `slot` has ended.
     pub(super) fn drain(&mut self, slot: Slot) {
         self.gate.busy.remove(&slot);
-        let state = self.gate.state();
-        self.give(Input::GateSaid { state });
+        self.look_at_gate();
     }
 
     /// The gate crashes and is started again, with its last program and nothing under way.
@@ -373,11 +393,14 @@ impl World {
             "E2: a release that is not on disk is started"
         );
         if !self.processes.contains_key(&instance) {
-            let others = self.alive();
+            let application = &release.name.application;
+            let mut others = self.alive();
+            others.retain(|other| self.whose.get(other) == Some(application));
             let borne =
                 usize::from(release.service.as_ref().is_some_and(|it| it.swap == Swap::Beside));
             assert!(others.len() <= borne, "E1: {others:?} live while {instance:?} is started");
             self.processes.insert(instance, Process::Alive);
+            self.whose.insert(instance, application.clone());
             self.trace.push(format!("start {slot} {}", release.name.version));
         }
         match self.processes[&instance] {
