@@ -208,9 +208,11 @@ fn read_checked(
 ) -> Result<String, ReadFile> {
     let failed = |source| ReadFile::Io { path: path.to_owned(), source };
     // The opened file is judged, not its name, and a symbolic link is no key: whoever may write
-    // to the directory could otherwise swap one for the other between look and use.
-    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(no_follow).open(path).map_err(failed)?;
+    // to the directory could otherwise swap one for the other between look and use. Nor is a pipe,
+    // which would be waited for until somebody writes to it.
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = flags.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     refuse(&metadata)?;
     let mut text = String::new();
@@ -241,6 +243,17 @@ mod tests {
         assert_eq!(mode_of(&path), 0o600);
         assert_eq!(read_secret(&path).unwrap(), "two");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_pipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.pem");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+
+        assert!(read_certificates(&path).is_err());
+        assert!(read_key(&path).is_err());
     }
 
     #[test]
