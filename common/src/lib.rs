@@ -20,6 +20,7 @@ pub mod protocol;
 pub mod release;
 pub mod report;
 pub mod service;
+pub mod size_text;
 pub mod time;
 pub mod wire;
 
@@ -36,5 +37,5 @@ pub use release::{
     Hook, HookKind, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, StopSignal,
 };
 pub use report::{Health, InstanceEvidence, InstanceId, Phase, Report, SlotReport, Traffic};
-pub use service::{Protocol, Service, Swap};
+pub use service::{Limits, Protocol, Service, Sticky, Swap, TlsFiles};
 pub use time::Timestamp;

@@ -1,8 +1,18 @@
 //! Service: the public side of an application, which the gate of each host serves.
 
-use std::time::Duration;
+mod limits;
+mod sticky;
+mod tls_files;
+
+use std::{net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::{
+    limits::Limits,
+    sticky::{InvalidSticky, Sticky, check_header},
+    tls_files::{InvalidHostPath, TlsFiles},
+};
 
 /// The application's public side.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -17,6 +27,21 @@ pub struct Service {
     pub drain_long_lived: Duration,
     /// How long the instance that was replaced runs on without traffic.
     pub keep_warm: Duration,
+    /// None: clients speak in the clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
+    /// None: each request goes anywhere. Only for HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    /// Whether each connection begins with a PROXY protocol header, version 2, and only trusted
+    /// peers can connect.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// Peers whose word on the client is believed.
+    #[serde(default)]
+    pub trusted_peers: Vec<IpAddr>,
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// What clients speak to the service.
@@ -67,12 +92,57 @@ impl Swap {
 }
 
 impl Service {
+    /// How many peers may be trusted: the load balancers in front of a fleet, many times over.
+    pub const TRUSTED_PEERS_MAX: usize = 256;
+
     /// Returns whether an instance of this service can run next to one of `other`: both want it,
-    /// and the gate can lead from the one port to either.
+    /// and the gate can lead from the one port to either. What clients see and may take (TLS,
+    /// sticky, PROXY protocol, limits) is the gate's affair: no instance knows of it.
     pub fn can_stand_beside(&self, other: &Self) -> bool {
         self.swap == Swap::Beside
             && other.swap == Swap::Beside
             && self.port == other.port
             && self.protocol == other.protocol
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service() -> Service {
+        // As it was stored before there was more to say.
+        let stored = r#"{"port":8080,"protocol":"http","swap":"beside","drain":{"secs":30,"nanos":0},
+            "drain_long_lived":{"secs":600,"nanos":0},"keep_warm":{"secs":0,"nanos":0}}"#;
+        serde_json::from_str(stored).unwrap()
+    }
+
+    #[test]
+    fn a_service_that_was_stored_without_the_later_keys_has_their_defaults() {
+        let Service { tls, sticky, proxy_protocol, trusted_peers, limits, .. } = service();
+
+        assert_eq!((tls, sticky, proxy_protocol), (None, None, false));
+        assert!(trusted_peers.is_empty());
+        assert_eq!(limits, Limits::default());
+    }
+
+    #[test]
+    fn only_what_an_instance_knows_of_keeps_two_from_standing_beside_each_other() {
+        let one = service();
+        let files = TlsFiles { certificate: "/c.pem".to_owned(), key: "/k.pem".to_owned() };
+        let limits = Limits { connections: 1, ..Limits::default() };
+        let other = Service {
+            tls: Some(files),
+            sticky: Some(Sticky::Cookie("route".to_owned())),
+            proxy_protocol: true,
+            trusted_peers: vec!["10.0.0.1".parse().unwrap()],
+            limits,
+            ..service()
+        };
+        assert!(one.can_stand_beside(&other) && other.can_stand_beside(&one));
+
+        assert!(!one.can_stand_beside(&Service { port: 8081, ..service() }));
+        assert!(!one.can_stand_beside(&Service { protocol: Protocol::Tcp, ..service() }));
+        assert!(!one.can_stand_beside(&Service { swap: Swap::InPlace, ..service() }));
     }
 }

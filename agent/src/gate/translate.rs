@@ -3,10 +3,10 @@
 use std::{net::IpAddr, time::Duration};
 
 use cutover_agent_core::{GateProgram, GateService, GateState, GateTrouble, GateUpstream};
-use cutover_common::{ApplicationName, Protocol, Slot, SlotCounts};
+use cutover_common::{ApplicationName, Protocol, Service, Slot, SlotCounts, Sticky, TlsFiles};
 use cutover_gate::{
     Counts, State,
-    program::{self, Drain, Flow, Limits, Program, Route, Upstream, UpstreamKind, UpstreamName},
+    program::{self, Drain, Flow, Program, Route, Upstream, UpstreamKind, UpstreamName},
 };
 
 use crate::host::reached_at;
@@ -22,10 +22,24 @@ pub(super) fn program(revision: u64, wanted: &GateProgram, address: IpAddr) -> P
 
 fn service(name: &ApplicationName, wanted: &GateService, address: IpAddr) -> program::Service {
     let GateService { service, upstreams, peers } = wanted;
-    let drain = Drain {
-        requests_ms: millis(service.drain),
-        long_lived_ms: millis(service.drain_long_lived),
-    };
+    let Service {
+        port,
+        protocol,
+        swap: _,
+        drain,
+        drain_long_lived,
+        keep_warm: _,
+        tls,
+        sticky,
+        proxy_protocol,
+        trusted_peers,
+        limits,
+    } = service;
+    let drain = Drain { requests_ms: millis(*drain), long_lived_ms: millis(*drain_long_lived) };
+    let sticky = sticky.clone().map(|sticky| match sticky {
+        Sticky::Cookie(name) => program::Sticky::Cookie { name },
+        Sticky::Header(name) => program::Sticky::Header { name },
+    });
     let upstreams = upstreams.iter().filter_map(|(slot, upstream)| {
         let GateUpstream { port, gets_new, is_healthy, drains } = (*upstream)?;
         Some(Upstream {
@@ -39,7 +53,7 @@ fn service(name: &ApplicationName, wanted: &GateService, address: IpAddr) -> pro
     });
     let peers = peers.iter().enumerate().map(|(number, peer)| Upstream {
         name: format!("peer-{number}").parse().expect("a peer's number makes a name"),
-        address: (*peer, service.port).into(),
+        address: (*peer, *port).into(),
         kind: UpstreamKind::Gate,
         weight: WHOLE,
         // Who is gone is not reached, and another one is asked.
@@ -48,19 +62,22 @@ fn service(name: &ApplicationName, wanted: &GateService, address: IpAddr) -> pro
     });
     program::Service {
         application: name.clone(),
-        listen: (address, service.port).into(),
-        protocol: match service.protocol {
+        listen: (address, *port).into(),
+        protocol: match protocol {
             Protocol::Http => program::Protocol::Http,
             Protocol::Tcp => program::Protocol::Tcp,
         },
-        tls: None,
-        accepts_proxy_protocol: false,
-        trusted_peers: Vec::new(),
-        limits: Limits::default(),
+        tls: tls.as_ref().map(|TlsFiles { certificate, key }| program::TlsFiles {
+            certificate: certificate.into(),
+            key: key.into(),
+        }),
+        accepts_proxy_protocol: *proxy_protocol,
+        trusted_peers: trusted_peers.clone(),
+        limits: limits.clone().into(),
         route: Route {
             flow: Flow::Open,
             upstreams: upstreams.chain(peers).collect(),
-            sticky: None,
+            sticky,
             allow: None,
         },
     }
@@ -137,4 +154,68 @@ pub(super) fn is_leaving(program: &GateProgram, state: &GateState) -> bool {
         let upstream = service.and_then(|service| *service.upstreams.of(*slot));
         !upstream.is_some_and(|upstream| upstream.gets_new)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use cutover_common::{Limits, Slots, Swap};
+
+    use super::*;
+
+    fn service() -> Service {
+        Service {
+            port: 8443,
+            protocol: Protocol::Http,
+            swap: Swap::Beside,
+            drain: Duration::from_secs(30),
+            drain_long_lived: Duration::from_secs(600),
+            keep_warm: Duration::ZERO,
+            tls: Some(TlsFiles { certificate: "/c.pem".to_owned(), key: "/k.pem".to_owned() }),
+            sticky: Some(Sticky::Cookie("route".to_owned())),
+            proxy_protocol: true,
+            trusted_peers: vec!["10.0.0.1".parse().unwrap()],
+            limits: Limits { connections: 7, body_bytes: Some(1 << 20), ..Limits::default() },
+        }
+    }
+
+    fn translated(service: Service) -> program::Service {
+        let upstreams = Slots::default();
+        let wanted = GateService { service, upstreams, peers: Vec::new() };
+        let program = GateProgram { services: [("web".parse().unwrap(), wanted)].into() };
+        let mut told = super::program(1, &program, [127, 0, 0, 1].into());
+        told.check().unwrap();
+        told.services.remove(0)
+    }
+
+    #[test]
+    fn what_clients_meet_reaches_the_gate() {
+        let told = translated(service());
+
+        let files = told.tls.unwrap();
+        assert_eq!((files.certificate, files.key), ("/c.pem".into(), "/k.pem".into()));
+        assert_eq!(told.route.sticky, Some(program::Sticky::Cookie { name: "route".to_owned() }));
+        assert!(told.accepts_proxy_protocol && told.trusted_peers.len() == 1);
+        assert_eq!((told.limits.connections_max, told.limits.body_bytes_max), (7, Some(1 << 20)));
+    }
+
+    #[test]
+    fn the_gate_takes_every_limit_that_a_release_may_have() {
+        let (times, heads) = (Limits::WITHIN, Limits::HEAD_BYTES);
+        let (bodies, clients) = (Limits::BODY_BYTES, Limits::CONNECTIONS);
+        for (within, head_bytes, body_bytes, connections) in [
+            (times.start(), heads.start(), bodies.start(), clients.start()),
+            (times.end(), heads.end(), bodies.end(), clients.end()),
+        ] {
+            let limits = Limits {
+                head_bytes: *head_bytes,
+                body_bytes: Some(*body_bytes),
+                head_within: *within,
+                stall_within: *within,
+                idle_within: *within,
+                answer_within: *within,
+                connections: *connections,
+            };
+            translated(Service { limits, ..service() });
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! mistake. `words` lists every key once: the walk, the nearest valid name and the reference
 //! in docs/cutover-toml.md all follow it.
 
+mod clients;
 mod deploy;
 mod document;
 mod health;

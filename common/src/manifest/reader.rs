@@ -12,7 +12,7 @@ use toml::{
 
 use super::{
     mistake::{ManifestMistakes, Mistake},
-    problem::{Problem, duration_in},
+    problem::{Problem, duration_in, size_in},
     syntax::SyntaxMap,
     words::{NOT_SUPPORTED, Standing, Words},
 };
@@ -153,6 +153,19 @@ impl<'v> Item<'v> {
     /// Returns the duration, if it lies in `range`.
     pub(super) fn duration(&self, range: &RangeInclusive<Duration>) -> Result<Duration, Problem> {
         duration_in(self.duration_text()?, range)
+    }
+
+    /// Returns the size in bytes, if it lies in `range`.
+    pub(super) fn size(&self, range: &RangeInclusive<u64>) -> Result<u64, Problem> {
+        let Some(text) = self.value.as_str() else {
+            let instead = if self.value.is_integer() {
+                format!("write \"{}B\" for bytes, or another unit", self.source())
+            } else {
+                "write a whole number with a unit, such as \"32KiB\"".to_owned()
+            };
+            return Err(Problem::new(format!("{} is no size", self.description()), instead));
+        };
+        size_in(text, range)
     }
 
     /// Returns the text of a duration.

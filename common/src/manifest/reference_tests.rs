@@ -6,7 +6,10 @@ use super::{
     Manifest, ManifestMistakes, Strategy, Timing, deploy::STRATEGIES_LATER, health, hooks, run,
     service, words,
 };
-use crate::{Batches, HookKind, StopSignal, duration_text::print};
+use crate::{
+    Batches, HookKind, Limits, Service, StopSignal, duration_text::print,
+    size_text::print as size,
+};
 
 const REFERENCE: &str = include_str!("../../../docs/cutover-toml.md");
 
@@ -70,6 +73,17 @@ fn the_reference_gives_the_ranges_of_the_parser() {
     assert_range("service.drain", &service::DRAIN);
     assert_range("service.drain_long_lived", &service::KEEP_WARM);
     assert_range("service.keep_warm", &service::KEEP_WARM);
+    for key in ["head_within", "stall_within", "idle_within", "answer_within"] {
+        assert_range(&format!("service.limits.{key}"), &Limits::WITHIN);
+    }
+    let (least, most) = (size(*Limits::BODY_BYTES.start()), size(*Limits::BODY_BYTES.end()));
+    assert_says("service.limits.body", &format!("`\"{least}\"` to `\"{most}\"`"));
+    let head = (*Limits::HEAD_BYTES.start(), *Limits::HEAD_BYTES.end());
+    let (least, most) = (size(head.0.into()), size(head.1.into()));
+    assert_says("service.limits.head", &format!("`\"{least}\"` to `\"{most}\"`"));
+    let (least, most) = (Limits::CONNECTIONS.start(), Limits::CONNECTIONS.end());
+    assert_says("service.limits.connections", &format!("{least} to {most}"));
+    assert_says("service.trusted_peers", &format!("at most {}", Service::TRUSTED_PEERS_MAX));
     assert_range("health.every", &health::EVERY);
     assert_range("health.timeout", &health::TIMEOUT);
     assert_range("health.start_within", &health::START_WITHIN);
@@ -98,7 +112,15 @@ fn the_reference_gives_the_ranges_of_the_parser() {
 
 #[test]
 fn the_reference_gives_the_defaults_of_the_parser() {
+    let limits = Limits::default();
+    assert_says("service.limits.head", &format!("| `\"{}\"`", size(limits.head_bytes.into())));
+    assert_says("service.limits.connections", &format!("| {} |", limits.connections));
+    assert_eq!(limits.body_bytes, None);
     for (key, default) in [
+        ("service.limits.head_within", limits.head_within),
+        ("service.limits.stall_within", limits.stall_within),
+        ("service.limits.idle_within", limits.idle_within),
+        ("service.limits.answer_within", limits.answer_within),
         ("run.stop_within", run::STOP_WITHIN_DEFAULT),
         ("service.drain", service::DRAIN_DEFAULT),
         ("service.drain_long_lived", service::DRAIN_LONG_LIVED_DEFAULT),

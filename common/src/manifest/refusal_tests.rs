@@ -212,3 +212,66 @@ fn settings_that_can_never_work_together_are_refused() {
     "#
     );
 }
+
+#[test]
+fn what_clients_cannot_meet_is_refused() {
+    let service = |lines: &str| refused_with(&format!("[service]\nport = 80\n{lines}\n"));
+
+    insta::assert_snapshot!(
+        [
+            service("tls = true"),
+            service("tls = { cert = \"/c.pem\", key = \"web.key\" }"),
+            service("tls = { certificate = \"/etc/ssl/\", key = \"/k\\u0000\" }"),
+            service("sticky = \"cookie\""),
+            service("sticky = {}"),
+            service("sticky = { cookie = \"a\", header = \"b\" }"),
+            service("sticky = { cookie = \"a;b\" }"),
+            service("sticky = { header = \"Host\" }"),
+            service("sticky = { heder = \"X\" }"),
+            service("proxy_protocol = \"v2\""),
+            service("proxy_protocol = true"),
+            service("proxy_protocol = true\ntrusted_peers = []"),
+            service("trusted_peers = \"10.0.0.1\""),
+            service("trusted_peers = [\"10.0.0.0/8\", 7, \"lb.example\"]"),
+            service("limits = { body = 100, head = \"1KiB\", connections = 0, idle = \"1s\" }"),
+            service("limits = { body = \"5TiB\", stall_within = \"0s\", answer_within = 30 }"),
+            service(
+                "protocol = \"tcp\"\nsticky = { cookie = \"a\" }\ntrusted_peers = [\"10.0.0.1\"]\n\
+                 limits = { body = \"1MiB\", head_within = \"1s\", idle_within = \"1s\" }",
+            ),
+        ]
+        .join("\n"),
+        @r#"
+    cutover.toml:7:7: service.tls: boolean true is not a table; write the [service.tls] table with certificate, key
+    cutover.toml:7:7: service.tls.certificate: is missing; write certificate = "/etc/ssl/web.pem"
+    cutover.toml:7:9: service.tls.cert: unknown name; write "certificate"
+    cutover.toml:7:32: service.tls.key: "web.key" is no absolute path of a file; write where it is on every host, such as "/etc/ssl/web.key"
+    cutover.toml:7:23: service.tls.certificate: "/etc/ssl/" is no absolute path of a file; write where it is on every host, such as "/etc/ssl/web.pem"
+    cutover.toml:7:42: service.tls.key: is a path with control characters; write a path such as "/etc/ssl/web.key"
+    cutover.toml:7:10: service.sticky: string "cookie" is not a table; write the [service.sticky] table with cookie, header
+    cutover.toml:7:10: service.sticky: names nothing; write { cookie = "route" } or { header = "X-Session" }
+    cutover.toml:7:35: service.sticky.header: clients are kept by cookie already; keep one of them
+    cutover.toml:7:21: service.sticky.cookie: "a;b" is no name; write 1 to 64 letters, digits, hyphens or underscores
+    cutover.toml:7:21: service.sticky.header: "Host" belongs to the connection or to the gate; write a header that your clients send
+    cutover.toml:7:12: service.sticky.heder: unknown name; write "header"
+    cutover.toml:7:18: service.proxy_protocol: string "v2" is neither true nor false; write true or false, without quotes
+    cutover.toml:5:1: service.trusted_peers: is missing; write trusted_peers = ["10.0.0.1"] with the addresses of the load balancers
+    cutover.toml:8:17: service.trusted_peers: trusts nobody to speak the PROXY protocol, so nobody could connect; write trusted_peers = ["10.0.0.1"] with the addresses of the load balancers
+    cutover.toml:7:17: service.trusted_peers: string "10.0.0.1" is not a list of addresses; write a list of addresses, such as ["10.0.0.1", "fd00::1"]
+    cutover.toml:7:18: service.trusted_peers[0]: "10.0.0.0/8" is no address; write an address such as "10.0.0.1"; names and networks are not looked up
+    cutover.toml:7:32: service.trusted_peers[1]: integer 7 is not a string; write "10.0.0.1"
+    cutover.toml:7:35: service.trusted_peers[2]: "lb.example" is no address; write an address such as "10.0.0.1"; names and networks are not looked up
+    cutover.toml:7:19: service.limits.body: integer 100 is no size; write "100B" for bytes, or another unit
+    cutover.toml:7:31: service.limits.head: "1KiB" is too small; write a size from "8KiB" to "1MiB"
+    cutover.toml:7:53: service.limits.connections: 0 is out of range; write a whole number from 1 to 1000000
+    cutover.toml:7:56: service.limits.idle: unknown name; write "idle_within"
+    cutover.toml:7:19: service.limits.body: "5TiB" is no size; write a whole number with a unit, such as "32KiB", "10MiB" or "1GiB"
+    cutover.toml:7:42: service.limits.stall_within: "0s" is too short; write a duration from "1ms" to "24h"
+    cutover.toml:7:64: service.limits.answer_within: integer 30 is no duration; write "30s" for seconds, or another unit
+    cutover.toml:8:10: service.sticky: is only for HTTP: plain TCP has no requests to look into; remove it, or write protocol = "http"
+    cutover.toml:9:17: service.trusted_peers: has no meaning for protocol "tcp" without proxy_protocol; write proxy_protocol = true, or remove it
+    cutover.toml:10:19: service.limits.body: is only for HTTP: plain TCP has no requests to look into; remove it, or write protocol = "http"
+    cutover.toml:10:61: service.limits.idle_within: is only for HTTP: plain TCP has no requests to look into; remove it, or write protocol = "http"
+    "#
+    );
+}

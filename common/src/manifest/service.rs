@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
+    clients::{read_limits, read_peers, read_sticky, read_tls},
     health::PORTS,
     problem::Problem,
     reader::{Item, Reader, Section},
@@ -44,6 +45,10 @@ pub(super) fn read_service(top: &Section<'_>, reader: &mut Reader<'_>) -> Option
         let problem = "has no meaning where swap is \"in_place\": the host holds one instance";
         reader.refuse(&item.place, Problem::new(problem, "remove it"));
     }
+    let tls = read_tls(&section, reader);
+    let sticky = read_sticky(&section, protocol, reader);
+    let (proxy_protocol, trusted_peers) = read_peers(&section, protocol, reader);
+    let limits = read_limits(&section, protocol, reader);
     Some(Service {
         port: port?,
         protocol,
@@ -51,6 +56,11 @@ pub(super) fn read_service(top: &Section<'_>, reader: &mut Reader<'_>) -> Option
         drain: drain.unwrap_or(DRAIN_DEFAULT),
         drain_long_lived: lasting.unwrap_or(DRAIN_LONG_LIVED_DEFAULT),
         keep_warm: keep_warm.unwrap_or_default(),
+        tls,
+        sticky,
+        proxy_protocol,
+        trusted_peers,
+        limits,
     })
 }
 

@@ -1,8 +1,10 @@
 //! What a manifest may say, and a file that has everything wrong.
 
+use std::net::IpAddr;
+
 use super::*;
 use crate::{
-    Amount, Batches, HookKind, ProbePort, ProbeTarget, Protocol, StopSignal,
+    Amount, Batches, HookKind, Limits, ProbePort, ProbeTarget, Protocol, Sticky, StopSignal,
     duration_text::{self, parse as duration},
 };
 
@@ -263,6 +265,53 @@ bake = "10m"
     cutover.toml:42:12: deploy[1].strategy: not supported by this version of cutover; write "rolling" or "all_at_once"
     cutover.toml:43:1: deploy[1].canary: not supported by this version of cutover; remove it
     "#);
+}
+
+#[test]
+fn what_clients_meet_is_read() {
+    let service =
+        |more: &str| parsed(&format!("{LEAST}[service]\nport = 8080\n{more}")).service.unwrap();
+
+    let nothing = service("");
+    assert_eq!((nothing.tls, nothing.sticky, nothing.proxy_protocol), (None, None, false));
+    assert_eq!((nothing.trusted_peers, nothing.limits), (vec![], Limits::default()));
+
+    let all = service(
+        r#"
+tls = { certificate = "/etc/ssl/web.pem", key = "/etc/ssl/web.key" }
+sticky = { header = "X-Session" }
+proxy_protocol = true
+trusted_peers = ["10.0.0.1", "::ffff:10.0.0.2", "fd00::1"]
+[service.limits]
+head = "8KiB"
+body = "100MiB"
+head_within = "1s"
+stall_within = "2s"
+idle_within = "3s"
+answer_within = "4s"
+connections = 5
+"#,
+    );
+    let tls = all.tls.unwrap();
+    assert_eq!((&*tls.certificate, &*tls.key), ("/etc/ssl/web.pem", "/etc/ssl/web.key"));
+    assert_eq!(all.sticky, Some(Sticky::Header("X-Session".to_owned())));
+    assert!(all.proxy_protocol);
+    let peers: [IpAddr; 3] = ["10.0.0.1", "10.0.0.2", "fd00::1"].map(|peer| peer.parse().unwrap());
+    assert_eq!(all.trusted_peers, peers);
+    let expected = Limits {
+        head_bytes: 8 << 10,
+        body_bytes: Some(100 << 20),
+        head_within: duration("1s").unwrap(),
+        stall_within: duration("2s").unwrap(),
+        idle_within: duration("3s").unwrap(),
+        answer_within: duration("4s").unwrap(),
+        connections: 5,
+    };
+    assert_eq!(all.limits, expected);
+
+    let cookie = service("sticky = { cookie = \"route\" }\ntrusted_peers = [\"10.0.0.1\"]");
+    assert_eq!(cookie.sticky, Some(Sticky::Cookie("route".to_owned())));
+    assert_eq!(cookie.trusted_peers.len(), 1, "for the headers that tell who a client is");
 }
 
 #[test]

@@ -35,7 +35,39 @@ pub(super) const RUN: Words = Words {
 
 pub(super) const SERVICE: Words = Words {
     table: "[service]",
-    known: &["port", "protocol", "swap", "drain", "drain_long_lived", "keep_warm"],
+    known: &[
+        "port",
+        "protocol",
+        "swap",
+        "drain",
+        "drain_long_lived",
+        "keep_warm",
+        "tls",
+        "sticky",
+        "proxy_protocol",
+        "trusted_peers",
+        "limits",
+    ],
+    later: &[],
+};
+
+pub(super) const TLS: Words =
+    Words { table: "[service.tls]", known: &["certificate", "key"], later: &[] };
+
+pub(super) const STICKY: Words =
+    Words { table: "[service.sticky]", known: &["cookie", "header"], later: &[] };
+
+pub(super) const LIMITS: Words = Words {
+    table: "[service.limits]",
+    known: &[
+        "head",
+        "body",
+        "head_within",
+        "stall_within",
+        "idle_within",
+        "answer_within",
+        "connections",
+    ],
     later: &[],
 };
 
@@ -104,11 +136,14 @@ pub(super) const DEPLOY: Words = Words {
 };
 
 /// All tables, with the path that stands before their keys.
-pub(super) static ALL: [(&str, &Words); 13] = [
+pub(super) static ALL: [(&str, &Words); 16] = [
     ("", &TOP),
     ("application.", &APPLICATION),
     ("run.", &RUN),
     ("service.", &SERVICE),
+    ("service.tls.", &TLS),
+    ("service.sticky.", &STICKY),
+    ("service.limits.", &LIMITS),
     ("health.", &HEALTH),
     ("hooks.", &HOOKS),
     ("hooks.install.", &INSTALL),
@@ -127,6 +162,12 @@ const HABITS: &[(&str, &str, &str)] = &[
     ("[run]", "args", "write them into \"command\", one string each"),
     ("[run]", "environment", "write \"env\""),
     ("[run]", "stop_timeout", "write \"stop_within\""),
+    ("[service.tls]", "cert", "write \"certificate\""),
+    ("[service.tls]", "chain", "write \"certificate\""),
+    ("[service.limits]", "idle", "write \"idle_within\""),
+    ("[service.limits]", "stall", "write \"stall_within\""),
+    ("[service.limits]", "timeout", "write \"answer_within\""),
+    ("[service.limits]", "max_connections", "write \"connections\""),
     ("[health]", "path", "write \"http\""),
     ("[health]", "url", "write http = \"/path\""),
     ("[health]", "interval", "write \"every\""),

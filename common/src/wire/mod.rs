@@ -7,6 +7,7 @@ mod assignment;
 mod log;
 mod release;
 mod report;
+mod service;
 mod session;
 
 pub use assignment::InvalidAssignment;

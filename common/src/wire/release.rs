@@ -6,12 +6,13 @@ use cutover_proto::v1 as pb;
 
 use super::{TooMany, bounded, millis};
 use crate::{
-    Hook, HookKind, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef, RunSpec,
-    Service, StopSignal, Swap,
+    Hook, HookKind, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, Service,
+    StopSignal,
     digest::InvalidDigest,
     duration_text::LONGEST,
     name::{InvalidName, InvalidVersion},
     release::is_shared_path,
+    service::{InvalidHostPath, InvalidSticky},
 };
 
 /// Why a message is no [`Release`].
@@ -39,16 +40,28 @@ pub enum InvalidRelease {
     HookTwice,
     #[error("field `run.shared` names something else than a folder in the release")]
     Shared,
+    #[error("field `{0}` is out of range")]
+    OutOfRange(&'static str),
+    #[error("field `{0}` is only for HTTP")]
+    OnlyHttp(&'static str),
+    #[error("field `{field}` is invalid")]
+    Path { field: &'static str, source: InvalidHostPath },
+    #[error("field `service.sticky` is invalid")]
+    Sticky(#[source] InvalidSticky),
+    #[error("field `service.trusted_peers` has {0:?}, which is no address")]
+    Peer(String),
+    #[error("field `service.trusted_peers` is empty, and nobody could connect")]
+    NobodyTrusted,
     #[error(transparent)]
     TooMany(#[from] TooMany),
 }
 
-fn duration(field: &'static str, ms: u64) -> Result<Duration, InvalidRelease> {
+pub(super) fn duration(field: &'static str, ms: u64) -> Result<Duration, InvalidRelease> {
     let duration = Duration::from_millis(ms);
     if duration > LONGEST { Err(InvalidRelease::TooLong(field)) } else { Ok(duration) }
 }
 
-fn port(field: &'static str, port: u32) -> Result<u16, InvalidRelease> {
+pub(super) fn port(field: &'static str, port: u32) -> Result<u16, InvalidRelease> {
     match u16::try_from(port) {
         Ok(0) | Err(_) => Err(InvalidRelease::Port(field)),
         Ok(port) => Ok(port),
@@ -249,64 +262,6 @@ impl From<ProbeSpec> for pb::ProbeSpec {
             failures,
             start_within_ms: millis(start_within),
             port,
-        }
-    }
-}
-
-impl TryFrom<pb::Service> for Service {
-    type Error = InvalidRelease;
-
-    fn try_from(message: pb::Service) -> Result<Self, InvalidRelease> {
-        let (protocol, swap) = (message.protocol(), message.swap());
-        let pb::Service {
-            port: asked,
-            protocol: _,
-            swap: _,
-            drain_ms,
-            drain_long_lived_ms,
-            keep_warm_ms,
-        } = message;
-        Ok(Self {
-            port: port("service.port", asked)?,
-            protocol: match protocol {
-                pb::service::Protocol::Unspecified => {
-                    return Err(InvalidRelease::Unknown("service.protocol"));
-                }
-                pb::service::Protocol::Http => Protocol::Http,
-                pb::service::Protocol::Tcp => Protocol::Tcp,
-            },
-            swap: match swap {
-                pb::service::Swap::Unspecified => {
-                    return Err(InvalidRelease::Unknown("service.swap"));
-                }
-                pb::service::Swap::Beside => Swap::Beside,
-                pb::service::Swap::InPlace => Swap::InPlace,
-            },
-            drain: duration("service.drain", drain_ms)?,
-            drain_long_lived: duration("service.drain_long_lived", drain_long_lived_ms)?,
-            keep_warm: duration("service.keep_warm", keep_warm_ms)?,
-        })
-    }
-}
-
-impl From<Service> for pb::Service {
-    fn from(service: Service) -> Self {
-        let Service { port, protocol, swap, drain, drain_long_lived, keep_warm } = service;
-        let protocol = match protocol {
-            Protocol::Http => pb::service::Protocol::Http,
-            Protocol::Tcp => pb::service::Protocol::Tcp,
-        };
-        let swap = match swap {
-            Swap::Beside => pb::service::Swap::Beside,
-            Swap::InPlace => pb::service::Swap::InPlace,
-        };
-        Self {
-            port: port.into(),
-            protocol: protocol.into(),
-            swap: swap.into(),
-            drain_ms: millis(drain),
-            drain_long_lived_ms: millis(drain_long_lived),
-            keep_warm_ms: millis(keep_warm),
         }
     }
 }

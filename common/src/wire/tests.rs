@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    Assignment, Health, Hook, HookKind, InstanceEvidence, InstanceId, Phase, ProbePort, ProbeSpec,
-    ProbeTarget, Protocol, Release, ReleaseRef, Report, RunSpec, Service, Sha256, SlotGoal,
-    SlotReport, Slots, StopSignal, Swap, Timers, Traffic,
+    Assignment, ErrorChain, Health, Hook, HookKind, InstanceEvidence, InstanceId, Limits, Phase,
+    ProbePort, ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef, Report, RunSpec, Service,
+    Sha256, SlotGoal, SlotReport, Slots, StopSignal, Swap, Timers, TlsFiles, Traffic,
 };
 
 fn release() -> Release {
@@ -46,6 +46,19 @@ fn release() -> Release {
             drain: Duration::from_secs(30),
             drain_long_lived: Duration::from_secs(600),
             keep_warm: Duration::from_secs(5),
+            tls: Some(TlsFiles { certificate: "/c.pem".to_owned(), key: "/k.pem".to_owned() }),
+            sticky: None,
+            proxy_protocol: true,
+            trusted_peers: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            limits: Limits {
+                head_bytes: 8192,
+                body_bytes: Some(1 << 20),
+                head_within: Duration::from_secs(1),
+                stall_within: Duration::from_secs(2),
+                idle_within: Duration::from_secs(3),
+                answer_within: Duration::from_secs(4),
+                connections: 5,
+            },
         }),
     }
 }
@@ -69,6 +82,60 @@ fn an_assignment_survives_the_wire() {
     let sent = assignment();
 
     assert_eq!(Assignment::try_from(pb::Assignment::from(sent.clone())), Ok(sent));
+}
+
+#[test]
+fn a_service_is_judged_again_where_it_arrives() {
+    let http = Service { protocol: Protocol::Http, ..release().service.unwrap() };
+    let told = |change: fn(&mut pb::Service)| {
+        let mut message = pb::Service::from(http.clone());
+        change(&mut message);
+        match Service::try_from(message) {
+            Ok(service) => format!("{:?}", service.sticky),
+            Err(error) => ErrorChain(&error).to_string(),
+        }
+    };
+
+    insta::assert_snapshot!(
+        [
+            told(|it| it.sticky = Some(pb::service::Sticky::Cookie("route".into()))),
+            told(|it| it.sticky = Some(pb::service::Sticky::Header("X-Session".into()))),
+            told(|it| it.sticky = Some(pb::service::Sticky::Header("Host".into()))),
+            told(|it| it.sticky = Some(pb::service::Sticky::Cookie("a;b".into()))),
+            told(|it| {
+                it.set_protocol(pb::service::Protocol::Tcp);
+                it.sticky = Some(pb::service::Sticky::Cookie("route".into()));
+            }),
+            told(|it| it.tls.as_mut().unwrap().key = "web.key".into()),
+            told(|it| it.tls.as_mut().unwrap().certificate = format!("/{}", "x".repeat(5000))),
+            told(|it| it.trusted_peers.clear()),
+            told(|it| it.trusted_peers[0] = "10.0.0.0/8".into()),
+            told(|it| it.trusted_peers = vec!["10.0.0.1".into(); 257]),
+            told(|it| it.limits.as_mut().unwrap().head_bytes = 1),
+            told(|it| it.limits.as_mut().unwrap().body_bytes = Some(u64::MAX)),
+            told(|it| it.limits.as_mut().unwrap().idle_within_ms = 0),
+            told(|it| it.limits.as_mut().unwrap().connections = 0),
+        ]
+        .join("\n"),
+        @r#"
+    Some(Cookie("route"))
+    Some(Header("X-Session"))
+    field `service.sticky` is invalid: header "Host" belongs to the connection or to the gate
+    field `service.sticky` is invalid: "a;b" is no name of 1 to 64 letters, digits, hyphens, underscores
+    field `service.sticky` is only for HTTP
+    field `service.tls.key` is invalid: no absolute path of a file
+    field `service.tls.certificate` is invalid: 5001 bytes long; paths have at most 4095
+    field `service.trusted_peers` is empty, and nobody could connect
+    field `service.trusted_peers` has "10.0.0.0/8", which is no address
+    field `service.trusted_peers` is out of range
+    field `service.limits.head_bytes` is out of range
+    field `service.limits.body_bytes` is out of range
+    field `service.limits.idle_within` is out of range
+    field `service.limits.connections` is out of range
+    "#
+    );
+    let bare = pb::Service { limits: None, ..http.into() };
+    assert_eq!(Service::try_from(bare).unwrap().limits, Limits::default());
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cutover_common::{
-    Assignment, Fence, InstanceEvidence, InstanceId, Protocol, ReleaseRef, RunSpec, Service,
-    Sha256, SlotGoal, StopSignal, Swap, Timers,
+    Assignment, Fence, InstanceEvidence, InstanceId, Limits, Protocol, ReleaseRef, RunSpec,
+    Service, Sha256, SlotGoal, StopSignal, Swap, Timers,
 };
 use uuid::Uuid;
 
@@ -37,6 +37,11 @@ fn release(version: &str, swap: Swap) -> Release {
             drain: Duration::from_secs(30),
             drain_long_lived: Duration::from_secs(600),
             keep_warm: Duration::ZERO,
+            tls: None,
+            sticky: None,
+            proxy_protocol: false,
+            trusted_peers: Vec::new(),
+            limits: Limits::default(),
         }),
     }
 }

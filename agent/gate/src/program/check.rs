@@ -7,7 +7,10 @@ use std::{
     path::PathBuf,
 };
 
-use cutover_common::ApplicationName;
+use cutover_common::{
+    ApplicationName,
+    service::{InvalidSticky, check_header},
+};
 
 use super::{
     Flow, Limits, Program, Protocol, Route, SERVICES_MAX, Service, Sticky, UPSTREAMS_MAX, Upstream,
@@ -52,10 +55,12 @@ pub enum InvalidService {
     Weight { name: UpstreamName, weight: u16 },
     #[error("upstream {0} is allowed by a header and is not among the upstreams")]
     AllowsNobody(UpstreamName),
-    #[error("{field} {text:?} is no name of 1 to {NAME_MAX} letters, digits, hyphens, underscores")]
-    Token { field: &'static str, text: String },
-    #[error("header {0:?} cannot be used here: it belongs to the connection or to the gate")]
-    Reserved(String),
+    #[error("{field} cannot be looked at")]
+    Name {
+        field: &'static str,
+        #[source]
+        source: InvalidSticky,
+    },
     #[error("{0} is only for HTTP; plain TCP has no requests to look into")]
     OnlyHttp(&'static str),
     #[error("{field} is {value}; {} to {} are allowed", allowed.start(), allowed.end())]
@@ -67,23 +72,6 @@ pub enum InvalidService {
     #[error("it trusts {count} peers; at most {UPSTREAMS_MAX} are allowed")]
     TrustedPeers { count: usize },
 }
-
-/// The longest name of a header or cookie.
-const NAME_MAX: usize = 64;
-
-/// Headers that cannot keep a client or let it through: they are taken off on the way.
-const RESERVED: [&str; 10] = [
-    "connection",
-    "content-length",
-    "cutover-gate-hop",
-    "expect",
-    "host",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// One day: the longest time that anything here takes.
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -141,8 +129,9 @@ fn check_service(service: &Service, listens: &BTreeSet<SocketAddr>) -> Result<()
 }
 
 fn check_limits(limits: &Limits) -> Result<(), InvalidService> {
-    // The parser's buffer is 8 KiB at least.
-    within("head_bytes_max", limits.head_bytes_max.into(), 8 * 1024..=1024 * 1024)?;
+    let range = cutover_common::Limits::HEAD_BYTES;
+    let range = u64::from(*range.start())..=u64::from(*range.end());
+    within("head_bytes_max", limits.head_bytes_max.into(), range)?;
     let times = [
         ("head_ms", limits.head_ms),
         ("stall_ms", limits.stall_ms),
@@ -154,7 +143,9 @@ fn check_limits(limits: &Limits) -> Result<(), InvalidService> {
     for (field, value) in times {
         within(field, value.into(), 1..=DAY_MS)?;
     }
-    within("connections_max", limits.connections_max.into(), 1..=1_000_000)
+    let range = cutover_common::Limits::CONNECTIONS;
+    let range = u64::from(*range.start())..=u64::from(*range.end());
+    within("connections_max", limits.connections_max.into(), range)
 }
 
 fn check_upstreams(
@@ -205,7 +196,11 @@ fn reaches(address: SocketAddr, listen: SocketAddr) -> bool {
 fn check_choice(route: &Route, protocol: Protocol) -> Result<(), InvalidService> {
     match (&route.sticky, protocol) {
         (Some(_), Protocol::Tcp) => return Err(InvalidService::OnlyHttp("sticky")),
-        (Some(Sticky::Cookie { name }), Protocol::Http) => token("sticky.cookie.name", name)?,
+        (Some(Sticky::Cookie { name }), Protocol::Http) => {
+            let checked = cutover_common::Sticky::Cookie(name.clone()).check();
+            checked
+                .map_err(|source| InvalidService::Name { field: "sticky.cookie.name", source })?;
+        }
         (Some(Sticky::Header { name }), Protocol::Http) => header("sticky.header.name", name)?,
         (None, Protocol::Http | Protocol::Tcp) => {}
     }
@@ -232,20 +227,8 @@ fn check_flow(flow: Flow) -> Result<(), InvalidService> {
     }
 }
 
-fn header(field: &'static str, text: &str) -> Result<(), InvalidService> {
-    token(field, text)?;
-    if RESERVED.iter().any(|name| name.eq_ignore_ascii_case(text)) {
-        return Err(InvalidService::Reserved(text.to_owned()));
-    }
-    Ok(())
-}
-
-fn token(field: &'static str, text: &str) -> Result<(), InvalidService> {
-    let is_inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    if !text.is_empty() && text.len() <= NAME_MAX && text.bytes().all(is_inner) {
-        return Ok(());
-    }
-    Err(InvalidService::Token { field, text: text.chars().take(NAME_MAX).collect() })
+fn header(field: &'static str, name: &str) -> Result<(), InvalidService> {
+    check_header(name).map_err(|source| InvalidService::Name { field, source })
 }
 
 fn within(

@@ -1,5 +1,7 @@
 //! What a client may take of the gate: sizes in bytes, times in milliseconds.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// What a client may take of the gate, and how long the gate waits for others.
@@ -16,8 +18,7 @@ pub struct Limits {
     pub head_ms: u32,
     /// How long a client may make no progress within a body, in either direction.
     pub stall_ms: u32,
-    /// How long a connection may wait for its next request; on plain TCP, how long neither side
-    /// may say anything.
+    /// How long a connection may wait for its next request.
     pub idle_ms: u32,
     /// How long an instance may take to begin its answer.
     pub answer_ms: u32,
@@ -29,23 +30,39 @@ pub struct Limits {
     pub connections_max: u32,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl From<cutover_common::Limits> for Limits {
+    fn from(limits: cutover_common::Limits) -> Self {
+        let cutover_common::Limits {
+            head_bytes,
+            body_bytes,
+            head_within,
+            stall_within,
+            idle_within,
+            answer_within,
+            connections,
+        } = limits;
         Self {
-            // Cookies of 4 KiB a few times over, and what common servers allow (32 KiB).
-            head_bytes_max: 32 * 1024,
-            body_bytes_max: None,
-            head_ms: 15_000,
-            stall_ms: 60_000,
-            // Longer than the 60 s of common load balancers in front, so that they close first.
-            idle_ms: 75_000,
-            // As slow as the slowest report that people wait for.
-            answer_ms: 300_000,
+            head_bytes_max: head_bytes,
+            body_bytes_max: body_bytes,
+            head_ms: millis(head_within),
+            stall_ms: millis(stall_within),
+            idle_ms: millis(idle_within),
+            answer_ms: millis(answer_within),
             // A slot is on this host: a full backlog makes the kernel try again after 1 s.
             connect_ms: 3_000,
             // One lost SYN (1 s) and a second one (3 s) on a network.
             gate_connect_ms: 5_000,
-            connections_max: 50_000,
+            connections_max: connections,
         }
     }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        cutover_common::Limits::default().into()
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

@@ -1,5 +1,6 @@
 //! Tests of programs: what is refused, and how one is written down.
 
+use cutover_common::ErrorChain;
 use serde_json::{Value, json};
 
 use super::*;
@@ -38,9 +39,7 @@ fn with(pointer: &str, value: Value) -> Program {
 }
 
 fn refusal(program: &Program) -> String {
-    let error = program.check().unwrap_err();
-    let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
-    format!("{error}{}", source.unwrap_or_default())
+    ErrorChain(&program.check().unwrap_err()).to_string()
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod script;
 use std::{collections::BTreeMap, time::Duration};
 
 use cutover_common::{
-    AgentName, Generation, Labels, Protocol, Release, ReleaseRef, RunSpec, Service, Sha256,
+    AgentName, Generation, Labels, Limits, Protocol, Release, ReleaseRef, RunSpec, Service, Sha256,
     StopSignal, Swap, Timestamp, Version,
 };
 use uuid::Uuid;
@@ -80,6 +80,11 @@ pub(crate) fn in_place(of: &str) -> Release {
         drain: seconds(30),
         drain_long_lived: seconds(600),
         keep_warm: seconds(0),
+        tls: None,
+        sticky: None,
+        proxy_protocol: false,
+        trusted_peers: Vec::new(),
+        limits: Limits::default(),
     });
     release
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use cutover_common::{
-    Hook, HookKind, Labels, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef,
-    RunSpec, Service, Sha256, StopSignal, Swap,
+    Hook, HookKind, Labels, Limits, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release,
+    ReleaseRef, RunSpec, Service, Sha256, StopSignal, Swap,
 };
 use cutover_coordinator_core::Request;
 
@@ -160,6 +160,11 @@ fn release_of(application: &Application, release: &crate::script::Release) -> Re
             drain: Duration::from_millis(gate.drain_ms),
             drain_long_lived: Duration::from_millis(gate.drain_ms),
             keep_warm: Duration::from_millis(gate.keep_warm_ms),
+            tls: None,
+            sticky: None,
+            proxy_protocol: false,
+            trusted_peers: Vec::new(),
+            limits: Limits::default(),
         }),
     }
 }

@@ -8,8 +8,8 @@ use std::{
 
 use cutover_common::{
     ApplicationName, Assignment, Fence, Generation, Hook, HookKind, InstanceEvidence, InstanceId,
-    ProbePort, ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef, Report, RunSpec, Service,
-    Sha256, Slot, SlotGoal, SlotReport, Slots, StopSignal, Swap, Term, Timers, Timestamp,
+    Limits, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef, Report, RunSpec,
+    Service, Sha256, Slot, SlotGoal, SlotReport, Slots, StopSignal, Swap, Term, Timers, Timestamp,
 };
 use uuid::Uuid;
 
@@ -73,6 +73,11 @@ pub(super) fn served(version: &str, swap: Swap) -> Release {
         drain: Duration::from_secs(30),
         drain_long_lived: Duration::from_secs(600),
         keep_warm: Duration::ZERO,
+        tls: None,
+        sticky: None,
+        proxy_protocol: false,
+        trusted_peers: Vec::new(),
+        limits: Limits::default(),
     });
     if let Some(probe) = &mut release.probe {
         probe.target = ProbeTarget::Tcp { port: ProbePort::Instance };
