@@ -248,6 +248,7 @@ impl Watch {
             Fault::KillAgent { .. }
             | Fault::PauseAgent { .. }
             | Fault::CrashGate { .. }
+            | Fault::HinderGate { .. }
             | Fault::FillDisk { .. }
             | Fault::KillCoordinator { .. }
             | Fault::PauseCoordinator { .. }

@@ -63,6 +63,9 @@ pub enum Fault {
     KillInstance { host: u16, application: u16 },
     /// The gate crashes, and is started again with its last program, or with none.
     CrashGate { host: u16, down_ms: u64, forgets: bool },
+    /// The gate cannot serve what it is newly told of one application: a stranger has its port, or its
+    /// certificate cannot be read.
+    HinderGate { host: u16, application: u16, for_ms: u64 },
     /// Writes fail for want of room.
     FillDisk { host: u16, for_ms: u64 },
     /// The n-th write or fsync of the journal from now fails once.
@@ -198,7 +201,9 @@ impl What {
     /// Returns the application that it concerns, to change it.
     pub const fn application_mut(&mut self) -> Option<&mut u16> {
         match self {
-            Self::Fault(Fault::KillInstance { application, .. })
+            Self::Fault(
+                Fault::KillInstance { application, .. } | Fault::HinderGate { application, .. },
+            )
             | Self::Call(
                 Call::Exclude { application, .. }
                 | Call::Unlabel { application, .. }
@@ -231,6 +236,7 @@ impl Fault {
             | Self::CutPower { down_ms: ms, .. }
             | Self::Suspend { for_ms: ms, .. }
             | Self::CrashGate { down_ms: ms, .. }
+            | Self::HinderGate { for_ms: ms, .. }
             | Self::FillDisk { for_ms: ms, .. }
             | Self::SlowDisk { for_ms: ms, .. }
             | Self::RefuseProcesses { for_ms: ms, .. }
@@ -266,6 +272,7 @@ impl Fault {
             | Self::SetClock { host, .. }
             | Self::KillInstance { host, .. }
             | Self::CrashGate { host, .. }
+            | Self::HinderGate { host, .. }
             | Self::FillDisk { host, .. }
             | Self::FailDisk { host, .. }
             | Self::SlowDisk { host, .. }

@@ -28,6 +28,10 @@ pub(crate) fn fault(fault: &Fault) -> String {
             let what = if *forgets { " with nothing to follow" } else { "" };
             format!("the gate of host-{host} crashes, and is back{what} {} later", span(*down_ms))
         }
+        Fault::HinderGate { host, application, for_ms } => format!(
+            "the gate of host-{host} can serve nothing new of application {application} for {}",
+            span(*for_ms)
+        ),
         Fault::FillDisk { host, for_ms } => {
             format!("the disk of host-{host} is full for {}", span(*for_ms))
         }
@@ -108,6 +112,7 @@ fn of_coordinator(fault: &Fault) -> String {
         | Fault::SetClock { .. }
         | Fault::KillInstance { .. }
         | Fault::CrashGate { .. }
+        | Fault::HinderGate { .. }
         | Fault::FillDisk { .. }
         | Fault::FailDisk { .. }
         | Fault::SlowDisk { .. }

@@ -15,6 +15,7 @@ enum Kind {
     SetClock,
     KillInstance,
     CrashGate,
+    HinderGate,
     FillDisk,
     FailDisk,
     SlowDisk,
@@ -37,7 +38,7 @@ enum Kind {
 }
 
 /// Each kind, and in how many runs in a thousand it is on.
-const KINDS: [(Kind, u32); 26] = [
+const KINDS: [(Kind, u32); 27] = [
     (Kind::KillAgent, 300),
     (Kind::PauseAgent, 100),
     (Kind::CutPower, 200),
@@ -45,6 +46,7 @@ const KINDS: [(Kind, u32); 26] = [
     (Kind::SetClock, 80),
     (Kind::KillInstance, 200),
     (Kind::CrashGate, 200),
+    (Kind::HinderGate, 200),
     (Kind::FillDisk, 80),
     (Kind::FailDisk, 80),
     (Kind::SlowDisk, 80),
@@ -181,6 +183,7 @@ impl Drawn<'_> {
             | Kind::SetClock
             | Kind::KillInstance
             | Kind::CrashGate
+            | Kind::HinderGate
             | Kind::FillDisk
             | Kind::FailDisk
             | Kind::SlowDisk
@@ -218,6 +221,11 @@ impl Drawn<'_> {
             }
             Kind::CrashGate => {
                 Fault::CrashGate { host, down_ms: self.down(), forgets: self.dice.chance(300) }
+            }
+            Kind::HinderGate => {
+                let application =
+                    u16::try_from(self.dice.below(self.applications.len())).unwrap_or(0);
+                Fault::HinderGate { host, application, for_ms: self.span() }
             }
             Kind::FillDisk => Fault::FillDisk { host, for_ms: self.span() },
             Kind::FailDisk => {

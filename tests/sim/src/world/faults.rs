@@ -36,6 +36,9 @@ impl World {
             Fault::SetClock { host, ahead_ms } => self.host_mut(host).wall.ahead_ms = ahead_ms,
             Fault::KillInstance { host, application } => self.kill_instance(host, application),
             Fault::CrashGate { host, down_ms, forgets } => self.crash_gate(host, down_ms, forgets),
+            Fault::HinderGate { host, application, for_ms } => {
+                self.hinder_gate(host, application, for_ms);
+            }
             Fault::FillDisk { host, for_ms } => {
                 self.host(host).disk.get().set_full(true);
                 self.queue.push(self.later(for_ms), Happening::DiskHasRoom { number: host });
@@ -332,6 +335,8 @@ impl World {
         if !host.gate.is_up && host.is_up() {
             host.gate.begin_again();
         }
+        self.free_gate(number, None);
+        let host = self.host_mut(number);
         host.disk.get().set_full(false);
         host.disk.get().end_faults();
         let link = self.network.link_mut(number);

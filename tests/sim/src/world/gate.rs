@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cutover_agent_core::{GateProgram, GateState, Input};
+use cutover_agent_core::{GateProgram, GateService, GateState, GateTrouble, Input};
 use cutover_common::{ApplicationName, Slot};
 use uuid::Uuid;
 
@@ -23,18 +23,58 @@ pub struct Gate {
     under_way: BTreeMap<(ApplicationName, Slot), Moment>,
     /// The newest agent process that it was told something by.
     told_by: u32,
+    /// Applications of which it can serve nothing new, and for how many reasons.
+    hindered: BTreeMap<ApplicationName, u32>,
+    /// What it serves of these instead of what its program says. None: nothing.
+    as_they_were: BTreeMap<ApplicationName, Option<GateService>>,
 }
 
 impl Gate {
     pub(crate) const fn new() -> Self {
-        Self { process: 1, is_up: true, follows: None, under_way: BTreeMap::new(), told_by: 0 }
+        Self {
+            process: 1,
+            is_up: true,
+            follows: None,
+            under_way: BTreeMap::new(),
+            told_by: 0,
+            hindered: BTreeMap::new(),
+            as_they_were: BTreeMap::new(),
+        }
+    }
+
+    /// Returns what its program says of an application.
+    fn wanted(&self, application: &ApplicationName) -> Option<&GateService> {
+        self.follows.as_ref().and_then(|(_, program)| program.services.get(application))
+    }
+
+    /// Returns what it serves of an application.
+    fn served(&self, application: &ApplicationName) -> Option<&GateService> {
+        match self.as_they_were.get(application) {
+            Some(as_it_was) => as_it_was.as_ref(),
+            None => self.wanted(application),
+        }
+    }
+
+    /// Follows another program, as far as it can.
+    fn follow(&mut self, revision: u64, program: GateProgram) {
+        let as_they_were = self.hindered.keys().filter_map(|name| {
+            let (before, next) = (self.served(name), program.services.get(name)?);
+            (before != Some(next)).then(|| (name.clone(), before.cloned()))
+        });
+        self.as_they_were = as_they_were.collect();
+        self.follows = Some((revision, program));
+    }
+
+    /// Returns every slot that gets what is new.
+    fn led(&self) -> Vec<(ApplicationName, Slot)> {
+        let services = self.follows.iter().flat_map(|(_, program)| program.services.keys());
+        let slots = services.flat_map(|name| Slot::ALL.map(|slot| (name.clone(), slot)));
+        slots.filter(|(name, slot)| self.leads_to(name, *slot)).collect()
     }
 
     /// Returns whether it sends what is new to `slot` at this moment.
     pub fn leads_to(&self, application: &ApplicationName, slot: Slot) -> bool {
-        let service = self.follows.as_ref().and_then(|(_, it)| it.services.get(application));
-        let upstream = service.and_then(|service| *service.upstreams.of(slot));
-        self.is_up && upstream.is_some_and(|it| it.gets_new && it.is_healthy)
+        self.is_up && self.served(application).is_some_and(|service| gives_to(service, slot))
     }
 
     /// Returns whether a request is under way at `slot`.
@@ -48,17 +88,37 @@ impl Gate {
         let revision = self.follows.as_ref().map(|(revision, _)| *revision);
         let services = self.follows.iter().flat_map(|(_, program)| program.services.keys());
         let slots = services.flat_map(|name| Slot::ALL.map(|slot| (name.clone(), slot)));
-        let busy = slots.filter(|(name, slot)| self.is_busy(name, *slot, now)).collect();
+        // What it cannot serve now it may serve at any moment.
+        let may_come = |name: &ApplicationName, slot| {
+            self.as_they_were.contains_key(name)
+                && self.wanted(name).is_some_and(|service| gives_to(service, slot))
+        };
+        let busy = slots
+            .filter(|(name, slot)| self.is_busy(name, *slot, now) || may_come(name, *slot))
+            .collect();
+        let trouble = || GateTrouble {
+            is_served: false,
+            detail: "nothing can listen on its port".to_owned(),
+        };
+        let troubles = self.as_they_were.keys().map(|name| (name.clone(), trouble())).collect();
         let gate = Uuid::from_u128(u128::from(number) << 64 | u128::from(self.process));
-        GateState { gate, revision, busy, troubles: BTreeMap::new() }
+        GateState { gate, revision, busy, troubles }
     }
 
     /// Another process, which follows the last program, as it is on disk.
     pub(crate) fn begin_again(&mut self) {
         self.process += 1;
         self.under_way.clear();
+        // Nothing is left that it could serve instead.
+        let services = self.follows.iter().flat_map(|(_, program)| program.services.keys());
+        let hindered = services.filter(|name| self.hindered.contains_key(*name));
+        self.as_they_were = hindered.map(|name| (name.clone(), None)).collect();
         self.is_up = true;
     }
+}
+
+fn gives_to(service: &GateService, slot: Slot) -> bool {
+    service.upstreams.of(slot).is_some_and(|it| it.gets_new && it.is_healthy)
 }
 
 impl World {
@@ -90,16 +150,15 @@ impl World {
         if epoch < gate.told_by {
             return;
         }
-        let left: Vec<(ApplicationName, Slot)> = self.left_by(number, &program);
         let gate = &mut self.host_mut(number).gate;
+        let led = gate.led();
         gate.told_by = epoch;
-        gate.follows = Some((revision, program));
-        for (application, slot) in left {
-            self.ends_later(number, application, slot);
-        }
+        gate.follow(revision, program);
+        self.left(number, led);
         self.trace.mark(now, Who::Host(number), ("gate", revision));
         self.trace.tell(now, Who::Host(number), || {
             let gate = &self.hosts[usize::from(number)].gate;
+            let not = if gate.as_they_were.is_empty() { "" } else { ", as far as it can" };
             let services = gate.follows.iter().flat_map(|(_, program)| program.services.keys());
             let said: Vec<String> = services
                 .map(|name| {
@@ -109,22 +168,53 @@ impl World {
                     format!("{name} to {to}")
                 })
                 .collect();
-            format!("the gate leads {}", said.join(", "))
+            format!("the gate leads {}{not}", said.join(", "))
         });
         let state = self.host(number).gate.state(number, now);
         self.tell_agent(number, epoch, Input::GateAnswered { revision, result: Ok(state) });
     }
 
-    /// Returns the slots that get what is new, and will not.
-    fn left_by(&self, number: u16, program: &GateProgram) -> Vec<(ApplicationName, Slot)> {
-        let gate = &self.host(number).gate;
-        let served = gate.follows.iter().flat_map(|(_, program)| program.services.keys());
-        let led = served.flat_map(|name| Slot::ALL.map(|slot| (name.clone(), slot)));
-        led.filter(|(name, slot)| {
-            let next = program.services.get(name).and_then(|it| *it.upstreams.of(*slot));
-            gate.leads_to(name, *slot) && next.is_some_and(|it| !(it.gets_new && it.is_healthy))
-        })
-        .collect()
+    /// What was led to is left, where it is not led to any more.
+    fn left(&mut self, number: u16, led: Vec<(ApplicationName, Slot)>) {
+        for (application, slot) in led {
+            let gate = &self.host(number).gate;
+            let is_there =
+                gate.served(&application).is_some_and(|it| it.upstreams.of(slot).is_some());
+            if is_there && !gate.leads_to(&application, slot) {
+                self.ends_later(number, application, slot);
+            }
+        }
+    }
+
+    /// Nothing new of an application can be served for a while.
+    pub(super) fn hinder_gate(&mut self, number: u16, application: u16, for_ms: u64) {
+        let Some(spec) = self.script.applications.get(usize::from(application)) else { return };
+        let Ok(name) = spec.name.parse::<ApplicationName>() else { return };
+        let at = self.later(for_ms);
+        let gate = &mut self.host_mut(number).gate;
+        *gate.hindered.entry(name.clone()).or_default() += 1;
+        self.queue.push(at, Happening::GateIsFree { number, application: name });
+    }
+
+    /// One reason is gone why an application could not be served, or all reasons of all.
+    pub(super) fn free_gate(&mut self, number: u16, application: Option<&ApplicationName>) {
+        let gate = &mut self.host_mut(number).gate;
+        let led = gate.led();
+        match application {
+            None => gate.hindered.clear(),
+            Some(name) => {
+                if let Some(reasons) = gate.hindered.get_mut(name) {
+                    *reasons -= 1;
+                }
+                gate.hindered.retain(|_, reasons| *reasons > 0);
+            }
+        }
+        let Gate { hindered, as_they_were, process, .. } = gate;
+        as_they_were.retain(|name, _| hindered.contains_key(name));
+        let process = *process;
+        self.left(number, led);
+        let wait = Duration::from_micros(self.host_mut(number).luck.between(50, LOOK_MAX_US));
+        self.queue.push(self.now + wait, Happening::GateIsSeen { number, process });
     }
 
     /// What is under way at a slot ends some time after it gets nothing new, or is cut.

@@ -73,6 +73,7 @@ pub(crate) enum Happening {
     GateIsTold { number: u16, epoch: u32, revision: u64, program: Box<GateProgram> },
     GateIsSeen { number: u16, process: u32 },
     GateStarts { number: u16, process: u32 },
+    GateIsFree { number: u16, application: ApplicationName },
     Dials { number: u16, epoch: u32 },
     Connected { number: u16, epoch: u32, coordinator: u16 },
     Arrives { id: ConnectionId, message: Box<Message> },
@@ -324,6 +325,9 @@ impl World {
             }
             Happening::GateIsSeen { number, process } => self.gate_is_seen(number, process),
             Happening::GateStarts { number, process } => self.gate_starts(number, process),
+            Happening::GateIsFree { number, application } => {
+                self.free_gate(number, Some(&application));
+            }
             Happening::Dials { number, epoch } => {
                 if self.host(number).epoch == epoch {
                     self.dials(number);
