@@ -27,6 +27,8 @@ pub struct Gate {
     hindered: BTreeMap<ApplicationName, u32>,
     /// What it serves of these instead of what its program says. None: nothing.
     as_they_were: BTreeMap<ApplicationName, Option<GateService>>,
+    /// Since when each slot gets what is new.
+    led_since: BTreeMap<(ApplicationName, Slot), Moment>,
 }
 
 impl Gate {
@@ -39,6 +41,21 @@ impl Gate {
             told_by: 0,
             hindered: BTreeMap::new(),
             as_they_were: BTreeMap::new(),
+            led_since: BTreeMap::new(),
+        }
+    }
+
+    /// Returns since when `slot` gets what is new.
+    pub fn led_since(&self, application: &ApplicationName, slot: Slot) -> Option<Moment> {
+        self.led_since.get(&(application.clone(), slot)).copied()
+    }
+
+    /// Notes since when slots get what is new.
+    fn note(&mut self, now: Moment) {
+        let led = self.led();
+        self.led_since.retain(|slot, _| led.contains(slot));
+        for slot in led {
+            self.led_since.entry(slot).or_insert(now);
         }
     }
 
@@ -106,7 +123,7 @@ impl Gate {
     }
 
     /// Another process, which follows the last program, as it is on disk.
-    pub(crate) fn begin_again(&mut self) {
+    pub(crate) fn begin_again(&mut self, now: Moment) {
         self.process += 1;
         self.under_way.clear();
         // Nothing is left that it could serve instead.
@@ -114,6 +131,8 @@ impl Gate {
         let hindered = services.filter(|name| self.hindered.contains_key(*name));
         self.as_they_were = hindered.map(|name| (name.clone(), None)).collect();
         self.is_up = true;
+        self.led_since.clear();
+        self.note(now);
     }
 }
 
@@ -154,6 +173,7 @@ impl World {
         let led = gate.led();
         gate.told_by = epoch;
         gate.follow(revision, program);
+        gate.note(now);
         self.left(number, led);
         self.trace.mark(now, Who::Host(number), ("gate", revision));
         self.trace.tell(now, Who::Host(number), || {
@@ -198,6 +218,7 @@ impl World {
 
     /// One reason is gone why an application could not be served, or all reasons of all.
     pub(super) fn free_gate(&mut self, number: u16, application: Option<&ApplicationName>) {
+        let now = self.now;
         let gate = &mut self.host_mut(number).gate;
         let led = gate.led();
         match application {
@@ -209,9 +230,10 @@ impl World {
                 gate.hindered.retain(|_, reasons| *reasons > 0);
             }
         }
-        let Gate { hindered, as_they_were, process, .. } = gate;
+        let Gate { hindered, as_they_were, .. } = gate;
         as_they_were.retain(|name, _| hindered.contains_key(name));
-        let process = *process;
+        gate.note(now);
+        let process = gate.process;
         self.left(number, led);
         let wait = Duration::from_micros(self.host_mut(number).luck.between(50, LOOK_MAX_US));
         self.queue.push(self.now + wait, Happening::GateIsSeen { number, process });
@@ -254,6 +276,7 @@ impl World {
             return;
         }
         host.gate.is_up = false;
+        host.gate.led_since.clear();
         host.gate.under_way.clear();
         if forgets {
             host.gate.follows = None;
@@ -266,9 +289,10 @@ impl World {
     }
 
     pub(super) fn gate_starts(&mut self, number: u16, process: u32) {
+        let now = self.now;
         let gate = &mut self.host_mut(number).gate;
         if gate.process == process && !gate.is_up {
-            gate.begin_again();
+            gate.begin_again(now);
         }
     }
 }

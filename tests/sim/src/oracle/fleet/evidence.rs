@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     oracle::{Effect, Violation, rest::is_stuck},
-    world::World,
+    world::{Process, World},
 };
 
 /// How long a coordinator waits for word beyond `healthy_within`; less is too early.
@@ -227,11 +227,25 @@ impl<'a> Scene<'a> {
                 .any(|(_, known)| Slot::ALL.into_iter().any(|slot| is_stuck(known, slot)))
         });
         // One that is late may have been judged before the word of its health came.
-        if was_good && !is_late && !is_kept_back {
+        let is_reached = self.is_reached(host, process, window);
+        if was_good && !is_late && !is_kept_back && is_reached {
             let text = format!("{change:?}, and it has been well for long");
             return Err(Violation::new("A7", text));
         }
         Ok(())
+    }
+
+    /// Returns whether clients have reached the process for so long, or need no gate to.
+    fn is_reached(self, host: u16, process: &Process, window: Duration) -> bool {
+        let host = self.world.host(host);
+        let applications = host.agent.as_ref().map(|it| &it.core.remembered().applications);
+        let Some(application) = applications.and_then(|it| it.get(&process.application)) else {
+            return false;
+        };
+        let slot = application.slot_of(process.instance);
+        let since = slot.and_then(|slot| host.gate.led_since(&process.application, slot));
+        application.service().is_none()
+            || since.is_some_and(|since| self.world.now.since(since) > window)
     }
 
     /// A4: nothing goes forward past a host that was updated and is known to have turned bad.
