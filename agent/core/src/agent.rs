@@ -16,6 +16,7 @@ use crate::{
     report,
     session::Session,
     slots::{SlotTraffic, SlotView, Work, prepare_retry_at},
+    traffic::{self, TrafficDecision},
     turn::Turn,
     volatile::Volatile,
 };
@@ -207,7 +208,14 @@ impl Agent {
     pub(crate) fn report(&self, name: &ApplicationName) -> Option<Report> {
         let application = self.remembered.applications.get(name)?;
         let volatile = self.volatile.get(name)?;
-        let trouble = self.gate_trouble(name);
+        let mut trouble = self.gate_trouble(name);
+        let shift = self.traffic_view(name).map(traffic::decide);
+        if let (true, Some(TrafficDecision::Wait(Permission::SplitBrain))) =
+            (trouble.is_empty(), shift)
+        {
+            "its traffic stays where it is, as two coordinators claim the same term"
+                .clone_into(&mut trouble);
+        }
         let slots = application.slots.map(|slot, _| {
             let view = self.view(application, volatile, slot);
             let is_led_to = self.gate.leads_to(name, slot);

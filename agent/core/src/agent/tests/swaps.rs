@@ -438,3 +438,23 @@ fn of_two_applications_with_one_port_the_second_says_whose_it_is() {
     assert!(said.detail.contains("port 8080 of this host is web's"), "{}", said.detail);
     assert_eq!(report_of(&world, "web").traffic, Traffic::Here);
 }
+
+#[test]
+fn traffic_that_may_not_move_as_two_coordinators_claim_one_term_says_so() {
+    let mut world = World::with_blue_served(Swap::Beside);
+    world.welcome(1, "store", "clone");
+    world.settle();
+    world.crash();
+    world.welcome(1, "store", "boot");
+    world.assign(to_green(2, Swap::Beside));
+    world.pass(60);
+
+    assert_eq!(world.trace, ["start green 2"]);
+    assert_eq!(world.report(GREEN).traffic, Traffic::Away);
+    assert!(world.report(GREEN).detail.contains("two coordinators"), "not only \"200 OK\"");
+
+    world.welcome(2, "store", "boot 2");
+    world.pass(60);
+    assert_eq!(world.gate.leads_to(), [GREEN]);
+    assert_eq!(world.report(GREEN).detail, "200 OK");
+}
