@@ -30,7 +30,7 @@ struct Files {
 impl Files {
     fn new(cluster: &Cluster) -> Self {
         let dir = cluster.folder().join("tls");
-        fs::create_dir(&dir).unwrap();
+        fs::create_dir(&dir).expect("the disk takes a folder");
         Self { dir, host: cluster.agents()[0].address.to_string() }
     }
 
@@ -44,13 +44,13 @@ impl Files {
 
     /// Puts another certificate there. Returns a copy that clients trust.
     fn renew(&self, number: u32) -> PathBuf {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![self.host.clone()]).unwrap();
-        let certificate = params.self_signed(&key).unwrap().pem();
+        let key = KeyPair::generate().expect("a key can be made");
+        let params = CertificateParams::new(vec![self.host.clone()]).expect("an address is a name");
+        let certificate = params.self_signed(&key).expect("a key signs").pem();
         put(&self.key(), &key.serialize_pem(), 0o600);
         put(&self.certificate(), &certificate, 0o644);
         let trusted = self.dir.join(format!("trusted-{number}.pem"));
-        fs::write(&trusted, certificate).unwrap();
+        fs::write(&trusted, certificate).expect("the disk takes a file");
         trusted
     }
 
@@ -64,9 +64,9 @@ impl Files {
 
 fn put(path: &Path, text: &str, mode: u32) {
     let beside = path.with_extension("new");
-    fs::write(&beside, text).unwrap();
-    fs::set_permissions(&beside, fs::Permissions::from_mode(mode)).unwrap();
-    fs::rename(&beside, path).unwrap();
+    fs::write(&beside, text).expect("the disk takes a file");
+    fs::set_permissions(&beside, fs::Permissions::from_mode(mode)).expect("it is ours");
+    fs::rename(&beside, path).expect("it is ours");
 }
 
 fn curl(cluster: &Cluster, trusted: &Path, more: &[&str]) -> Ran {
@@ -105,7 +105,7 @@ start_within = "3s"
 "#;
     let files = [("cutover.toml", manifest), ("VERSION", version)];
     let dir = release_dir(cluster.folder(), version, &files);
-    fs::copy(&cluster.programs().sample, dir.join("server")).unwrap();
+    fs::copy(&cluster.programs().sample, dir.join("server")).expect("the disk takes a file");
     cluster.push(&dir, version);
 }
 
@@ -170,8 +170,8 @@ fn proxy_header() -> Vec<u8> {
 }
 
 fn ask(address: SocketAddr, before: &[u8]) -> String {
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN).unwrap();
-    stream.set_read_timeout(Some(ANSWER_WITHIN)).unwrap();
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN).expect("the gate listens");
+    stream.set_read_timeout(Some(ANSWER_WITHIN)).expect("it is open");
     let request = b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
     // Who is not trusted is cut in the middle of what it says.
     drop(stream.write_all(&[before, request].concat()));
@@ -207,7 +207,7 @@ fn plain_tcp_is_swapped_unnoticed_and_asks_for_who_its_clients_are_when_told_to(
     let files = [("cutover.toml", text.replace("[service]", proxied)), ("VERSION", "4".to_owned())];
     let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
     let dir = release_dir(cluster.folder(), "4", &files);
-    fs::copy(&cluster.programs().sample, dir.join("server")).unwrap();
+    fs::copy(&cluster.programs().sample, dir.join("server")).expect("the disk takes a file");
     cluster.push(&dir, "4");
     deploy(&cluster, "web@4").done();
 
