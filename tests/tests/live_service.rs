@@ -12,7 +12,7 @@ use std::{
 };
 
 use cutover_tests::live::{
-    Cluster, Ran, Sample, program_on_path, release_dir, run, wait_for, while_asked,
+    Clients, Cluster, Ran, Sample, program_on_path, release_dir, run, wait_for,
 };
 use rcgen::{CertificateParams, KeyPair};
 
@@ -195,11 +195,11 @@ fn plain_tcp_is_swapped_unnoticed_and_asks_for_who_its_clients_are_when_told_to(
     tcp("2", "[service.limits]\nconnections = 1000\n");
     deploy(&cluster, "web@1").done();
     let is_good = |answer: &str| answer.starts_with("HTTP/1.1 200") && answer.contains("web ");
-    let ((), heard) = while_asked(&cluster, (8080, "/"), is_good, || {
-        deploy(&cluster, "web@2").done();
-        deploy(&cluster, "web@1").done();
-    });
-    heard.all_is_well(100);
+    let clients = Clients::ask(&cluster, 8080, &["GET /"]);
+    deploy(&cluster, "web@2").done();
+    deploy(&cluster, "web@1").done();
+    clients.heard().all_is_well();
+    drop(clients);
 
     let path = cluster.folder().join("releases/1/cutover.toml");
     let text = fs::read_to_string(&path).unwrap();

@@ -7,8 +7,7 @@ use super::{
     service, words,
 };
 use crate::{
-    Batches, HookKind, Limits, Service, StopSignal, duration_text::print,
-    size_text::print as size,
+    Batches, HookKind, Limits, Service, StopSignal, duration_text::print, size_text::print as size,
 };
 
 const REFERENCE: &str = include_str!("../../../docs/cutover-toml.md");
