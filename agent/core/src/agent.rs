@@ -283,7 +283,9 @@ impl Agent {
             return SlotTraffic::Out;
         }
         let keep_warm = application.service().map(|service| service.keep_warm);
-        let until = application.traffic.since.zip(keep_warm).map(|(since, warm)| since + warm);
+        // A clock that was set back over a boot must not keep it for as long as that was.
+        let since = application.traffic.since.filter(|since| *since <= self.now);
+        let until = since.zip(keep_warm).map(|(since, warm)| since + warm);
         match until.filter(|until| !is_dead && *until > self.now) {
             Some(until) => SlotTraffic::Warm { until },
             None => SlotTraffic::Replaced,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use cutover_common::{Assignment, Health, Phase, Slot, SlotGoal, SlotReport, Swap, Traffic};
+use cutover_common::{
+    Assignment, Health, Phase, Slot, SlotGoal, SlotReport, Swap, Timestamp, Traffic,
+};
 
 use super::world::{World, assignment, served};
 use crate::{Action, Input, gate::PORTS};
@@ -140,6 +142,23 @@ fn what_was_replaced_is_kept_warm_as_long_as_its_successor_asks() {
 
     world.pass(5);
     assert_eq!(world.trace, ["start green 2", "hook", "stop green 2"]);
+}
+
+#[test]
+fn a_clock_that_was_set_back_keeps_nothing_warm() {
+    let mut world = World::with_blue_served(Swap::Beside);
+    world.gate.busy.insert(BLUE);
+    world.assign(to_green(2, Swap::Beside));
+    world.pass(30);
+    assert_eq!(world.gate.leads_to(), [GREEN]);
+    world.now = Timestamp::from_unix_ms(5);
+    world.gate.busy.clear();
+
+    world.reboot();
+    world.connect();
+    world.pass(30);
+
+    assert_eq!(world.report(BLUE).phase, Phase::Prepared);
 }
 
 #[test]
