@@ -89,6 +89,9 @@ pub fn event(agent: &AgentName, event: &Event, remembered: &Remembered) {
             let text = if warning.is_empty() { "the hook passed" } else { warning };
             say(application, Some(*slot), Some(*instance), text);
         }
+        Event::OutageMeasured { application, lasted } => {
+            say(application, None, None, &format!("served nobody for {lasted:?} while replaced"));
+        }
         Event::StopDone { application, slot, instance } => {
             say(application, Some(*slot), Some(*instance), "gone");
         }

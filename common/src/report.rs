@@ -1,5 +1,7 @@
 //! Report: what one agent says it is running, and how that is.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -14,6 +16,9 @@ pub struct Report {
     pub slots: Slots<SlotReport>,
     /// The assignment that was refused last in this session, if none was accepted since.
     pub refused: Option<Fence>,
+    /// How long this host served nobody when the application was last replaced in place. None: that
+    /// was not measured yet.
+    pub outage: Option<Duration>,
 }
 
 /// The state of one slot.

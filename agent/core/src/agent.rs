@@ -223,7 +223,8 @@ impl Agent {
             report::slot(&view, volatile.slots.of(slot), timers, is_led_to, &trouble)
         });
         let (fence, refused) = (application.fence(), volatile.refused);
-        Some(Report { application: name.clone(), fence, slots, refused })
+        let outage = application.outage;
+        Some(Report { application: name.clone(), fence, slots, refused, outage })
     }
 
     pub(crate) fn view<'a>(

@@ -81,6 +81,11 @@ impl Remembered {
                     self.applications.get_mut(application).ok_or("the application is unknown")?;
                 shift(known, *to, *at)?;
             }
+            Event::OutageMeasured { application, lasted } => {
+                let known =
+                    self.applications.get_mut(application).ok_or("the application is unknown")?;
+                known.outage = Some(*lasted);
+            }
             Event::Prepared { application, slot, .. }
             | Event::Forgotten { application, slot }
             | Event::StartStarted { application, slot, .. }
@@ -217,6 +222,7 @@ fn apply_to_slot(
         | Event::SplitBrainSeen { .. }
         | Event::AssignmentAccepted(_)
         | Event::Shifted { .. }
+        | Event::OutageMeasured { .. }
         | Event::TermRaised { .. } => return Err("it is not about a slot"),
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Events: what is remembered. Stored before anything is done about them.
 
+use std::time::Duration;
+
 use cutover_common::{
     ApplicationName, Assignment, HookKind, InstanceEvidence, InstanceId, Release, Sha256, Slot,
     Term, Timestamp,
@@ -106,6 +108,11 @@ pub enum Event {
         application: ApplicationName,
         to: Option<Slot>,
         at: Timestamp,
+    },
+    /// The application was replaced in place, and nobody was served for so long.
+    OutageMeasured {
+        application: ApplicationName,
+        lasted: Duration,
     },
     /// No process of the instance is left, and none is to be started in its place.
     StopDone {

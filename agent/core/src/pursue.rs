@@ -10,6 +10,7 @@ use crate::{
     hooks::before_the_traffic,
     intake::At,
     prepare::Preparation,
+    probe::Watch,
     slots::{Decision, HookWork, SlotStep, Work, decide},
     traffic::{TrafficDecision, TrafficView},
     turn::Turn,
@@ -36,6 +37,7 @@ impl Agent {
         let names: Vec<_> = self.remembered.applications.keys().cloned().collect();
         for name in names {
             self.note_settled(turn, &name);
+            self.note_outage(turn, &name);
             let steps = (0..STEPS_MAX)
                 .take_while(|_| self.shift(turn, &name) || self.take_step(turn, &name))
                 .count();
@@ -59,6 +61,25 @@ impl Agent {
             if health == Some(Health::Settled) && has_passed {
                 live.trying_since = None;
             }
+        }
+    }
+
+    /// Measures how long nobody was served, once the instance that was waited for passes.
+    fn note_outage(&mut self, turn: &mut Turn, name: &ApplicationName) {
+        let Some(application) = self.remembered.applications.get(name) else { return };
+        let Some(volatile) = self.volatile.get_mut(name) else { return };
+        let Some(since) = volatile.out_since else { return };
+        let Some((slot, release)) = application.wanted() else {
+            volatile.out_since = None;
+            return;
+        };
+        let held = application.slots.of(slot).instance.as_ref();
+        let is_it = held.is_some_and(|held| held.release == *release);
+        let passes = volatile.slots.of(slot).watch.as_ref().and_then(Watch::passes);
+        if is_it && passes == Some(true) {
+            volatile.out_since = None;
+            let (application, lasted) = (name.clone(), turn.now.since(since));
+            self.record(turn, Event::OutageMeasured { application, lasted });
         }
     }
 
@@ -225,6 +246,9 @@ impl Agent {
     fn ask(&mut self, turn: &mut Turn, name: &ApplicationName, slot: Slot, work: Work) {
         let Some((place, instance, release)) = self.subject(name, slot) else { return };
         let port = self.port(name, slot);
+        if work == Work::Stopping && release.service.is_none() {
+            self.volatile.entry(name.clone()).or_default().out_since.get_or_insert(turn.now);
+        }
         let hook = HookId { run: instance.0, kind: self.stop_hook(name, slot) };
         let live = self.live(&(name.clone(), slot));
         live.in_flight = Some(work);

@@ -1,6 +1,9 @@
 //! What the agent remembers across restarts. Only `apply` changes it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use cutover_common::{
     ApplicationName, Assignment, Fence, Generation, HookKind, InstanceEvidence, InstanceId,
@@ -44,6 +47,9 @@ pub struct Application {
     pub installed: BTreeSet<Sha256>,
     #[serde(default)]
     pub traffic: TrafficState,
+    /// How long nobody was served when it was last replaced in place without a gate.
+    #[serde(default)]
+    pub outage: Option<Duration>,
 }
 
 /// Where the gate was told to send what is new.
@@ -155,6 +161,7 @@ impl Application {
             recent: VecDeque::new(),
             installed: BTreeSet::new(),
             traffic: TrafficState::default(),
+            outage: None,
         }
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Volatile {
     pub(crate) slots: Slots<LiveSlot>,
     /// What the coordinator of this session was told last.
     pub(crate) reported: Option<Report>,
+    /// Since when nobody is served here, as an instance without a gate is being replaced.
+    pub(crate) out_since: Option<Timestamp>,
     /// The assignment of this session that was refused last, if none was accepted since.
     pub(crate) refused: Option<Fence>,
 }

@@ -1,14 +1,19 @@
 //! Report <-> pb.
 
+use std::time::Duration;
+
 use cutover_proto::v1 as pb;
 use uuid::Uuid;
 
-use super::cut;
+use super::{cut, millis};
 use crate::{
     Health, InstanceEvidence, InstanceId, Phase, Report, SlotReport, Slots, Traffic,
     digest::InvalidDigest,
     name::{InvalidName, InvalidVersion},
 };
+
+/// The longest outage that is believed: a week, which nobody waits for.
+const OUTAGE_MS_MAX: u64 = 7 * 24 * 3_600_000;
 
 /// Why a message is no [`Report`].
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -31,7 +36,7 @@ impl TryFrom<pb::Report> for Report {
     type Error = InvalidReport;
 
     fn try_from(message: pb::Report) -> Result<Self, InvalidReport> {
-        let pb::Report { application, fence, blue, green, refused } = message;
+        let pb::Report { application, fence, blue, green, refused, outage_ms } = message;
         Ok(Self {
             application: application.parse().map_err(InvalidReport::Application)?,
             fence: fence.ok_or(InvalidReport::Missing("fence"))?.into(),
@@ -40,19 +45,21 @@ impl TryFrom<pb::Report> for Report {
                 green: green.ok_or(InvalidReport::Missing("green"))?.try_into()?,
             },
             refused: refused.map(Into::into),
+            outage: (outage_ms > 0).then(|| Duration::from_millis(outage_ms.min(OUTAGE_MS_MAX))),
         })
     }
 }
 
 impl From<Report> for pb::Report {
     fn from(report: Report) -> Self {
-        let Report { application, fence, slots: Slots { blue, green }, refused } = report;
+        let Report { application, fence, slots: Slots { blue, green }, refused, outage } = report;
         Self {
             application: application.into(),
             fence: Some(fence.into()),
             blue: Some(blue.into()),
             green: Some(green.into()),
             refused: refused.map(Into::into),
+            outage_ms: outage.map_or(0, |outage| millis(outage).max(1)),
         }
     }
 }

@@ -161,6 +161,7 @@ fn a_report_survives_the_wire() {
             },
         },
         refused: Some(Fence { term: Term(3), generation: Generation(7) }),
+        outage: Some(Duration::from_millis(1_250)),
     };
 
     assert_eq!(Report::try_from(pb::Report::from(sent.clone())), Ok(sent));

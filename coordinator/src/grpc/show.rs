@@ -4,7 +4,7 @@ use cutover_common::{AgentName, Timestamp};
 use cutover_coordinator_core::{
     Coordinator,
     enrolment::{Drain, Enrolled},
-    rollout::Planned,
+    rollout::{Planned, Replacement},
     view::{HostStatus, HostView, RolloutView, StatusView, presence_word},
 };
 use cutover_proto::v1 as pb;
@@ -74,7 +74,7 @@ pub(super) fn plan(planned: &Planned) -> pb::Plan {
         waves: waves
             .map(|(wave, worst)| pb::PlannedWave {
                 agents: wave.agents.iter().map(ToString::to_string).collect(),
-                steps: wave.steps.iter().map(ToString::to_string).collect(),
+                steps: wave.steps.iter().map(|step| planned.step_text(*step)).collect(),
                 worst_healthy: *worst,
             })
             .collect(),
@@ -94,6 +94,16 @@ pub(super) fn plan(planned: &Planned) -> pb::Plan {
         hosts: planned.hosts,
         min_healthy: planned.spec.min_healthy,
         drained: planned.drained.iter().map(ToString::to_string).collect(),
+        replacement: planned.replacement.word().to_owned(),
+        outage_ms: match planned.replacement {
+            Replacement::Outage { measured: Some(outage) } => {
+                u64::try_from(outage.as_millis()).unwrap_or(u64::MAX).max(1)
+            }
+            Replacement::First
+            | Replacement::Beside
+            | Replacement::PassedOn
+            | Replacement::Outage { measured: None } => 0,
+        },
     }
 }
 

@@ -131,8 +131,14 @@ impl Session {
         let [blue, green] = slots.map(Some);
         let application = assignment.application;
         let fence = assignment.fence;
-        let report =
-            pb::Report { application: application.clone(), fence, blue, green, refused: None };
+        let report = pb::Report {
+            application: application.clone(),
+            fence,
+            blue,
+            green,
+            refused: None,
+            outage_ms: 0,
+        };
         self.reports.insert(application, report.clone());
         let answered = Instant::now();
         self.send(agent_message::Kind::Report(report)).await?;

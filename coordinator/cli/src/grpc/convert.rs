@@ -133,7 +133,7 @@ fn load(message: pb::HostLoad) -> Load {
 }
 
 fn application(message: pb::Report) -> AgentApplication {
-    let pb::Report { application, fence: _, blue, green, refused: _ } = message;
+    let pb::Report { application, fence: _, blue, green, refused: _, outage_ms: _ } = message;
     let slots = [("blue", blue), ("green", green)];
     AgentApplication {
         application: application.into(),
@@ -284,6 +284,8 @@ pub(super) fn plan(message: pb::Plan) -> Plan {
         worst_healthy,
         hosts,
         min_healthy,
+        replacement,
+        outage_ms,
     } = message;
     Plan {
         strategy: strategy.into(),
@@ -310,6 +312,8 @@ pub(super) fn plan(message: pb::Plan) -> Plan {
             .collect(),
         up_to_date: texts(up_to_date),
         drained: texts(drained),
+        replacement: replacement.into(),
+        outage_ms: (outage_ms > 0).then_some(outage_ms),
     }
 }
 

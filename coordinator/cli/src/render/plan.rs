@@ -1,6 +1,8 @@
 //! A plan: batch by batch, with its worst moment and where each setting came from.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
+
+use cutover_common::duration_text;
 
 use super::{
     Paint, Tone, count, names,
@@ -14,6 +16,9 @@ pub fn plan(application: &str, environment: &str, plan: &Plan, paint: Paint) -> 
     let heading = summary(application, environment, plan);
     put(&mut text, &paint.tone(Tone::Heading, &heading));
     put(&mut text, &worst(plan));
+    if let Some(replacement) = replacement(plan) {
+        put(&mut text, &replacement);
+    }
 
     if !plan.waves.is_empty() {
         text.push('\n');
@@ -79,6 +84,33 @@ pub fn worst(plan: &Plan) -> String {
         count(usize::try_from(plan.hosts).unwrap_or(usize::MAX), "host"),
         plan.min_healthy,
     )
+}
+
+/// Says what clients notice while a host is replaced.
+fn replacement(plan: &Plan) -> Option<String> {
+    match (plan.replacement.as_str(), plan.outage_ms) {
+        ("beside", _) => {
+            let text = "each host starts the new version beside the old one: no outage";
+            Some(text.to_owned())
+        }
+        ("passed_on", _) => {
+            let text = "each host passes its requests on to the others while it is replaced";
+            Some(text.to_owned())
+        }
+        ("outage", Some(ms)) => {
+            let longest = duration_text::print(Duration::from_millis(ms));
+            Some(format!(
+                "each host serves nobody while it is replaced: {longest} at most when it was last \
+                 measured"
+            ))
+        }
+        ("outage", None) => {
+            let text =
+                "each host serves nobody while it is replaced; how long is measured this time";
+            Some(text.to_owned())
+        }
+        _ => None,
+    }
 }
 
 fn put(text: &mut String, line: &str) {

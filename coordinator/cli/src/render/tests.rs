@@ -55,6 +55,8 @@ fn sample_plan() -> Plan {
         ],
         up_to_date: vec!["web-4".into()],
         drained: Vec::new(),
+        replacement: "first".into(),
+        outage_ms: None,
     }
 }
 

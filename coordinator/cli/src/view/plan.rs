@@ -21,6 +21,11 @@ pub struct Plan {
     pub up_to_date: Vec<Text>,
     /// Agents that are left out, as their hosts are drained.
     pub drained: Vec<Text>,
+    /// How a host goes from one release to the next: first, beside, passed_on or outage.
+    pub replacement: Text,
+    /// With an outage, the longest that was measured when hosts were replaced last. Null when none
+    /// was.
+    pub outage_ms: Option<u64>,
 }
 
 /// Agents that move together.

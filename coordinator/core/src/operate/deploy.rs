@@ -12,7 +12,7 @@ use crate::{
     event::{EventKind, RolloutStarted},
     fleet::with_prepared,
     input::DeployOrder,
-    rollout::{Planned, Rollout, Spec, decide::Serving, story::names, strategy},
+    rollout::{Planned, Replacement, Rollout, Spec, decide::Serving, story::names, strategy},
 };
 
 /// How many hosts one rollout takes. Its plan is one event: with a batch for each host and the
@@ -73,6 +73,8 @@ impl Coordinator {
         let releases: Vec<&Release> =
             before.into_iter().chain([release]).map(|stored| &stored.release).collect();
         spec.allowance = Spec::allowance_for(&releases);
+        let replacement =
+            self.replacement(before.map(|it| &it.release), &release.release, &members);
         let digest = release.release.digest;
         let (up_to_date, mut hosts): (Vec<AgentName>, Vec<AgentName>) =
             in_service.iter().cloned().partition(|agent| {
@@ -100,7 +102,13 @@ impl Coordinator {
                     .iter()
                     .filter(|agent| self.fleet.is_healthy(agent, &order.application))
                     .count();
-                let up = u32::try_from(up).unwrap_or(u32::MAX);
+                let up = match replacement {
+                    // The old instance serves until the new one has proved itself.
+                    Replacement::Beside => 0,
+                    Replacement::First | Replacement::PassedOn | Replacement::Outage { .. } => {
+                        u32::try_from(up).unwrap_or(u32::MAX)
+                    }
+                };
                 // The executor takes out no more than the floor bears at one time.
                 healthy.saturating_sub(up).max(spec.min_healthy.min(healthy))
             })
@@ -116,7 +124,28 @@ impl Coordinator {
             hosts: total,
             healthy,
             worst_healthy,
+            replacement,
         })
+    }
+
+    fn replacement(
+        &self,
+        before: Option<&Release>,
+        release: &Release,
+        members: &[AgentName],
+    ) -> Replacement {
+        let Some(before) = before else { return Replacement::First };
+        if release.can_stand_beside(before) {
+            return Replacement::Beside;
+        }
+        if release.service.is_some() && before.service.is_some() {
+            return Replacement::PassedOn;
+        }
+        let application = &release.name.application;
+        let measured = members
+            .iter()
+            .filter_map(|agent| self.fleet.seen(agent)?.reports.get(application)?.outage);
+        Replacement::Outage { measured: measured.max() }
     }
 
     fn wants(&self, agent: &AgentName, order: &DeployOrder) -> bool {

@@ -41,6 +41,32 @@ impl fmt::Display for PlanStep {
     }
 }
 
+/// How a host goes from one release to the next, as its clients see it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Replacement {
+    /// Nothing was there before.
+    First,
+    /// The new instance starts next to the old one, then the traffic moves.
+    Beside,
+    /// The host holds one instance at a time, and passes its requests on meanwhile.
+    PassedOn,
+    /// Nobody is served in between, for as long as was measured at most when hosts were replaced
+    /// last. None: that was not measured yet.
+    Outage { measured: Option<Duration> },
+}
+
+impl Replacement {
+    /// Returns the word that is shown.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Beside => "beside",
+            Self::PassedOn => "passed_on",
+            Self::Outage { .. } => "outage",
+        }
+    }
+}
+
 /// A plan with what an operator wants to know before it runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Planned {
@@ -59,4 +85,22 @@ pub struct Planned {
     pub healthy: u32,
     /// For each wave, how many stay healthy at its worst moment.
     pub worst_healthy: Vec<u32>,
+    pub replacement: Replacement,
+}
+
+impl Planned {
+    /// Returns a step in the words of this plan.
+    pub fn step_text(&self, step: PlanStep) -> String {
+        match (step, self.replacement) {
+            (PlanStep::Start, Replacement::First) => "start".to_owned(),
+            (PlanStep::Start, Replacement::Beside) => "start beside, move the traffic".to_owned(),
+            (
+                PlanStep::Start | PlanStep::Prepare | PlanStep::Hold(_),
+                Replacement::First
+                | Replacement::Beside
+                | Replacement::PassedOn
+                | Replacement::Outage { .. },
+            ) => step.to_string(),
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! The pretended agents of a story: each holds what it was sent, and says what it is told to say.
 
+use std::time::Duration;
+
 use cutover_common::{
     AgentName, Assignment, Fence, Health, HostLoad, Inventory, Labels, Phase, Release, Report,
     SlotGoal, SlotReport,
@@ -116,6 +118,15 @@ impl Story {
         self.handle(Input::Beat { session, heartbeat });
     }
 
+    /// Lets `agent` say how long nobody was served when it was last replaced.
+    pub(crate) fn say_outage(&mut self, agent: &str, lasted: Duration) {
+        let known = self.agents.get_mut(&name(agent)).unwrap();
+        if let Some(said) = &mut known.said {
+            said.outage = Some(lasted);
+        }
+        self.beat(agent);
+    }
+
     pub(crate) fn beat_all(&mut self) {
         for agent in self.names() {
             self.beat(agent.as_str());
@@ -217,7 +228,7 @@ impl Story {
             },
         });
         let (application, fence) = (assigned.application.clone(), assigned.fence);
-        Some(Report { application, fence, slots, refused: None })
+        Some(Report { application, fence, slots, refused: None, outage: None })
     }
 
     /// Brings what was sent to the agent that it was sent to.

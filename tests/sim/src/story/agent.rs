@@ -76,6 +76,9 @@ pub(crate) fn event(event: &Event) -> String {
                 short(*instance)
             )
         }
+        Event::OutageMeasured { application, lasted } => {
+            format!("served nobody of {application} for {lasted:?}")
+        }
         Event::StopDone { application, instance, .. } => {
             format!("knows that {application} is stopped, instance {}", short(*instance))
         }

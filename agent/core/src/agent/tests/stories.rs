@@ -1,5 +1,7 @@
 //! One rule a story.
 
+use std::time::Duration;
+
 use cutover_common::{Health, Phase, Slot, SlotGoal, Term};
 
 use super::world::{Process, TIMERS, World, assignment, prepared, release, running, web};
@@ -34,6 +36,10 @@ fn a_release_is_replaced_in_place_the_old_one_gone_before_the_new_one_starts() {
     assert_eq!(world.report(GREEN).health, Health::Settled);
     assert_eq!(world.report(BLUE).phase, Phase::Prepared);
     assert!(world.disk.contains(&release("1").digest), "the way back is from local disk (E7)");
+    // Two probes that pass, two seconds apart, after a stop and a start that take no time here.
+    assert_eq!(world.agent.reports()[0].outage, Some(Duration::from_secs(2)));
+    world.crash();
+    assert_eq!(world.agent.reports()[0].outage, Some(Duration::from_secs(2)), "for the next plan");
 }
 
 #[test]
@@ -382,7 +388,7 @@ fn only_a_running_instance_is_probed() {
         }
     }
     world.queue.clear();
-    world.now = world.now + std::time::Duration::from_secs(100);
+    world.now = world.now + Duration::from_secs(100);
     world.give(Input::Tick);
     assert!(!world.queue.iter().any(is_probe), "{:?}", world.queue);
 }

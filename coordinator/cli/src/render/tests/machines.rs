@@ -120,6 +120,8 @@ fn a_rollout_in_json_has_every_fact() {
             "from_version",
             "hosts",
             "min_healthy",
+            "outage_ms",
+            "replacement",
             "settings",
             "strategy",
             "to_version",

@@ -29,6 +29,32 @@ fn a_first_deploy_has_no_version_to_come_from() {
 }
 
 #[test]
+fn a_plan_says_what_clients_notice() {
+    let said = |replacement: &str, outage_ms| {
+        let plan = Plan { replacement: replacement.into(), outage_ms, ..sample_plan() };
+        let text = plan::plan("web", "staging", &plan, Paint::Plain);
+        text.lines().nth(2).unwrap_or_default().to_owned()
+    };
+
+    assert_snapshot!(
+        [
+            said("beside", None),
+            said("passed_on", None),
+            said("outage", None),
+            said("outage", Some(1_250)),
+            said("first", None),
+        ]
+        .join("\n"),
+        @r"
+    each host starts the new version beside the old one: no outage
+    each host passes its requests on to the others while it is replaced
+    each host serves nobody while it is replaced; how long is measured this time
+    each host serves nobody while it is replaced: 1250ms at most when it was last measured
+    "
+    );
+}
+
+#[test]
 fn why_is_two_sentences_and_what_to_type() {
     assert_snapshot!(rollout::why(&sample_rollout()), @r"
     1 of 3 hosts run 1.4.0. Waiting for web-2 to be healthy (web-2: GET /healthz answered 503); it holds in 42s.

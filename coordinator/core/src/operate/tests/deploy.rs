@@ -1,7 +1,10 @@
 //! Deploys: what is accepted, what is refused, and what is the same again.
 
+use std::time::Duration;
+
 use crate::{
     Answer, RefusalKind, Request, Verb,
+    rollout::Replacement,
     testing::{Story, labels, order},
 };
 
@@ -159,6 +162,19 @@ fn times_that_contradict_each_other_are_refused() {
 
     insta::assert_snapshot!(never.unwrap_err().text, @"healthy_within: 1m is not longer than healthy_for, 5m, so no host could ever be done; write a longer healthy_within");
     insta::assert_snapshot!(early.unwrap_err().text, @"progress_within: 10m is shorter than healthy_within, 20m, so a slow start would look like a standstill; write a longer progress_within");
+}
+
+#[test]
+fn a_plan_says_what_clients_notice() {
+    let mut story = Story::running(2);
+    let replacement = |story: &Story| story.core.plan(&order("2.0", &[])).unwrap().replacement;
+    assert_eq!(replacement(&story), Replacement::Outage { measured: None });
+
+    story.say_outage("web-1", Duration::from_millis(900));
+    story.say_outage("web-2", Duration::from_millis(1_400));
+
+    let longest = Some(Duration::from_millis(1_400));
+    assert_eq!(replacement(&story), Replacement::Outage { measured: longest });
 }
 
 #[test]

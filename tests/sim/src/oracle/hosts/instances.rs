@@ -106,6 +106,7 @@ impl Instances {
                 | Event::StartStarted { .. }
                 | Event::StartFailed { .. }
                 | Event::Exited { .. }
+                | Event::OutageMeasured { .. }
                 | Event::HookBegun { .. }
                 | Event::HookOver { .. }
                 | Event::AfterStopStarted { .. }

@@ -299,6 +299,7 @@ fn place_of(event: &Event) -> Option<(&ApplicationName, Slot)> {
         | Event::CoordinatorForgotten
         | Event::AssignmentAccepted(_)
         | Event::Shifted { .. }
+        | Event::OutageMeasured { .. }
         | Event::TermRaised { .. } => None,
     }
 }

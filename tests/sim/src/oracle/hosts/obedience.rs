@@ -190,6 +190,7 @@ impl Obedience {
                 | Event::Started { .. }
                 | Event::StartFailed { .. }
                 | Event::Exited { .. }
+                | Event::OutageMeasured { .. }
                 | Event::HookBegun { .. }
                 | Event::HookOver { .. }
                 | Event::AfterStopStarted { .. }

@@ -63,6 +63,7 @@ impl Traffic {
                 | Event::StartFailed { .. }
                 | Event::Exited { .. }
                 | Event::StopStarted { .. }
+                | Event::OutageMeasured { .. }
                 | Event::HookBegun { .. }
                 | Event::HookOver { .. }
                 | Event::AfterStopStarted { .. }
