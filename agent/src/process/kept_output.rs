@@ -2,12 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
+    fs::{DirBuilder, File, OpenOptions},
     io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
 };
-
-use super::make_private_dir;
 
 /// How much of one output is kept, in bytes. What is more is left out of the middle: the beginning
 /// says what was done, the end how it failed.
@@ -32,10 +31,12 @@ impl KeptOutput {
     ///
     /// When it cannot be made.
     pub fn create(path: &Path) -> io::Result<Self> {
+        // As the logs of instances are: read by whoever is in the agent's group.
         if let Some(folder) = path.parent() {
-            make_private_dir(folder)?;
+            DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
         }
-        let file = File::create(path)?;
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o640).open(path)?;
         Ok(Self { file, beginning_left: HALF, end: VecDeque::new(), left_out: 0 })
     }
 
