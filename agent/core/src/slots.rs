@@ -327,11 +327,14 @@ fn decide_occupied(view: &SlotView<'_>, instance: &Instance) -> Decision {
         },
         Life::Stopped { hook: HookProgress::Begun, .. } => Decision::Do(SlotStep::GiveUpHook),
         // What the hook says is a warning, never a veto.
-        Life::Stopped { hook: HookProgress::Over { warning }, .. } => planted!(
+        Life::Stopped { hook: HookProgress::Over { .. }, .. } => planted!(
             AfterStopVeto:
-                if warning.is_empty() { Decision::Do(SlotStep::FinishStop) }
-                else { Decision::Rest };
-            { let _ = warning; Decision::Do(SlotStep::FinishStop) }
+                match &instance.life {
+                    Life::Stopped { hook: HookProgress::Over { warning }, .. }
+                        if !warning.is_empty() => Decision::Rest,
+                    _ => Decision::Do(SlotStep::FinishStop),
+                };
+            Decision::Do(SlotStep::FinishStop)
         ),
         Life::Running { .. } if is_wanted(view, &instance.release) => planted!(
             StopsOnDisconnect:
