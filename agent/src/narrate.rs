@@ -1,7 +1,7 @@
 //! Narration: what the journal says, as log lines for operators.
 
 use cutover_agent_core::{Event, HookEnd, Remembered};
-use cutover_common::{AgentName, ApplicationName, InstanceId, Slot};
+use cutover_common::{AgentName, ApplicationName, EdgeRevision, InstanceId, Slot};
 
 /// Logs one event that is on disk.
 #[expect(clippy::too_many_lines, reason = "one arm for each event")]
@@ -35,6 +35,11 @@ pub fn event(agent: &AgentName, event: &Event, remembered: &Remembered) {
         }
         Event::AssignmentAccepted(assignment) => {
             say(&assignment.application, None, None, "assignment accepted");
+        }
+        Event::EdgeRouted(routes) => {
+            let EdgeRevision { term, number } = routes.revision;
+            tracing::info!(%agent, term = term.0, number, applications = routes.routes.len(),
+                "leads to other hosts by newer routes");
         }
         Event::TermRaised { application, .. } => {
             say(application, None, None, "the goal was repeated in a later term");

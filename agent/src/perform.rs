@@ -144,9 +144,12 @@ impl Perform for Performer {
             Action::SendHello { session, held } => {
                 self.outlet.send(session, Kind::Hello(self.hello(held).into()));
             }
-            Action::SendHeartbeat { session, nonce, reports } => {
+            Action::SendHeartbeat { session, nonce, reports, mut edge } => {
                 let counts = gate::counts(&self.gate_states.borrow());
-                let beat = Heartbeat { nonce, load: self.sample_load(), counts, reports };
+                if let Some(edge) = &mut edge {
+                    gate::count_hosts(&self.gate_states.borrow(), edge);
+                }
+                let beat = Heartbeat { nonce, load: self.sample_load(), counts, reports, edge };
                 self.outlet.send(session, Kind::Heartbeat(beat.into()));
             }
             Action::SendReport { session, report } => {

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod counts;
 pub mod digest;
 pub mod duration_text;
+pub mod edge;
 pub mod error_chain;
 pub mod fence;
 pub mod host;
@@ -28,6 +29,9 @@ pub use assignment::{Assignment, Slot, SlotGoal, Slots, Timers};
 pub use backoff::{Backoff, Jitter};
 pub use counts::SlotCounts;
 pub use digest::Sha256;
+pub use edge::{
+    EdgeCounts, EdgeHost, EdgeHostReport, EdgeLead, EdgeReport, EdgeRevision, EdgeRoute, EdgeRoutes,
+};
 pub use error_chain::ErrorChain;
 pub use fence::{Acceptance, Fence, Generation, Term};
 pub use host::{HostLoad, Inventory, Labels};

@@ -143,6 +143,9 @@ impl Outlets {
                 Action::Assign { session, assignment } => {
                     self.send(session, Kind::Assignment((*assignment).into()));
                 }
+                Action::RouteEdge { session, routes } => {
+                    self.send(session, Kind::EdgeRoutes((*routes).into()));
+                }
                 Action::EndSession { session, reason } => self.end_session(session, reason),
                 Action::Enrolments(valid) => self.admit(valid),
                 Action::Changed => has_changed = true,

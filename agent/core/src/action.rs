@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cutover_common::{
-    ApplicationName, Fence, HookKind, InstanceId, ProbeSpec, Release, Report, Sha256, Slot,
+    ApplicationName, EdgeReport, Fence, HookKind, InstanceId, ProbeSpec, Release, Report, Sha256,
+    Slot,
 };
 use uuid::Uuid;
 
@@ -46,6 +47,8 @@ pub enum Action {
         session: SessionId,
         nonce: Uuid,
         reports: Vec<Report>,
+        /// What was counted is for the shell to fill in.
+        edge: Option<EdgeReport>,
     },
     SendReport {
         session: SessionId,

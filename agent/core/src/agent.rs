@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     Action, Event, IllegalEvent, Input, Life, Remembered, Retained,
+    edge::EdgeLink,
     gate::GateLink,
     hooks::patience,
     invariants,
@@ -28,6 +29,7 @@ pub struct Agent {
     pub(crate) volatile: BTreeMap<ApplicationName, Volatile>,
     pub(crate) session: Session,
     pub(crate) gate: GateLink,
+    pub(crate) edge: EdgeLink,
     retained: Option<Retained>,
     rest: Rest,
     /// Of the latest call.
@@ -108,6 +110,7 @@ impl Agent {
             }
             return Step { events: turn.events, actions: turn.actions };
         }
+        self.follow_edge(&mut turn);
         self.pursue(&mut turn);
         self.ask_probes(&mut turn);
         self.tell_gate(&mut turn);
@@ -342,12 +345,14 @@ impl Agent {
         let now = turn.now;
         let Some(session) = self.session.joined() else { return };
         let reports = self.reports();
+        let beats = self.beat_at().is_some_and(|at| now >= at);
+        let edge = if beats { self.edge_report() } else { None };
         let is_due = match &mut self.session {
             Session::Joined { lease, .. } if now >= lease.beat_at() => {
                 let nonce = turn.draw_id();
                 lease.beat(now, nonce);
                 let reports = planted!(HeartbeatSaysNothing: Vec::new(); reports.clone());
-                turn.act(Action::SendHeartbeat { session, nonce, reports });
+                turn.act(Action::SendHeartbeat { session, nonce, reports, edge });
                 true
             }
             Session::Joined { .. } | Session::Opened { .. } | Session::Away => false,

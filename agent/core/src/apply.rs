@@ -1,7 +1,8 @@
 //! Applies events to what is remembered: its only writer, live and on replay.
 
 use cutover_common::{
-    Fence, HookKind, InstanceEvidence, InstanceId, Sha256, Slot, Term, Timestamp, planted,
+    EdgeRevision, EdgeRoutes, Fence, HookKind, InstanceEvidence, InstanceId, Sha256, Slot, Term,
+    Timestamp, planted,
 };
 
 use crate::{
@@ -51,7 +52,11 @@ impl Remembered {
                 for application in self.applications.values_mut() {
                     application.assignment.fence = Fence::default();
                 }
+                if let Some(edge) = &mut self.edge {
+                    edge.revision = EdgeRevision::default();
+                }
             }
+            Event::EdgeRouted(routes) => self.edge = Some(self.newer_routes(routes)?),
             Event::SplitBrainSeen { term } => self.split = self.split.max(Some(*term)),
             Event::AssignmentAccepted(assignment) => {
                 let known = self.applications.get_mut(&assignment.application);
@@ -105,6 +110,16 @@ impl Remembered {
             }
         }
         Ok(())
+    }
+}
+
+impl Remembered {
+    fn newer_routes(&self, routes: &EdgeRoutes) -> Result<EdgeRoutes, &'static str> {
+        let held = self.edge.as_ref().map(|held| held.revision);
+        if planted!(OlderEdgeRoutesAccepted: false; held >= Some(routes.revision)) {
+            return Err("revisions of an edge's routes grow (G3)");
+        }
+        Ok(routes.clone())
     }
 }
 
@@ -221,6 +236,7 @@ fn apply_to_slot(
         | Event::CoordinatorForgotten
         | Event::SplitBrainSeen { .. }
         | Event::AssignmentAccepted(_)
+        | Event::EdgeRouted(_)
         | Event::Shifted { .. }
         | Event::OutageMeasured { .. }
         | Event::TermRaised { .. } => return Err("it is not about a slot"),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cutover_common::{
-    ApplicationName, Assignment, HookKind, InstanceEvidence, InstanceId, Release, Sha256, Slot,
-    Term, Timestamp,
+    ApplicationName, Assignment, EdgeRoutes, HookKind, InstanceEvidence, InstanceId, Release,
+    Sha256, Slot, Term, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -26,6 +26,8 @@ pub enum Event {
     /// take over what runs here.
     CoordinatorForgotten,
     AssignmentAccepted(Box<Assignment>),
+    /// The gate leads to these hosts from here on, in front of them.
+    EdgeRouted(Box<EdgeRoutes>),
     /// The goal that is held was repeated in a later term.
     TermRaised {
         application: ApplicationName,

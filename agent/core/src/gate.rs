@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cutover_common::{ApplicationName, Backoff, Service, Slot, Slots, Timestamp};
+use cutover_common::{ApplicationName, Backoff, EdgeRoute, Service, Slot, Slots, Timestamp};
 use uuid::Uuid;
 
 use crate::{Action, Agent, Application, Instance, Life, turn::Turn, volatile::Volatile};
@@ -28,6 +28,8 @@ pub const PORTS: std::ops::Range<u16> = 20_000..32_000;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct GateProgram {
     pub services: BTreeMap<ApplicationName, GateService>,
+    /// Where it leads to in front of other hosts. None of them has the port of another service.
+    pub edges: BTreeMap<ApplicationName, EdgeRoute>,
 }
 
 /// One application's port, and where it leads.
@@ -136,8 +138,18 @@ impl GateLink {
         self.trouble_of(name).map_or(&self.trouble, |trouble| &trouble.detail)
     }
 
-    fn trouble_of(&self, name: &ApplicationName) -> Option<&GateTrouble> {
+    /// Returns why it could not be told, or be reached; empty if all is well.
+    pub(crate) fn link_trouble(&self) -> &str {
+        &self.trouble
+    }
+
+    pub(crate) fn trouble_of(&self, name: &ApplicationName) -> Option<&GateTrouble> {
         self.follows.as_ref().and_then(|(_, state)| state.troubles.get(name))
+    }
+
+    /// Returns whether the gate has said that it leads to `edges`.
+    pub(crate) fn follows_edges(&self, edges: &BTreeMap<ApplicationName, EdgeRoute>) -> bool {
+        self.follows.as_ref().is_some_and(|(program, _)| program.edges == *edges)
     }
 
     /// Returns when the gate is to be told again.
@@ -177,7 +189,7 @@ impl Agent {
         let is_followed = match &self.gate.follows {
             Some((program, _)) => *program == wanted,
             // A host without services may have no gate.
-            None => wanted.services.is_empty() && !self.gate_was_used(),
+            None => wanted.services.is_empty() && wanted.edges.is_empty() && !self.gate_was_used(),
         };
         if is_followed {
             return;
@@ -189,7 +201,12 @@ impl Agent {
 
     /// Returns whether any application here was ever behind the gate, as far as is remembered.
     fn gate_was_used(&self) -> bool {
-        self.remembered.applications.values().any(|application| application.traffic.since.is_some())
+        self.remembered.edge.is_some()
+            || self
+                .remembered
+                .applications
+                .values()
+                .any(|application| application.traffic.since.is_some())
     }
 
     /// Returns why this application is not served as it should be; empty if nothing is known to be
@@ -208,6 +225,13 @@ impl Agent {
     }
 
     fn gate_program(&self) -> GateProgram {
+        let services = self.gate_services();
+        let (edges, _) = self.edges(&services);
+        GateProgram { services, edges }
+    }
+
+    /// Returns the services of the applications on this host.
+    pub(crate) fn gate_services(&self) -> BTreeMap<ApplicationName, GateService> {
         let mut services = BTreeMap::new();
         let mut taken = BTreeSet::new();
         for (name, application) in &self.remembered.applications {
@@ -225,7 +249,7 @@ impl Agent {
             services
                 .insert(name.clone(), GateService { service: service.clone(), upstreams, peers });
         }
-        GateProgram { services }
+        services
     }
 }
 

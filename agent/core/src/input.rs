@@ -1,6 +1,8 @@
 //! Inputs: what happened, as the daemon tells the core.
 
-use cutover_common::{ApplicationName, Assignment, InstanceEvidence, InstanceId, Sha256, Term};
+use cutover_common::{
+    ApplicationName, Assignment, EdgeRoutes, InstanceEvidence, InstanceId, Sha256, Term,
+};
 use uuid::Uuid;
 
 use crate::{HookEnd, HookId, gate::GateState};
@@ -39,6 +41,11 @@ pub enum Input {
     Assigned {
         session: SessionId,
         assignment: Box<Assignment>,
+    },
+    /// What this host's gate should do as an edge.
+    EdgeRouted {
+        session: SessionId,
+        routes: Box<EdgeRoutes>,
     },
     SessionEnded {
         session: SessionId,

@@ -40,6 +40,11 @@ impl Agent {
                     self.assign(turn, assignment);
                 }
             }
+            Input::EdgeRouted { session, routes } => {
+                if self.session.joined() == Some(session) {
+                    self.edge_routed(routes);
+                }
+            }
             Input::SessionEnded { session } => {
                 if self.session.is(session) {
                     self.session = Session::Away;
@@ -67,6 +72,7 @@ impl Agent {
 
     fn open(&mut self, turn: &mut Turn, session: SessionId) {
         self.session = Session::Opened { session };
+        self.edge.forget();
         for volatile in self.volatile.values_mut() {
             volatile.refused = None;
         }

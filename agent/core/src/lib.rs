@@ -10,7 +10,8 @@
 pub mod action;
 pub mod agent;
 mod apply;
-pub mod event;
+pub mod edge;
+mod event;
 pub mod gate;
 pub mod goal;
 mod hooks;

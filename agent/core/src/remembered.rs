@@ -6,8 +6,8 @@ use std::{
 };
 
 use cutover_common::{
-    ApplicationName, Assignment, Fence, Generation, HookKind, InstanceEvidence, InstanceId,
-    Release, Service, Sha256, Slot, SlotGoal, Slots, Term, Timestamp,
+    ApplicationName, Assignment, EdgeRoutes, Fence, Generation, HookKind, InstanceEvidence,
+    InstanceId, Release, Service, Sha256, Slot, SlotGoal, Slots, Term, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -24,6 +24,9 @@ pub struct Remembered {
     /// The highest term that two coordinator processes claimed.
     pub split: Option<Term>,
     pub applications: BTreeMap<ApplicationName, Application>,
+    /// Where the gate leads to in front of other hosts. None: it was never told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<EdgeRoutes>,
 }
 
 /// The coordinator process that this agent obeys.

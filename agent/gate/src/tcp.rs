@@ -13,6 +13,7 @@ use tokio::{
 
 use crate::{
     live::{Chosen, Connected, End, Live, Span, UnderWay},
+    program::UpstreamKind,
     proxied,
     route::{Wish, point_of_turn},
     shard::Shard,
@@ -24,6 +25,9 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 /// How many places a connection is tried at.
 const TRIES: usize = 2;
+
+/// The same in front of hosts, of which some may have gone together.
+const HOST_TRIES: usize = 4;
 
 /// Carries bytes between a client and an instance that agreed to speak something else, until one
 /// of them ends or the drain's limit comes. `kept` is dropped then.
@@ -152,20 +156,25 @@ async fn connect_to_instance(
 }
 
 async fn reach(shard: &Shard, live: &Live) -> Option<(UnderWay, TcpStream)> {
-    let mut wish = Wish { point: point_of_turn(shard.turn()), ..Wish::default() };
-    for _ in 0..TRIES {
-        let Chosen { under_way, connect_within } = live.choose(wish, 0).await.ok()?;
+    let wish = Wish { point: point_of_turn(shard.turn()), ..Wish::default() };
+    let mut tried = Vec::new();
+    loop {
+        let Chosen { under_way, connect_within } = live.choose(wish, &tried, 0).await.ok()?;
         let place = under_way.place();
         place.counters.began();
         match timeout(connect_within, connect(place.address)).await {
             Ok(Ok(stream)) => return Some((under_way, stream)),
-            Ok(Err(_)) | Err(_) => {
-                place.counters.could_not_connect();
-                wish.without = live.routing().position(place);
-            }
+            Ok(Err(_)) | Err(_) => place.counters.could_not_connect(),
+        }
+        let is_host = place.kind == UpstreamKind::Host;
+        if is_host {
+            place.rest();
+        }
+        tried.push(Arc::clone(place));
+        if tried.len() >= if is_host { HOST_TRIES } else { TRIES } {
+            return None;
         }
     }
-    None
 }
 
 async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {

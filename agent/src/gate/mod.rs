@@ -17,7 +17,10 @@ use tokio::{
 };
 
 use self::child::GateProgramFile;
-pub use self::{child::StartGate, translate::counts};
+pub use self::{
+    child::StartGate,
+    translate::{count_hosts, counts},
+};
 
 /// The gate's folder in the agent's data directory.
 pub const GATE_DIR: &str = "gate";

@@ -3,7 +3,10 @@
 use std::{net::IpAddr, time::Duration};
 
 use cutover_agent_core::{GateProgram, GateService, GateState, GateTrouble, GateUpstream};
-use cutover_common::{ApplicationName, Protocol, Service, Slot, SlotCounts, Sticky, TlsFiles};
+use cutover_common::{
+    AgentName, ApplicationName, EdgeHostReport, EdgeLead, EdgeReport, EdgeRoute, Protocol, Service,
+    Slot, SlotCounts, Sticky, TlsFiles,
+};
 use cutover_gate::{
     Counts, State,
     program::{self, Drain, Flow, Program, Route, Upstream, UpstreamKind, UpstreamName},
@@ -17,29 +20,13 @@ const WHOLE: u16 = 1000;
 /// Returns the program that the gate is told, on a host whose services listen on `address`.
 pub(super) fn program(revision: u64, wanted: &GateProgram, address: IpAddr) -> Program {
     let services = wanted.services.iter().map(|(name, it)| service(name, it, address));
-    Program { revision, services: services.collect() }
+    let edges = wanted.edges.values().map(|route| edge(route, address));
+    Program { revision, services: services.chain(edges).collect() }
 }
 
 fn service(name: &ApplicationName, wanted: &GateService, address: IpAddr) -> program::Service {
     let GateService { service, upstreams, peers } = wanted;
-    let Service {
-        port,
-        protocol,
-        swap: _,
-        drain,
-        drain_long_lived,
-        keep_warm: _,
-        tls,
-        sticky,
-        proxy_protocol,
-        trusted_peers,
-        limits,
-    } = service;
-    let drain = Drain { requests_ms: millis(*drain), long_lived_ms: millis(*drain_long_lived) };
-    let sticky = sticky.clone().map(|sticky| match sticky {
-        Sticky::Cookie(name) => program::Sticky::Cookie { name },
-        Sticky::Header(name) => program::Sticky::Header { name },
-    });
+    let drain = drain_of(service);
     let upstreams = upstreams.iter().filter_map(|(slot, upstream)| {
         let GateUpstream { port, gets_new, is_healthy, drains } = (*upstream)?;
         Some(Upstream {
@@ -48,17 +35,74 @@ fn service(name: &ApplicationName, wanted: &GateService, address: IpAddr) -> pro
             kind: UpstreamKind::Slot,
             weight: if gets_new { WHOLE } else { 0 },
             is_healthy,
+            is_in_doubt: false,
             drain: drains.then_some(drain),
         })
     });
     let peers = peers.iter().enumerate().map(|(number, peer)| Upstream {
         name: format!("peer-{number}").parse().expect("a peer's number makes a name"),
-        address: (*peer, *port).into(),
+        address: (*peer, service.port).into(),
         kind: UpstreamKind::Gate,
         weight: WHOLE,
         // Who is gone is not reached, and another one is asked.
         is_healthy: true,
+        is_in_doubt: false,
         drain: None,
+    });
+    served(name, service, address, upstreams.chain(peers).collect())
+}
+
+/// Returns what the gate does in front of other hosts.
+fn edge(route: &EdgeRoute, address: IpAddr) -> program::Service {
+    let EdgeRoute { application, service, hosts } = route;
+    let drain = drain_of(service);
+    let upstreams = hosts.iter().filter_map(|host| {
+        let EdgeLead { address, weight, is_certain } = host.lead?;
+        Some(Upstream {
+            name: host_name(&host.agent),
+            address,
+            kind: UpstreamKind::Host,
+            weight,
+            // Who is gone is not reached, and another one is asked.
+            is_healthy: true,
+            is_in_doubt: !is_certain,
+            drain: (weight == 0).then_some(drain),
+        })
+    });
+    served(application, service, address, upstreams.collect())
+}
+
+/// Returns what a host is called among an edge's upstreams: no slot has such a name.
+fn host_name(agent: &AgentName) -> UpstreamName {
+    format!("host-{agent}").parse().expect("an agent's name makes a name")
+}
+
+fn drain_of(service: &Service) -> Drain {
+    Drain { requests_ms: millis(service.drain), long_lived_ms: millis(service.drain_long_lived) }
+}
+
+fn served(
+    name: &ApplicationName,
+    service: &Service,
+    address: IpAddr,
+    upstreams: Vec<Upstream>,
+) -> program::Service {
+    let Service {
+        port,
+        protocol,
+        swap: _,
+        drain: _,
+        drain_long_lived: _,
+        keep_warm: _,
+        tls,
+        sticky,
+        proxy_protocol,
+        trusted_peers,
+        limits,
+    } = service;
+    let sticky = sticky.clone().map(|sticky| match sticky {
+        Sticky::Cookie(name) => program::Sticky::Cookie { name },
+        Sticky::Header(name) => program::Sticky::Header { name },
     });
     program::Service {
         application: name.clone(),
@@ -74,12 +118,7 @@ fn service(name: &ApplicationName, wanted: &GateService, address: IpAddr) -> pro
         accepts_proxy_protocol: *proxy_protocol,
         trusted_peers: trusted_peers.clone(),
         limits: limits.clone().into(),
-        route: Route {
-            flow: Flow::Open,
-            upstreams: upstreams.chain(peers).collect(),
-            sticky,
-            allow: None,
-        },
+        route: Route { flow: Flow::Open, upstreams, sticky, allow: None },
     }
 }
 
@@ -147,6 +186,26 @@ fn slot_named(name: &UpstreamName) -> Option<Slot> {
     Slot::ALL.into_iter().find(|slot| name.as_str() == slot.to_string())
 }
 
+/// Fills in what was counted of the hosts behind an edge.
+pub fn count_hosts(said: &Option<State>, report: &mut EdgeReport) {
+    let services = || said.iter().flat_map(|state| &state.services);
+    for EdgeHostReport { application, host, counts, .. } in &mut report.hosts {
+        let name = host_name(host);
+        let service = services().find(|service| service.application == *application);
+        let upstreams = service.into_iter().flat_map(|service| &service.upstreams);
+        // One that was left and came back stands there twice while something is under way.
+        for upstream in upstreams.filter(|upstream| upstream.name == name) {
+            counts.requests += upstream.counts.requests;
+            counts.in_flight += upstream.requests_in_flight;
+            counts.long_lived += upstream.long_lived;
+            counts.answered_5xx += upstream.counts.statuses[4];
+            counts.connect_errors += upstream.counts.connect_errors;
+            counts.resets += upstream.counts.resets;
+            counts.retries += upstream.counts.retries;
+        }
+    }
+}
+
 /// Returns whether something is under way at a slot that gets nothing new.
 pub(super) fn is_leaving(program: &GateProgram, state: &GateState) -> bool {
     state.busy.iter().any(|(name, slot)| {
@@ -181,7 +240,8 @@ mod tests {
     fn translated(service: Service) -> program::Service {
         let upstreams = Slots::default();
         let wanted = GateService { service, upstreams, peers: Vec::new() };
-        let program = GateProgram { services: [("web".parse().unwrap(), wanted)].into() };
+        let services = [("web".parse().unwrap(), wanted)].into();
+        let program = GateProgram { services, ..GateProgram::default() };
         let mut told = super::program(1, &program, [127, 0, 0, 1].into());
         told.check().unwrap();
         told.services.remove(0)

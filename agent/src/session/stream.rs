@@ -2,7 +2,7 @@
 
 use cutover_agent_core::{Input, SessionId, Welcome};
 use cutover_common::{
-    Assignment, ErrorChain,
+    Assignment, EdgeRoutes, ErrorChain,
     protocol::{PROTOCOL, SILENCE_MAX},
     wire::{self, LogQuery},
 };
@@ -115,6 +115,10 @@ fn parse(message: pb::CoordinatorMessage, session: SessionId) -> Result<Received
         Some(Kind::LogWanted(wanted)) => {
             let (id, query) = LogQuery::from_wanted(wanted).map_err(|error| bad(&error))?;
             Ok(Received::Log(id, query))
+        }
+        Some(Kind::EdgeRoutes(routes)) => {
+            let routes: EdgeRoutes = routes.try_into().map_err(|error| bad(&error))?;
+            Ok(Received::Input(Input::EdgeRouted { session, routes: Box::new(routes) }))
         }
         Some(Kind::Farewell(farewell)) => {
             let wire::Farewell { reason, text } =

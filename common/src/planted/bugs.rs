@@ -162,6 +162,26 @@ bugs! {
     StopsUnderTraffic "stops-under-traffic" breaks "G1":
         "a swap in place: clients are sent to what is being stopped",
 
+    // the edge
+    /// An edge follows older routes than those that it follows.
+    OlderEdgeRoutesAccepted "older-edge-routes-accepted" breaks "G3":
+        "a repeated or reordered message: an edge goes back to hosts that do not serve any more",
+    /// An edge follows other routes without a lease.
+    EdgeRoutedWithoutLease "edge-routed-without-lease" breaks "A5":
+        "a coordinator that is slow or gone: traffic moves more than the lease after the last echo",
+    /// An edge without a coordinator stands in front of nothing.
+    EdgeNeedsCoordinator "edge-needs-coordinator" breaks "G3":
+        "no coordinator, or an agent that has just begun: the edge's gate is told to serve nobody",
+    /// Every host that says anything of an application gets what is new.
+    EdgeIgnoresHealth "edge-ignores-health" breaks "G3":
+        "a host that is being replaced, or fails: an edge gives it what is new",
+    /// A drained host gets what is new from an edge.
+    EdgeLeadsToDrained "edge-leads-to-drained" breaks "G3":
+        "a drain: an edge gives the host what is new",
+    /// A host that is out of touch is taken for one that does not serve.
+    EdgeDropsLostHosts "edge-drops-lost-hosts" breaks "G3":
+        "a partition: an edge gives nothing new to a host that serves",
+
     // the agent: health, and what it tells of it
     /// The first pass is settled health.
     SettledAtFirstPass "settled-at-first-pass" breaks "E4":

@@ -4,6 +4,7 @@
 //! new field stops the build until somebody decides what it means.
 
 mod assignment;
+mod edge;
 mod log;
 mod release;
 mod report;
@@ -11,6 +12,7 @@ mod service;
 mod session;
 
 pub use assignment::InvalidAssignment;
+pub use edge::InvalidEdge;
 pub use log::{InvalidLogQuery, LogPiece, LogQuery};
 pub use release::{InvalidRelease, hook_kind, hook_kind_out};
 pub use report::InvalidReport;

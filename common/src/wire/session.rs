@@ -5,9 +5,10 @@ use std::time::Duration;
 use cutover_proto::v1 as pb;
 use uuid::Uuid;
 
-use super::{InvalidReport, TooMany, bounded, cut, millis};
+use super::{InvalidEdge, InvalidReport, TooMany, bounded, cut, millis};
 use crate::{
-    ApplicationName, Fence, HostLoad, Inventory, Report, Slot, SlotCounts, Term, name::InvalidName,
+    ApplicationName, EdgeReport, Fence, HostLoad, Inventory, Report, Slot, SlotCounts, Term,
+    name::InvalidName,
 };
 
 /// Why a message of a session is refused.
@@ -21,6 +22,8 @@ pub enum InvalidSessionMessage {
     Application(#[source] InvalidName),
     #[error("field `reports` is invalid")]
     Report(#[source] InvalidReport),
+    #[error("field `edge` is invalid")]
+    Edge(#[source] InvalidEdge),
     #[error("field `heartbeat_every_ms` must be 100 to 60000")]
     HeartbeatEvery,
     #[error("field `reason` has a value that this version does not know")]
@@ -60,6 +63,8 @@ pub struct Heartbeat {
     /// What the gate counted of the slots behind it.
     pub counts: Vec<SlotCounts>,
     pub reports: Vec<Report>,
+    /// Of an agent that has routes of an edge.
+    pub edge: Option<EdgeReport>,
 }
 
 /// The coordinator's last message.
@@ -220,7 +225,7 @@ impl TryFrom<pb::Heartbeat> for Heartbeat {
     type Error = InvalidSessionMessage;
 
     fn try_from(message: pb::Heartbeat) -> Result<Self, InvalidSessionMessage> {
-        let pb::Heartbeat { nonce, load, reports, counts } = message;
+        let pb::Heartbeat { nonce, load, reports, counts, edge } = message;
         bounded("reports", reports.len())?;
         bounded("counts", counts.len())?;
         Ok(Self {
@@ -231,18 +236,20 @@ impl TryFrom<pb::Heartbeat> for Heartbeat {
                 .into_iter()
                 .map(|report| report.try_into().map_err(InvalidSessionMessage::Report))
                 .collect::<Result<_, _>>()?,
+            edge: edge.map(TryInto::try_into).transpose().map_err(InvalidSessionMessage::Edge)?,
         })
     }
 }
 
 impl From<Heartbeat> for pb::Heartbeat {
     fn from(heartbeat: Heartbeat) -> Self {
-        let Heartbeat { nonce, load, reports, counts } = heartbeat;
+        let Heartbeat { nonce, load, reports, counts, edge } = heartbeat;
         Self {
             nonce: nonce.to_string(),
             load: Some(load.into()),
             counts: counts.into_iter().map(Into::into).collect(),
             reports: reports.into_iter().map(Into::into).collect(),
+            edge: edge.map(Into::into),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cutover_common::{AgentName, Assignment, Term, wire::FarewellReason};
+use cutover_common::{AgentName, Assignment, EdgeRoutes, Term, wire::FarewellReason};
 use uuid::Uuid;
 
 use crate::input::{ReplyId, SessionId};
@@ -27,6 +27,11 @@ pub enum Action {
     Assign {
         session: SessionId,
         assignment: Box<Assignment>,
+    },
+    /// Tell an edge where its gate leads to.
+    RouteEdge {
+        session: SessionId,
+        routes: Box<EdgeRoutes>,
     },
     EndSession {
         session: SessionId,

@@ -74,16 +74,10 @@ impl Coordinator {
         let Some(rollout) = self.rollouts.get(&goal.rollout) else { return Vec::new() };
         let members = self.members(&rollout.environment);
         let scene = self.scene(self.last_looked(), &members);
-        let address = |member: &AgentName| {
-            let seen = self.fleet.seen(member)?;
-            let address: IpAddr = seen.inventory.as_ref()?.address.parse().ok()?;
-            // One that listens on every address has not said where it is reached.
-            (!address.is_unspecified()).then_some(address)
-        };
         members
             .iter()
             .filter(|member| *member != agent && is_up(rollout, scene, member))
-            .filter_map(address)
+            .filter_map(|member| self.address(member))
             .take(PEERS_MAX)
             .collect()
     }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     action::{Action, EndReason},
+    edge::Edges,
     enrolment::Enrolments,
     event::{Change, Event, EventKind},
     fleet::{Fleet, Goal, GoalSlot, Goals},
@@ -68,6 +69,7 @@ pub struct Coordinator {
     pub(crate) boot_nonce: Uuid,
     pub(crate) fleet: Fleet,
     pub(crate) waiting: BTreeMap<Uuid, Waiting>,
+    pub(crate) edges: Edges,
     /// When time alone is a reason to decide, as of the last decision.
     rests_until: Option<Timestamp>,
 }
@@ -164,6 +166,7 @@ impl Coordinator {
                     step.actions.push(Action::Echo { session, nonce });
                     step.actions.push(Action::Changed);
                     self.show_again(session, now, &mut step);
+                    is_moot &= !self.is_edge_behind(session, now);
                 }
             }
             Input::Reported { session, report } => {
@@ -176,6 +179,7 @@ impl Coordinator {
         // Most inputs are beats that say what was said before.
         if !is_moot || self.rests_until.is_some_and(|until| now >= until) {
             self.advance(now, &mut step);
+            self.tell_edges(now, &mut step);
             self.rests_until = self.next_wake();
         }
         step
@@ -196,6 +200,7 @@ impl Coordinator {
         let term = Term(self.term.0.saturating_add(1));
         self.boot_nonce = boot_nonce;
         self.fleet.begin(now);
+        self.edges = Edges::default();
         self.record(now, step, EventKind::Started { term, boot_nonce });
         // One that is held sets them when it is retried: a person looks first.
         let goes_on = |rollout: &&Rollout| !matches!(rollout.state, State::Held { .. });

@@ -14,6 +14,7 @@ mod apply;
 mod assign;
 pub mod codec;
 pub mod coordinator;
+mod edge;
 pub mod enrolment;
 pub mod event;
 pub mod fleet;

@@ -1,6 +1,7 @@
 //! The swarm: a seed draws first which faults are on and how often, then the fleet, then the run.
 //! Each run has some of them only: faults that are always on hide what others would show.
 
+mod edges;
 mod exclusions;
 mod faults;
 mod fleet;
@@ -28,13 +29,14 @@ pub fn draw(seed: u64) -> Script {
     entries.extend(menu.schedule(&mut dice, hosts, &applications, busy_ms));
     interrupts::draw(seed, &applications, &mut entries);
     exclusions::draw(seed, &applications, &mut entries);
+    let all_hosts = edges::draw(seed, hosts, &applications, busy_ms, &mut entries);
     entries.sort_by_key(|entry| entry.at_ms);
     let mode = if is_liveness { liveness(&mut dice, hosts, busy_ms) } else { Mode::Safety };
     let mut script = Script {
         seed,
         mode,
         ends_ms: busy_ms + 60_000,
-        hosts,
+        hosts: all_hosts,
         network: network(&mut dice),
         disks: disks(&mut dice),
         settings: settings(&mut dice),

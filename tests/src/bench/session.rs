@@ -117,7 +117,8 @@ impl Session {
                 }
                 coordinator_message::Kind::Welcome(_)
                 | coordinator_message::Kind::Echo(_)
-                | coordinator_message::Kind::LogWanted(_) => {}
+                | coordinator_message::Kind::LogWanted(_)
+                | coordinator_message::Kind::EdgeRoutes(_) => {}
             }
         }
     }
@@ -154,6 +155,7 @@ impl Session {
             nonce: Uuid::new_v4().to_string(),
             load: Some(pb::HostLoad::default()),
             reports: self.reports.values().cloned().collect(),
+            edge: None,
         };
         self.send(agent_message::Kind::Heartbeat(heartbeat)).await
     }

@@ -97,9 +97,19 @@ impl Clients {
     ///
     /// When they hear nothing.
     pub fn ask(cluster: &Cluster, port: u16, pages: &[&str]) -> Self {
+        let hosts: Vec<SocketAddr> =
+            cluster.agents().iter().map(|agent| SocketAddr::new(agent.address, port)).collect();
+        Self::ask_at(&hosts, pages)
+    }
+
+    /// Does the same to whoever listens on `hosts`.
+    ///
+    /// # Panics
+    ///
+    /// When they hear nothing.
+    pub fn ask_at(hosts: &[SocketAddr], pages: &[&str]) -> Self {
         let mut clients = Vec::new();
-        for agent in cluster.agents() {
-            let host = SocketAddr::new(agent.address, port);
+        for host in hosts.iter().copied() {
             for (nth, keeps) in KEEP.into_iter().enumerate() {
                 let page = pages[nth % pages.len()].to_owned();
                 clients.push(Client { number: clients.len(), host, page, keeps });

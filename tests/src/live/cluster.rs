@@ -247,14 +247,26 @@ impl Cluster {
     ///
     /// When it cannot join.
     pub fn add_agent(&mut self, number: u8) {
-        let name = format!("web-{number}");
-        let token = self
-            .json(&["agents", "token", "--name", &name, "--label", "env=test", "--output", "json"]);
+        self.join_agent(number, &format!("web-{number}"), "env=test");
+    }
+
+    /// Lets an agent join that stands in front of the environment `test`, and starts it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot join.
+    pub fn add_edge(&mut self, number: u8) {
+        self.join_agent(number, &format!("edge-{number}"), "edge=test");
+    }
+
+    fn join_agent(&mut self, number: u8, name: &str, label: &str) {
+        let token =
+            self.json(&["agents", "token", "--name", name, "--label", label, "--output", "json"]);
         let of = |key: &str| token[key].as_str().expect("a text").to_owned();
-        let data = self.folder.path().join(&name);
+        let data = self.folder.path().join(name);
         run(Command::new(&self.programs.agent)
             .args(["join", &of("join_url"), "--token", &of("token")])
-            .args(["--ca-hash", &of("ca_hash"), "--name", &name, "--data"])
+            .args(["--ca-hash", &of("ca_hash"), "--name", name, "--data"])
             .arg(&data))
         .done();
         let [b, c] = self.network;
@@ -264,7 +276,7 @@ impl Cluster {
         let log = self.folder.path().join(format!("{name}.log"));
         let mut daemon = Daemon::new(&self.programs.agent, &args, log);
         daemon.start();
-        self.agents.push(AgentHandle { name, address, data, daemon });
+        self.agents.push(AgentHandle { name: name.to_owned(), address, data, daemon });
     }
 
     /// Starts agent `index` again, as after an upgrade: from a new copy of its program at another
@@ -429,7 +441,11 @@ impl Cluster {
 
     /// Asks agent `index`'s application for `path`. None when nothing answers.
     pub fn get(&self, index: usize, port: u16, path: &str) -> Option<String> {
-        let address = SocketAddr::new(self.agents[index].address, port);
+        Self::get_from(SocketAddr::new(self.agents[index].address, port), path)
+    }
+
+    /// Asks whoever listens on `address` for `path`. None when nothing answers.
+    pub fn get_from(address: SocketAddr, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN).ok()?;
         stream.set_read_timeout(Some(ANSWER_WITHIN)).ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");

@@ -191,6 +191,9 @@ fn note(host: &AgentHost, input: &Input) {
             host.seen.change_agent(name, |agent| agent.permitted_at = permitted_at);
         }
         Input::Assigned { assignment, .. } => note(format!("got assignment {}", assignment.fence)),
+        Input::EdgeRouted { routes, .. } => {
+            note(format!("got routes {}", routes.revision.number));
+        }
         Input::Tick
         | Input::PrepareEnded { .. }
         | Input::Started { .. }

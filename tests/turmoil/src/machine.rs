@@ -206,10 +206,10 @@ impl Perform for Performer {
                 };
                 self.outlet.send(session, Kind::Hello(hello.into()));
             }
-            Action::SendHeartbeat { session, nonce, reports } => {
+            Action::SendHeartbeat { session, nonce, reports, edge } => {
                 self.machine.sent(self.clock.now(), nonce);
-                let beat =
-                    Heartbeat { nonce, load: HostLoad::default(), counts: Vec::new(), reports };
+                let (load, counts) = (HostLoad::default(), Vec::new());
+                let beat = Heartbeat { nonce, load, counts, reports, edge };
                 self.outlet.send(session, Kind::Heartbeat(beat.into()));
             }
             Action::SendReport { session, report } => {

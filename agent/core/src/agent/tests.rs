@@ -1,5 +1,6 @@
 //! Stories: what happens, then what must follow. [`World`] answers what the core asks.
 
+mod edges;
 mod hooks;
 mod random;
 mod stories;

@@ -12,9 +12,17 @@ use http::{
 
 use super::refuse::Refusal;
 
-/// Set on requests to another host's gate: it sends them to none further. A client that sets it
-/// itself only gives up the other hosts.
+/// Set on requests to another host's gate, and says which gate sent them: an edge's go at most one
+/// gate further, any other's none. A client that sets it itself only gives up the other hosts.
 pub(super) const HOP: HeaderName = HeaderName::from_static("cutover-gate-hop");
+/// What [`HOP`] says on the way from an edge to a host.
+pub(super) const HOP_OF_EDGE: HeaderValue = HeaderValue::from_static("edge");
+/// What it says on the way from a host to the one that stands in for it. It says nothing else in
+/// earlier versions, and whatever is not an edge's means this.
+pub(super) const HOP_OF_GATE: HeaderValue = HeaderValue::from_static("1");
+/// Set on a gate's own answers to another gate: no instance answered. No client sees it, and what
+/// an instance says by it is taken off.
+pub(super) const REFUSED: HeaderName = HeaderName::from_static("cutover-gate-refused");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -106,8 +114,9 @@ pub(super) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// What belongs to one connection. The first of them names others.
-static OF_CONNECTION: [HeaderName; 8] = [
+static OF_CONNECTION: [HeaderName; 9] = [
     CONNECTION,
+    REFUSED,
     KEEP_ALIVE,
     PROXY_CONNECTION,
     PROXY_AUTHENTICATE,
@@ -120,7 +129,7 @@ static OF_CONNECTION: [HeaderName; 8] = [
 /// Takes off what belongs to one connection.
 pub(super) fn take_off(headers: &mut HeaderMap) {
     // A head has few of them: to look for each costs more than to look at what there is.
-    let mut there = [false; 8];
+    let mut there = [false; 9];
     for name in headers.keys() {
         if let Some(at) = OF_CONNECTION.iter().position(|it| it == name) {
             there[at] = true;

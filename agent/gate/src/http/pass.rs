@@ -16,14 +16,14 @@ use tokio::time::Instant;
 use super::{
     body::{Answer, Download, Stall, Upload},
     exchange::{NoAnswer, exchange, is_idempotent},
-    head::{self, HOP},
-    refuse::Refusal,
+    head::{self, HOP, HOP_OF_EDGE, HOP_OF_GATE},
+    refuse::{HeardBy, Refusal},
     serve::Connection,
 };
 use crate::{
-    live::{Link, Live, NoPlace, UnderWay},
+    live::{Link, Live, NoPlace, Place, UnderWay},
     program::{Limits, Sticky, UpstreamKind},
-    route::{Wish, point_of_client, point_of_turn},
+    route::{CameFrom, Wish, point_of_client, point_of_turn},
     shard::Shard,
     tcp::{tunnel, tunnel_websocket},
 };
@@ -31,13 +31,19 @@ use crate::{
 /// How often a request is tried at places: once, and once more.
 const TRIES: usize = 2;
 
+/// The same in front of hosts: of those that may have gone together, a rack or a zone, some more
+/// are borne.
+const HOST_TRIES: usize = 4;
+
 /// Gives a request to an instance, and its answer back.
 pub(super) async fn pass(
     connection: &Arc<Connection>,
     request: Request<Incoming>,
 ) -> Response<Answer> {
+    let is_of_gate = request.headers().contains_key(HOP);
     match try_pass(connection, request).await {
         Ok(response) => response,
+        Err(refusal) if is_of_gate => refusal.response_to_gate(),
         Err(refusal) => refusal.response(),
     }
 }
@@ -77,7 +83,11 @@ fn wish_of(
     live: &Live,
     request: &mut Request<Incoming>,
 ) -> (Wish, Option<HeaderValue>) {
-    let came_from_gate = request.headers_mut().remove(HOP).is_some();
+    let came_from = match request.headers_mut().remove(HOP) {
+        None => CameFrom::Client,
+        Some(hop) if hop == HOP_OF_EDGE => CameFrom::Edge,
+        Some(_) => CameFrom::Gate,
+    };
     let routing = live.now();
     let headers = request.headers();
     let is_allowed =
@@ -101,7 +111,22 @@ fn wish_of(
             }
         },
     };
-    (Wish { point, is_allowed, came_from_gate, without: None }, cookie)
+    (Wish { point, is_allowed, came_from }, cookie)
+}
+
+/// What follows where no instance answered.
+struct Missed {
+    /// The same once more, if that is as good.
+    again: Option<Request<Upload>>,
+    /// No instance has seen anything of it.
+    is_unsent: bool,
+    otherwise: Otherwise,
+}
+
+enum Otherwise {
+    Refuse(Refusal),
+    /// The other gate's own answer.
+    PassOn(Box<Answered>),
 }
 
 async fn send(
@@ -114,53 +139,121 @@ async fn send(
     let stall = Duration::from_millis(sending.limits.stall_ms.into());
     let answer_within = Duration::from_millis(sending.limits.answer_ms.into());
     let (parts, body) = request.into_parts();
-    let mut chosen = live.choose(sending.wish, size).await?;
+    let mut chosen = live.choose(sending.wish, &[], size).await?;
     let first = Arc::clone(chosen.under_way.place());
+    let mut tries = if first.kind == UpstreamKind::Host { HOST_TRIES } else { TRIES };
     let upload = Upload::new(Some(body), sending.limits.body_bytes_max, stall, first);
     let progress = upload.progress();
-    // Only what can be done twice is kept, and only without its body.
-    let again = (is_idempotent(&parts.method) && upload.is_end_stream()).then(|| parts.clone());
+    let kept = Kept::new(&parts, &upload, stall);
     let mut request = Request::from_parts(parts, upload);
-    for tries_left in (0..TRIES).rev() {
+    let mut tried: Vec<Arc<Place>> = Vec::new();
+    loop {
+        tries -= 1;
         let place = Arc::clone(chosen.under_way.place());
-        mark_hop(&mut request, place.kind, tries_left + 1 == TRIES);
+        mark_hop(&mut request, place.kind, tried.is_empty());
         place.counters.began();
         let times = (chosen.connect_within, answer_within);
-        let failed = match exchange(&place, shard.index(), request, times).await {
-            Ok((response, link)) => {
-                place.counters.answered(response.status(), sending.began.elapsed());
-                let done = Answered { response, link, under_way: chosen.under_way, progress };
-                return Ok(answer(connection, sending, done));
-            }
-            Err(failed) => failed,
+        let Missed { again, is_unsent, otherwise } =
+            match exchange(&place, shard.index(), request, times).await {
+                Ok((response, link)) => {
+                    let (under_way, progress) = (chosen.under_way, Arc::clone(&progress));
+                    let done = Answered { response, link, under_way, progress };
+                    let Some(heard) = heard_by(&place, &done.response) else {
+                        let status = done.response.status();
+                        place.counters.answered(status, sending.began.elapsed());
+                        return Ok(answer(connection, sending, done));
+                    };
+                    kept.refused(heard, &place, done)
+                }
+                Err(failed) => kept.failed(failed, &place, &progress)?,
+            };
+        if is_unsent && place.kind == UpstreamKind::Host {
+            place.rest();
+        }
+        tried.push(Arc::clone(&place));
+        let next = match again.filter(|_| tries > 0) {
+            Some(again) => match live.choose(sending.wish, &tried, size).await {
+                Ok(elsewhere) => Some((again, elsewhere)),
+                // Nobody else: what broke may have been only its connection.
+                Err(_) if matches!(otherwise, Otherwise::Refuse(Refusal::Broken)) => {
+                    Some((again, live.choose(sending.wish, &[], size).await?))
+                }
+                Err(_) => None,
+            },
+            None => None,
         };
-        let (next, refusal) = match failed {
-            NoAnswer::TooSlow => return Err(Refusal::TooSlow),
-            NoAnswer::Broken if progress.is_too_long() => return Err(Refusal::TooLong),
-            NoAnswer::NotSent(request) => {
-                // Where the body was begun, some of it may be on its way to nowhere.
-                let is_whole = progress.is_untouched();
-                (Some(*request).filter(|_| is_whole), Refusal::Unreachable)
-            }
-            NoAnswer::Broken => (again.clone().map(|it| anew(it, stall, &place)), Refusal::Broken),
-        };
-        let Some(next) = next.filter(|_| tries_left > 0) else { return Err(refusal) };
-        let without = live.routing().position(&place);
-        let elsewhere = live.choose(Wish { without, ..sending.wish }, size).await;
-        chosen = match elsewhere {
-            Ok(chosen) => chosen,
-            // Nobody else: what broke may have been only its connection.
-            Err(_) if refusal == Refusal::Broken => live.choose(sending.wish, size).await?,
-            Err(_) => return Err(refusal),
+        let Some((again, elsewhere)) = next else {
+            return match otherwise {
+                Otherwise::Refuse(refusal) => Err(refusal),
+                Otherwise::PassOn(done) => Ok(answer(connection, sending, *done)),
+            };
         };
         place.counters.was_retried();
-        let to = Arc::clone(chosen.under_way.place());
-        request = next.map(|body| body.sent_to(to));
+        let to = Arc::clone(elsewhere.under_way.place());
+        chosen = elsewhere;
+        request = again.map(|body| body.sent_to(to));
     }
-    Err(Refusal::Unreachable)
 }
 
-fn anew(parts: Parts, stall: Duration, place: &Arc<crate::live::Place>) -> Request<Upload> {
+/// What is kept of a request to send it once more: its head, if it has no body. Of a body some may
+/// be on its way already.
+struct Kept {
+    parts: Option<Parts>,
+    can_be_done_twice: bool,
+    stall: Duration,
+}
+
+impl Kept {
+    fn new(parts: &Parts, upload: &Upload, stall: Duration) -> Self {
+        let can_be_done_twice = is_idempotent(&parts.method);
+        Self { parts: upload.is_end_stream().then(|| parts.clone()), can_be_done_twice, stall }
+    }
+
+    fn again(&self, place: &Arc<Place>, is_unsent: bool) -> Option<Request<Upload>> {
+        let parts = self.parts.clone().filter(|_| is_unsent || self.can_be_done_twice)?;
+        Some(anew(parts, self.stall, place))
+    }
+
+    /// Another gate has given it up.
+    fn refused(&self, heard: HeardBy, place: &Arc<Place>, done: Answered) -> Missed {
+        let is_unsent = heard == HeardBy::Nobody;
+        let again = self.again(place, is_unsent);
+        Missed { again, is_unsent, otherwise: Otherwise::PassOn(Box::new(done)) }
+    }
+
+    fn failed(
+        &self,
+        failed: NoAnswer,
+        place: &Arc<Place>,
+        progress: &super::body::Progress,
+    ) -> Result<Missed, Refusal> {
+        match failed {
+            NoAnswer::TooSlow => Err(Refusal::TooSlow),
+            NoAnswer::Broken if progress.is_too_long() => Err(Refusal::TooLong),
+            NoAnswer::NotSent(request) => {
+                // Where the body was begun, some of it may be on its way to nowhere.
+                let again = Some(*request).filter(|_| progress.is_untouched());
+                let otherwise = Otherwise::Refuse(Refusal::Unreachable);
+                Ok(Missed { again, is_unsent: true, otherwise })
+            }
+            NoAnswer::Broken => {
+                let again = self.again(place, false);
+                let otherwise = Otherwise::Refuse(Refusal::Broken);
+                Ok(Missed { again, is_unsent: false, otherwise })
+            }
+        }
+    }
+}
+
+/// Returns what another gate says by its answer. None: it is an instance's.
+fn heard_by(place: &Place, response: &Response<Incoming>) -> Option<HeardBy> {
+    match place.kind {
+        UpstreamKind::Slot => None,
+        UpstreamKind::Gate | UpstreamKind::Host => HeardBy::said(response.headers()),
+    }
+}
+
+fn anew(parts: Parts, stall: Duration, place: &Arc<Place>) -> Request<Upload> {
     Request::from_parts(parts, Upload::new(None, None, stall, Arc::clone(place)))
 }
 
@@ -169,9 +262,8 @@ fn mark_hop(request: &mut Request<Upload>, kind: UpstreamKind, is_first: bool) {
         // It was taken off already.
         UpstreamKind::Slot if is_first => {}
         UpstreamKind::Slot => drop(request.headers_mut().remove(HOP)),
-        UpstreamKind::Gate => {
-            request.headers_mut().insert(HOP, HeaderValue::from_static("1"));
-        }
+        UpstreamKind::Gate => drop(request.headers_mut().insert(HOP, HOP_OF_GATE)),
+        UpstreamKind::Host => drop(request.headers_mut().insert(HOP, HOP_OF_EDGE)),
     }
 }
 

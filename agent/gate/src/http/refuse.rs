@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::Full;
 
-use super::body::Answer;
+use super::{body::Answer, head::REFUSED};
 
 /// Why a request gets no answer from an instance.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -32,6 +32,28 @@ pub(crate) enum Refusal {
     Connect,
 }
 
+/// Whether an instance can have heard of a request that another gate has given up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum HeardBy {
+    Nobody,
+    Somebody,
+}
+
+impl HeardBy {
+    const fn value(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Nobody => "unsent",
+            Self::Somebody => "broken",
+        })
+    }
+
+    /// Returns what another gate says by its answer. None: it is an instance's.
+    pub(super) fn said(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(REFUSED)?;
+        [Self::Nobody, Self::Somebody].into_iter().find(|heard| heard.value() == *value)
+    }
+}
+
 impl Refusal {
     const fn status(self) -> StatusCode {
         match self {
@@ -44,6 +66,24 @@ impl Refusal {
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
         }
+    }
+
+    /// Returns the answer to another gate, which asks elsewhere where that is as good.
+    pub(super) fn response_to_gate(self) -> Response<Answer> {
+        let mut response = self.response();
+        let heard = match self {
+            // No instance has seen anything of it.
+            Self::NobodyServes | Self::Unreachable => HeardBy::Nobody,
+            Self::Broken => HeardBy::Somebody,
+            Self::HeldTooLong
+            | Self::TooManyHeld
+            | Self::TooSlow
+            | Self::TooLong
+            | Self::Malformed
+            | Self::Connect => return response,
+        };
+        response.headers_mut().insert(REFUSED, heard.value());
+        response
     }
 
     pub(super) fn response(self) -> Response<Answer> {

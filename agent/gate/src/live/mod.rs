@@ -21,7 +21,7 @@ pub(crate) use self::{
 };
 use crate::{
     certificate::Certificate,
-    program::{Drain, Flow, Limits, Service},
+    program::{Drain, Flow, Limits, Service, UpstreamKind},
     route::{Table, Wish},
     state::UpstreamState,
 };
@@ -163,11 +163,17 @@ impl Live {
     }
 
     /// Returns where a request goes, when it may go. It counts there from this moment on.
-    pub(crate) async fn choose(&self, wish: Wish, bytes: u64) -> Result<Chosen, NoPlace> {
+    /// None of `tried` is chosen.
+    pub(crate) async fn choose(
+        &self,
+        wish: Wish,
+        tried: &[Arc<Place>],
+        bytes: u64,
+    ) -> Result<Chosen, NoPlace> {
         {
             let routing = self.now();
             if routing.table.flow == Flow::Open {
-                return routing.choose(wish).ok_or(NoPlace::NobodyServes);
+                return routing.choose(wish, tried).ok_or(NoPlace::NobodyServes);
             }
         }
         let mut changed = self.changed.subscribe();
@@ -178,7 +184,7 @@ impl Live {
             let flow = {
                 let routing = self.routing();
                 if routing.table.flow == Flow::Open {
-                    return routing.choose(wish).ok_or(NoPlace::NobodyServes);
+                    return routing.choose(wish, tried).ok_or(NoPlace::NobodyServes);
                 }
                 routing.table.flow
             };
@@ -267,12 +273,14 @@ impl Live {
 
 impl Routing {
     /// Returns a place for this request, which counts there from now on.
-    pub(crate) fn choose(&self, wish: Wish) -> Option<Chosen> {
-        let place = self.places.get(self.table.choose(wish)?)?;
+    pub(crate) fn choose(&self, wish: Wish, tried: &[Arc<Place>]) -> Option<Chosen> {
+        let tried: Vec<usize> = tried.iter().filter_map(|place| self.position(place)).collect();
+        let rests = |at: usize| self.places.get(at).is_some_and(|place| place.rests());
+        let place = self.places.get(self.table.choose(wish, &tried, rests)?)?;
         let limits = &self.service.limits;
         let within = match place.kind {
-            crate::program::UpstreamKind::Slot => limits.connect_ms,
-            crate::program::UpstreamKind::Gate => limits.gate_connect_ms,
+            UpstreamKind::Slot => limits.connect_ms,
+            UpstreamKind::Gate | UpstreamKind::Host => limits.gate_connect_ms,
         };
         Some(Chosen {
             under_way: place.begin(Span::Request),
@@ -281,7 +289,7 @@ impl Routing {
     }
 
     /// Returns the position of `place` in this route, if it is in it.
-    pub(crate) fn position(&self, place: &Arc<Place>) -> Option<usize> {
+    fn position(&self, place: &Arc<Place>) -> Option<usize> {
         self.places.iter().position(|it| Arc::ptr_eq(it, place))
     }
 }

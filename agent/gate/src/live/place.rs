@@ -4,10 +4,10 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hyper::client::conn::http1::SendRequest;
@@ -36,8 +36,22 @@ pub(crate) struct Place {
     idle: Box<[Mutex<Vec<Link>>]>,
     /// No connection is kept for a next request.
     drains: AtomicBool,
+    /// Until when others are asked first, in milliseconds since this process began to count. Zero:
+    /// it was reached whenever it was tried.
+    rests_until_ms: AtomicU64,
     open: Mutex<Open>,
     deadlines: Mutex<Vec<AbortHandle>>,
+}
+
+/// How long a host that was not reached is left to its fellows: as long as trying it may take by
+/// default, so that at most half of the time somebody waits for it.
+const REST: Duration = Duration::from_secs(5);
+
+/// Returns the milliseconds since this was first asked for, and one.
+fn clock_ms() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let passed = BEGAN.get_or_init(Instant::now).elapsed().as_millis();
+    u64::try_from(passed).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 /// A connection to a place.
@@ -106,9 +120,22 @@ impl Place {
             long_lived: AtomicU64::new(0),
             idle: (0..shards).map(|_| Mutex::default()).collect(),
             drains: AtomicBool::new(false),
+            rests_until_ms: AtomicU64::new(0),
             open: Mutex::default(),
             deadlines: Mutex::default(),
         }
+    }
+
+    /// Notes that it was not reached: others are asked first for a while.
+    pub(crate) fn rest(&self) {
+        let rest = u64::try_from(REST.as_millis()).unwrap_or(u64::MAX);
+        self.rests_until_ms.store(clock_ms().saturating_add(rest), Ordering::Relaxed);
+    }
+
+    /// Returns whether others are asked first.
+    pub(crate) fn rests(&self) -> bool {
+        let until = self.rests_until_ms.load(Ordering::Relaxed);
+        until != 0 && clock_ms() < until
     }
 
     /// Counts something that goes there.

@@ -55,6 +55,10 @@ pub struct Upstream {
     pub weight: u16,
     /// Whether it may get anything at all.
     pub is_healthy: bool,
+    /// Whether somebody knows at this moment how it is. Of one that is in doubt it is not known:
+    /// it keeps its share, and a second try of a request goes to the others first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_in_doubt: bool,
     /// It gets nothing new, and what it has ends at these limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
@@ -67,8 +71,12 @@ pub enum UpstreamKind {
     /// An instance on this host.
     #[default]
     Slot,
-    /// The gate of another host. A request that came from a gate never goes to a second one.
+    /// The gate of another host, which stands in for the instances of this one. A request that
+    /// it was sent by such a gate goes to no second one.
     Gate,
+    /// The gate of a host that this gate stands in front of. A request that came from any gate
+    /// never goes to one.
+    Host,
 }
 
 /// When what an upstream still has is cut, counted from the program in which it first drains.

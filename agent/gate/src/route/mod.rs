@@ -27,6 +27,19 @@ struct Candidate {
     /// Zero for one that is not healthy or drains.
     weight: u16,
     may_get_new: bool,
+    is_in_doubt: bool,
+}
+
+/// Which gate a request came from.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum CameFrom {
+    /// None: from a client.
+    #[default]
+    Client,
+    /// One in front of this host.
+    Edge,
+    /// One of another host, whose instances this one stands in for.
+    Gate,
 }
 
 /// What is known of one request.
@@ -36,10 +49,8 @@ pub(crate) struct Wish {
     pub(crate) point: u64,
     /// It carries the header that always reaches one upstream.
     pub(crate) is_allowed: bool,
-    /// It came through another gate, and goes to no third one.
-    pub(crate) came_from_gate: bool,
-    /// This one could not be reached just now.
-    pub(crate) without: Option<usize>,
+    /// A peer's goes to no third gate, an edge's to no second edge: nothing runs in a circle.
+    pub(crate) came_from: CameFrom,
 }
 
 impl Table {
@@ -51,8 +62,9 @@ impl Table {
             .map(|(position, upstream)| {
                 let may_get_new = upstream.is_healthy && upstream.drain.is_none();
                 let weight = if may_get_new { upstream.weight } else { 0 };
-                let kind = upstream.kind;
-                (&upstream.name, Candidate { position, kind, weight, may_get_new })
+                let (kind, is_in_doubt) = (upstream.kind, upstream.is_in_doubt);
+                let candidate = Candidate { position, kind, weight, may_get_new, is_in_doubt };
+                (&upstream.name, candidate)
             })
             .collect();
         candidates.sort_by_key(|(name, _)| *name);
@@ -68,14 +80,31 @@ impl Table {
         }
     }
 
-    /// Returns the position of the upstream that gets this request. None: none may have it.
-    pub(crate) fn choose(&self, wish: Wish) -> Option<usize> {
-        let may = |candidate: &&Candidate| {
-            let is_far = candidate.kind == UpstreamKind::Gate;
+    /// Returns the position of the upstream that gets this request: none of `tried`, and none that
+    /// `rests` while others are there. None: none may have it.
+    pub(crate) fn choose(
+        &self,
+        wish: Wish,
+        tried: &[usize],
+        rests: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let may = |candidate: &Candidate| {
             candidate.may_get_new
-                && wish.without != Some(candidate.position)
-                && !(is_far && wish.came_from_gate)
+                && !tried.contains(&candidate.position)
+                && may_go(wish.came_from, candidate.kind)
         };
+        let is_up = |candidate: &Candidate| {
+            may(candidate) && !(candidate.kind == UpstreamKind::Host && rests(candidate.position))
+        };
+        let is_sure = |candidate: &Candidate| is_up(candidate) && !candidate.is_in_doubt;
+        let sure = if tried.is_empty() { None } else { self.share(wish, is_sure) };
+        sure.or_else(|| self.share(wish, is_up)).or_else(|| self.share(wish, may))
+    }
+
+    /// Returns the position of the upstream that gets this request by its weight, of those that
+    /// `may`.
+    fn share(&self, wish: Wish, may: impl Fn(&Candidate) -> bool) -> Option<usize> {
+        let may = |candidate: &&Candidate| may(candidate);
         if let Some((_, position)) = self.allow.as_ref().filter(|_| wish.is_allowed)
             && self.candidates.iter().filter(may).any(|it| it.position == *position)
         {
@@ -101,6 +130,16 @@ impl Table {
         self.candidates
             .iter()
             .any(|it| it.position == position && it.may_get_new && (it.weight > 0 || allows))
+    }
+}
+
+const fn may_go(came_from: CameFrom, kind: UpstreamKind) -> bool {
+    match (kind, came_from) {
+        (UpstreamKind::Slot, _)
+        | (UpstreamKind::Gate, CameFrom::Client | CameFrom::Edge)
+        | (UpstreamKind::Host, CameFrom::Client) => true,
+        (UpstreamKind::Gate, CameFrom::Gate)
+        | (UpstreamKind::Host, CameFrom::Edge | CameFrom::Gate) => false,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod bodies;
 mod drain;
+mod edge;
 mod encrypted;
 mod hold;
 mod instance;

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{AgentName, SlotCounts};
+use cutover_common::{AgentName, EdgeHostReport, EdgeReport, SlotCounts};
 use cutover_proto::v1 as pb;
 
 use crate::{
     text::Text,
     view::{
-        Agent, AgentApplication, AgentSlot, ApplicationStatus, Drain, Environment, HistoryEntry,
-        Host, HostStatus, JoinToken, Load, Plan, PlannedWave, Release, Rollout, RolloutHost,
-        RolloutState, Setting, SlotTraffic, StableRelease,
+        Agent, AgentApplication, AgentSlot, ApplicationStatus, Drain, Edge, EdgeHost, Environment,
+        HistoryEntry, Host, HostStatus, JoinToken, Load, Plan, PlannedWave, Release, Rollout,
+        RolloutHost, RolloutState, Setting, SlotTraffic, StableRelease,
     },
 };
 
@@ -46,6 +46,7 @@ pub(super) fn agent(message: pb::Agent) -> Agent {
         address,
         drain: drain_message,
         counts,
+        edge: edge_message,
     } = message;
     Agent {
         name: name.into(),
@@ -60,6 +61,7 @@ pub(super) fn agent(message: pb::Agent) -> Agent {
         applications: reports.into_iter().map(application).collect(),
         traffic: counts.into_iter().filter_map(slot_traffic).collect(),
         drain: drain_message.map(drain),
+        edge: edge_message.and_then(edge),
     }
 }
 
@@ -81,6 +83,29 @@ fn slot_traffic(message: pb::SlotCounts) -> Option<SlotTraffic> {
         p50_us: counts.latency_us_at(500),
         p99_us: counts.latency_us_at(990),
     })
+}
+
+/// Returns what an edge says of its hosts, if it is said as it should be.
+fn edge(message: pb::EdgeReport) -> Option<Edge> {
+    let EdgeReport { revision: _, is_followed, trouble, hosts } = message.try_into().ok()?;
+    let host = |host: EdgeHostReport| {
+        let EdgeHostReport { application, host, weight, is_certain, counts } = host;
+        EdgeHost {
+            application: application.to_string().into(),
+            host: host.to_string().into(),
+            weight_permille: weight,
+            is_certain,
+            requests: counts.requests,
+            requests_in_flight: counts.in_flight,
+            long_lived: counts.long_lived,
+            answered_5xx: counts.answered_5xx,
+            connect_errors: counts.connect_errors,
+            resets: counts.resets,
+            retries: counts.retries,
+        }
+    };
+    let hosts = hosts.into_iter().map(host).collect();
+    Some(Edge { is_followed, trouble: optional(trouble), hosts })
 }
 
 fn drain(message: pb::Drain) -> Drain {

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use cutover_common::Timestamp;
 
 use super::{
-    Paint, ago, bytes, count, labels, moment, names, or_dash,
+    Paint, Tone, ago, bytes, count, labels, moment, names, or_dash,
     table::{Cell, table},
     tone_of, took, words,
 };
 use crate::{
     text::Text,
-    view::{Agent, AgentApplication, Drain, Environment, JoinToken, SlotTraffic},
+    view::{Agent, AgentApplication, Drain, EdgeHost, Environment, JoinToken, SlotTraffic},
 };
 
 /// Prints a list of agents.
@@ -71,6 +71,15 @@ pub fn agent(agent: &Agent, now: Timestamp, paint: Paint) -> String {
         ]);
         facts.push(["disk in use".into(), of(load.disk_used_bytes, load.disk_total_bytes).into()]);
     }
+    if let Some(edge) = &agent.edge {
+        let (tone, word) = match edge.is_followed {
+            true => (Tone::Good, "as told"),
+            false => (Tone::Bad, "its gate does not follow yet"),
+        };
+        let trouble = edge.trouble.as_ref().map(|trouble| format!("; {trouble}"));
+        let word = format!("{word}{}", trouble.unwrap_or_default());
+        facts.push(["edge".into(), Cell::toned(tone, word)]);
+    }
     let mut text = table(["WHAT", "IS"], &facts, paint);
     if !agent.applications.is_empty() {
         text.push('\n');
@@ -79,6 +88,10 @@ pub fn agent(agent: &Agent, now: Timestamp, paint: Paint) -> String {
     if !agent.traffic.is_empty() {
         text.push('\n');
         text += &traffic(&agent.traffic, paint);
+    }
+    if let Some(edge) = agent.edge.as_ref().filter(|edge| !edge.hosts.is_empty()) {
+        text.push('\n');
+        text += &edge_hosts(&edge.hosts, paint);
     }
     text
 }
@@ -127,6 +140,30 @@ fn traffic(slots: &[SlotTraffic], paint: Paint) -> String {
         .collect();
     let header =
         ["TRAFFIC", "SLOT", "REQUESTS", "OPEN", "5XX", "UNREACHED", "RESETS", "P50", "P99"];
+    table(header, &rows, paint)
+}
+
+fn edge_hosts(hosts: &[EdgeHost], paint: Paint) -> String {
+    let rows: Vec<[Cell; 9]> = hosts
+        .iter()
+        .map(|host| {
+            let open = host.requests_in_flight.saturating_add(host.long_lived);
+            let doubt = if host.is_certain { "" } else { ", out of touch" };
+            [
+                (&host.application).into(),
+                (&host.host).into(),
+                format!("{}{doubt}", host.weight_permille).into(),
+                host.requests.to_string().into(),
+                open.to_string().into(),
+                host.answered_5xx.to_string().into(),
+                host.connect_errors.to_string().into(),
+                host.resets.to_string().into(),
+                host.retries.to_string().into(),
+            ]
+        })
+        .collect();
+    let header =
+        ["EDGE OF", "HOST", "WEIGHT", "REQUESTS", "OPEN", "5XX", "UNREACHED", "RESETS", "RETRIED"];
     table(header, &rows, paint)
 }
 

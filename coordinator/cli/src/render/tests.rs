@@ -167,6 +167,7 @@ fn sample_agent() -> Agent {
             p99_us: None,
         }],
         drain: None,
+        edge: None,
     }
 }
 

@@ -24,6 +24,36 @@ pub struct Agent {
     pub traffic: Vec<SlotTraffic>,
     /// Null while the host takes part.
     pub drain: Option<Drain>,
+    /// Null for an agent that never stood in front of an environment.
+    pub edge: Option<Edge>,
+}
+
+/// What an edge says of the hosts behind it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Edge {
+    /// Whether its gate does what the coordinator told it last.
+    pub is_followed: bool,
+    /// What of it is not served, and why.
+    pub trouble: Option<Text>,
+    pub hosts: Vec<EdgeHost>,
+}
+
+/// One host behind an edge, and what the edge's gate counted of it since it began.
+#[derive(Clone, Debug, Serialize)]
+pub struct EdgeHost {
+    pub application: Text,
+    pub host: Text,
+    /// Its share of what is new; shares count against their sum. With 0 it gets nothing new.
+    pub weight_permille: u16,
+    /// False: the coordinator is out of touch with it, and it keeps what it had.
+    pub is_certain: bool,
+    pub requests: u64,
+    pub requests_in_flight: u64,
+    pub long_lived: u64,
+    pub answered_5xx: u64,
+    pub connect_errors: u64,
+    pub resets: u64,
+    pub retries: u64,
 }
 
 /// That a host is taken out for maintenance.

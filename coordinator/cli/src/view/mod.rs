@@ -11,8 +11,8 @@ mod rollout;
 mod status;
 
 pub use fleet::{
-    Agent, AgentApplication, AgentSlot, Created, Drain, Environment, Host, JoinToken, Load,
-    SlotTraffic, StableRelease,
+    Agent, AgentApplication, AgentSlot, Created, Drain, Edge, EdgeHost, Environment, Host,
+    JoinToken, Load, SlotTraffic, StableRelease,
 };
 pub use plan::{Plan, PlannedWave, Setting};
 pub use release::{Pushed, Release};

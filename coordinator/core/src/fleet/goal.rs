@@ -173,6 +173,11 @@ impl Goals {
         }
     }
 
+    /// Returns whether the store was ever made from a backup.
+    pub(crate) fn was_restored(&self) -> bool {
+        self.restored != Term::default()
+    }
+
     pub(crate) fn set(&mut self, agent: AgentName, application: ApplicationName, mut goal: Goal) {
         goal.is_informed |= self.restored == Term::default();
         if let Some(before) = self.last(&agent, &application) {

@@ -7,4 +7,5 @@ mod view;
 pub(crate) use goal::running;
 pub use goal::{Goal, GoalSlot, Goals};
 pub(crate) use goal::{with_prepared, with_running, without};
+pub(crate) use view::SHOWN_EVERY;
 pub use view::{Fleet, Fresh, Presence, Seen, UNREACHABLE_AFTER};

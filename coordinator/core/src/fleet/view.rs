@@ -7,13 +7,13 @@ use std::{
 };
 
 use cutover_common::{
-    AgentName, ApplicationName, Fence, HostLoad, Inventory, Report, SlotCounts, SlotReport,
-    Timestamp, Version, planted,
+    AgentName, ApplicationName, EdgeReport, Fence, HostLoad, Inventory, Report, SlotCounts,
+    SlotReport, Timestamp, Version, planted,
     protocol::{HEARTBEAT_EVERY, SILENCE_MAX},
     wire::{Heartbeat, Hello, REPEATED_MAX},
 };
 
-use crate::input::SessionId;
+use crate::{edge::Standing, input::SessionId};
 
 /// How long an agent must be lost before a rollout counts it as unreachable.
 ///
@@ -24,7 +24,7 @@ pub const UNREACHABLE_AFTER: Duration = SILENCE_MAX;
 
 /// How often a goal is sent that an agent does not follow: two beats bear the way there, its flush
 /// and the way back.
-const SHOWN_EVERY: Duration = HEARTBEAT_EVERY.saturating_mul(2);
+pub(crate) const SHOWN_EVERY: Duration = HEARTBEAT_EVERY.saturating_mul(2);
 
 /// Whether an agent is there. Lost is "unknown": never a reason to act on the host (A7).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,6 +49,10 @@ pub struct Seen {
     pub reports: BTreeMap<ApplicationName, Report>,
     /// The highest fence that the agent holds, as it said itself.
     pub held: BTreeMap<ApplicationName, Fence>,
+    /// What it says of the routes of its edge.
+    pub edge: Option<EdgeReport>,
+    /// Whether each application was known to serve when anything was known of it last.
+    pub(crate) served: BTreeMap<ApplicationName, bool>,
     /// When each goal was last sent in this session.
     shown: BTreeMap<ApplicationName, Timestamp>,
     /// Whether it has told its whole state in this session.
@@ -63,12 +67,14 @@ impl Seen {
     pub(crate) fn beat(&mut self, heartbeat: Heartbeat) -> bool {
         self.load = heartbeat.load;
         self.counts = heartbeat.counts;
+        let was_edge = self.edge.is_some();
+        self.edge = heartbeat.edge;
         let is_first = !std::mem::replace(&mut self.has_beaten, true);
         let known = std::mem::take(&mut self.reports);
         for report in heartbeat.reports {
             self.report(report);
         }
-        is_first || self.reports != known
+        is_first || self.reports != known || self.edge.is_some() != was_edge
     }
 
     /// Takes an agent's report of one application.
@@ -85,6 +91,15 @@ impl Seen {
             generation: held.generation.max(report.fence.generation),
         };
         self.spoken.insert(report.application.clone());
+        match Standing::of(&report) {
+            Standing::Serves => drop(self.served.insert(report.application.clone(), true)),
+            Standing::Out => {
+                if let Some(served) = self.served.get_mut(&report.application) {
+                    *served = false;
+                }
+            }
+            Standing::Unclear => {}
+        }
         self.reports.insert(report.application.clone(), report);
     }
 
@@ -241,7 +256,8 @@ impl Fleet {
         now: Timestamp,
     ) {
         self.sessions.insert(session, agent.clone());
-        let reports = self.seen.remove(agent).map(|seen| seen.reports).unwrap_or_default();
+        let (reports, served) =
+            self.seen.remove(agent).map(|seen| (seen.reports, seen.served)).unwrap_or_default();
         let seen = Seen {
             presence: Presence::Live,
             session: Some(session),
@@ -260,6 +276,8 @@ impl Fleet {
                 })
                 .collect(),
             held: hello.held.into_iter().collect(),
+            edge: None,
+            served,
             shown: BTreeMap::new(),
             has_beaten: planted!(EarlierSessionCounts: true; false),
             spoken: BTreeSet::new(),

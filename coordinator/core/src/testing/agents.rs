@@ -114,7 +114,8 @@ impl Story {
         let Some(session) = known.session else { return };
         let reports = known.said.clone().into_iter().collect();
         let nonce = self.draw();
-        let heartbeat = Heartbeat { nonce, load: HostLoad::default(), counts: Vec::new(), reports };
+        let heartbeat =
+            Heartbeat { nonce, load: HostLoad::default(), counts: Vec::new(), reports, edge: None };
         self.handle(Input::Beat { session, heartbeat });
     }
 
@@ -251,6 +252,7 @@ impl Story {
             Action::Answer { .. }
             | Action::Welcome { .. }
             | Action::Echo { .. }
+            | Action::RouteEdge { .. }
             | Action::SignCertificate { .. }
             | Action::Enrolments(_)
             | Action::Changed => {}

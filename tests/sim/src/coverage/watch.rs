@@ -110,6 +110,7 @@ impl Watch {
             | Seen::Died { .. }
             | Seen::ObservesOnly { .. }
             | Seen::SiteStarted { .. }
+            | Seen::SiteTakes { .. }
             | Seen::Answered { .. }
             | Seen::Healed => {}
         }

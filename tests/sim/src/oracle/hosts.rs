@@ -153,6 +153,7 @@ impl HostOracle {
                 Ok(())
             }
             Seen::SiteStarted { .. }
+            | Seen::SiteTakes { .. }
             | Seen::SiteStepped { .. }
             | Seen::SiteEnded { .. }
             | Seen::Assigned { .. }
@@ -212,6 +213,7 @@ impl Book {
                 self.answered.answered(&agent.core, *instance, answer.passed, world.now);
             }
             Input::Tick
+            | Input::EdgeRouted { .. }
             | Input::PrepareEnded { .. }
             | Input::Started { .. }
             | Input::StartFailed { .. }
@@ -264,7 +266,12 @@ impl Book {
                 }
             }
         }
-        if self.instances.stepped(world, host, step, core)? || takes {
+        let routes = |event: &cutover_agent_core::Event| {
+            matches!(event, cutover_agent_core::Event::EdgeRouted(_))
+        };
+        // Of an edge's hosts any may get nothing more.
+        let routes = step.events.iter().any(routes);
+        if self.instances.stepped(world, host, step, core)? || takes || routes {
             self.permission.judge(now).map_err(|why| {
                 Violation::new("A5", format!("{} begins to disrupt, and {why}", host.name))
             })?;

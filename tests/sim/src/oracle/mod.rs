@@ -1,6 +1,7 @@
 //! Oracles: they watch a run and say which promise it broke. They trust neither core: what they
 //! compare with is the truth of the simulated machines, and models of their own.
 
+mod edges;
 mod end;
 mod fleet;
 mod hosts;
@@ -11,7 +12,7 @@ use cutover_agent_core::{
     HookId, Input as AgentInput, Place, Retained, SessionId as AgentSession, Step as AgentStep,
 };
 use cutover_common::{ApplicationName, Assignment, InstanceId, Release, Sha256};
-use cutover_coordinator_core::{Event, SessionId, Step as CoordinatorStep};
+use cutover_coordinator_core::{Event, Input as SiteInput, SessionId, Step as CoordinatorStep};
 
 pub use self::rest::bound_ms;
 pub(crate) use self::rest::restless;
@@ -60,6 +61,11 @@ pub enum Seen<'a> {
     /// A coordinator's process has replayed its log; nothing was decided yet.
     SiteStarted {
         number: u16,
+    },
+    /// Its core is about to take one input.
+    SiteTakes {
+        number: u16,
+        input: &'a SiteInput,
     },
     /// Its core took one input; nothing of it is stored yet.
     SiteStepped {
@@ -170,6 +176,7 @@ pub struct Oracles {
     rows: Watch,
     hosts: hosts::HostOracle,
     fleet: fleet::FleetOracle,
+    edges: edges::EdgeOracle,
     model: model::Model,
     end: end::EndOracle,
     rest: rest::RestOracle,
@@ -182,6 +189,7 @@ impl Oracles {
             rows: Watch::new(script),
             hosts: hosts::HostOracle::new(script),
             fleet: fleet::FleetOracle::new(script),
+            edges: edges::EdgeOracle::new(script),
             model: model::Model::new(script),
             end: end::EndOracle::new(script),
             rest: rest::RestOracle::default(),
@@ -202,6 +210,7 @@ impl Oracles {
         self.rows.see(world, seen);
         self.hosts.see(world, seen)?;
         self.fleet.see(world, seen)?;
+        self.edges.see(world, seen)?;
         self.model.see(world, seen)?;
         self.end.see(world, seen)?;
         self.rest.see(world, seen)

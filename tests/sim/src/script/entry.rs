@@ -157,6 +157,15 @@ pub enum Call {
         host: u16,
         application: u16,
     },
+    /// Puts a host in front of the environment of an application.
+    Edge {
+        host: u16,
+        application: u16,
+    },
+    /// Takes it from there.
+    Unedge {
+        host: u16,
+    },
     /// Removes an agent for good.
     Remove {
         host: u16,
@@ -183,6 +192,8 @@ impl What {
                 | Call::Undrain { host }
                 | Call::Unlabel { host, .. }
                 | Call::Label { host, .. }
+                | Call::Edge { host, .. }
+                | Call::Unedge { host }
                 | Call::Remove { host }
                 | Call::Join { host, .. }
                 | Call::ShowUsedToken { host },
@@ -208,6 +219,7 @@ impl What {
                 Call::Exclude { application, .. }
                 | Call::Unlabel { application, .. }
                 | Call::Label { application, .. }
+                | Call::Edge { application, .. }
                 | Call::Deploy { application, .. }
                 | Call::Pause { application }
                 | Call::Resume { application }
@@ -219,6 +231,7 @@ impl What {
             | Self::Call(
                 Call::Drain { .. }
                 | Call::Undrain { .. }
+                | Call::Unedge { .. }
                 | Call::Remove { .. }
                 | Call::Join { .. }
                 | Call::ShowUsedToken { .. },

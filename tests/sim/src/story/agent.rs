@@ -1,7 +1,7 @@
 //! What an agent remembers, in words.
 
 use cutover_agent_core::{Event, HookEnd};
-use cutover_common::{Slot, SlotGoal};
+use cutover_common::{EdgeHost, EdgeRevision, EdgeRoute, EdgeRoutes, Slot, SlotGoal};
 
 use super::short;
 
@@ -27,6 +27,7 @@ pub(crate) fn event(event: &Event) -> String {
                 .map(|slot| format!("{slot} {}", goal(assignment.slots.of(slot))))
                 .join(", ")
         ),
+        Event::EdgeRouted(routes) => edge(routes),
         Event::TermRaised { application, term } => {
             format!("keeps its goal of {application} in term {}", term.0)
         }
@@ -91,4 +92,18 @@ fn goal(goal: &SlotGoal) -> String {
         SlotGoal::Prepared(release) => format!("{} prepared", release.name.version),
         SlotGoal::Running(release) => format!("{} running", release.name.version),
     }
+}
+
+fn edge(routes: &EdgeRoutes) -> String {
+    let lead = |host: &EdgeHost| {
+        let weight = host.lead.map_or(0, |lead| lead.weight);
+        format!("{} {weight}", host.agent)
+    };
+    let route = |route: &EdgeRoute| {
+        let hosts: Vec<String> = route.hosts.iter().map(lead).collect();
+        format!("{} to {}", route.application, hosts.join(", "))
+    };
+    let all: Vec<String> = routes.routes.iter().map(route).collect();
+    let EdgeRevision { term, number } = routes.revision;
+    format!("leads as an edge by {}/{number}: {}", term.0, all.join("; "))
 }

@@ -197,6 +197,7 @@ impl World {
             }
             Down::Echo(nonce) => AgentInput::Echoed { session, nonce },
             Down::Assignment(assignment) => AgentInput::Assigned { session, assignment },
+            Down::EdgeRoutes(routes) => AgentInput::EdgeRouted { session, routes },
             Down::Farewell(reason) => {
                 let backoff = match reason {
                     FarewellReason::AlreadyConnected => REDIAL_BUSY,

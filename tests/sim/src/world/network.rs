@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use cutover_agent_core::{SessionId as AgentSession, Welcome};
 use cutover_common::{
-    Assignment, Report,
+    Assignment, EdgeRoutes, Report,
     wire::{FarewellReason, Heartbeat, Hello},
 };
 use cutover_coordinator_core::SessionId;
@@ -34,6 +34,7 @@ pub enum Down {
     Welcome(Welcome),
     Echo(Uuid),
     Assignment(Box<Assignment>),
+    EdgeRoutes(Box<EdgeRoutes>),
     Farewell(FarewellReason),
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cutover_common::{AgentName, Labels, Sha256, Timestamp};
+use cutover_common::{AgentName, Labels, Sha256, Timestamp, edge::EDGE_LABEL};
 use cutover_coordinator_core::{
     Answer, DeployOrder, Input, Refusal, Request, Verb,
     input::ReplyId,
@@ -105,6 +105,17 @@ impl World {
                 let agent = self.host(*host).name.clone();
                 let set = Labels::from([(label, "yes".to_owned())]);
                 self.ask(Request::LabelAgent { agent, set, unset: Vec::new() }, None);
+            }
+            Call::Edge { host, application } => {
+                let Some(environment) = self.label_of(*application) else { return };
+                let agent = self.host(*host).name.clone();
+                let set = Labels::from([(EDGE_LABEL.to_owned(), environment)]);
+                self.ask(Request::LabelAgent { agent, set, unset: Vec::new() }, None);
+            }
+            Call::Unedge { host } => {
+                let agent = self.host(*host).name.clone();
+                let unset = vec![EDGE_LABEL.to_owned()];
+                self.ask(Request::LabelAgent { agent, set: Labels::new(), unset }, None);
             }
             Call::Remove { host } => {
                 let agent = self.host(*host).name.clone();

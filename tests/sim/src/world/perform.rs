@@ -65,9 +65,9 @@ impl World {
                 };
                 self.send_up(number, session, Up::Hello(hello));
             }
-            Action::SendHeartbeat { session, nonce, reports } => {
-                let beat =
-                    Heartbeat { nonce, load: HostLoad::default(), counts: Vec::new(), reports };
+            Action::SendHeartbeat { session, nonce, reports, edge } => {
+                let (load, counts) = (HostLoad::default(), Vec::new());
+                let beat = Heartbeat { nonce, load, counts, reports, edge };
                 self.send_up(number, session, Up::Heartbeat(beat));
             }
             Action::SendReport { session, report } => {

@@ -202,6 +202,7 @@ impl World {
             self.counts.inputs += 1;
             self.trace.mark(now, Who::Coordinator(number), std::mem::discriminant(&input));
             let is_timed = matches!(input, Input::Tick);
+            self.see(&Seen::SiteTakes { number, input: &input });
             let step = process.core.handle(process.clock.at(now), input);
             // What is judged is the core as it is after this very input.
             self.site_mut(number).process = Some(process);
@@ -393,6 +394,9 @@ impl World {
                 Action::Assign { session, assignment } => {
                     self.see(&Seen::Assigned { number, session, assignment: &assignment });
                     self.send_down(number, session, Down::Assignment(assignment));
+                }
+                Action::RouteEdge { session, routes } => {
+                    self.send_down(number, session, Down::EdgeRoutes(routes));
                 }
                 Action::EndSession { session, reason } => {
                     self.send_down(number, session, Down::Farewell(reason.reason));

@@ -7,9 +7,10 @@ use std::{
 };
 
 use cutover_common::{
-    ApplicationName, Assignment, Fence, Generation, Hook, HookKind, InstanceEvidence, InstanceId,
-    Limits, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef, Report, RunSpec,
-    Service, Sha256, Slot, SlotGoal, SlotReport, Slots, StopSignal, Swap, Term, Timers, Timestamp,
+    ApplicationName, Assignment, EdgeReport, EdgeRoute, Fence, Generation, Hook, HookKind,
+    InstanceEvidence, InstanceId, Limits, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release,
+    ReleaseRef, Report, RunSpec, Service, Sha256, Slot, SlotGoal, SlotReport, Slots, StopSignal,
+    Swap, Term, Timers, Timestamp,
 };
 use uuid::Uuid;
 
@@ -162,6 +163,11 @@ impl Gate {
         }
     }
 
+    /// What is done in front of other hosts at this moment.
+    pub(super) fn edges(&self) -> BTreeMap<ApplicationName, EdgeRoute> {
+        self.follows.as_ref().map(|(_, it)| it.edges.clone()).unwrap_or_default()
+    }
+
     /// Where requests are passed on to at this moment.
     pub(super) fn peers(&self) -> Vec<std::net::IpAddr> {
         let service = self.follows.as_ref().and_then(|(_, it)| it.services.get(&web()));
@@ -196,6 +202,8 @@ pub(super) struct World {
     /// The kinds of hooks that fail.
     pub(super) failing_hooks: BTreeSet<HookKind>,
     pub(super) reports: Vec<Report>,
+    /// What was said last of the edge.
+    pub(super) edge: Option<EdgeReport>,
     pub(super) ended_sessions: Vec<String>,
     pub(super) refusals: Vec<String>,
     /// What probes answer.
@@ -226,6 +234,7 @@ impl World {
             hooks_run: BTreeMap::new(),
             failing_hooks: BTreeSet::new(),
             reports: Vec::new(),
+            edge: None,
             ended_sessions: Vec::new(),
             refusals: Vec::new(),
             is_healthy: true,
@@ -315,8 +324,9 @@ impl World {
     pub(super) fn perform(&mut self, action: Action) -> Option<Input> {
         match action {
             Action::SendHello { .. } => None,
-            Action::SendHeartbeat { session, nonce, reports } => {
+            Action::SendHeartbeat { session, nonce, reports, edge } => {
                 self.reports.extend(reports);
+                self.edge = edge;
                 self.echoes.then_some(Input::Echoed { session, nonce })
             }
             Action::SendReport { report, .. } => {

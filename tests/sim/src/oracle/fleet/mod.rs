@@ -101,7 +101,8 @@ impl FleetOracle {
                 Ok(())
             }
             Seen::End => self.end(world),
-            Seen::AgentTakes { .. }
+            Seen::SiteTakes { .. }
+            | Seen::AgentTakes { .. }
             | Seen::AgentStepped { .. }
             | Seen::AgentStored { .. }
             | Seen::Says { .. }

@@ -99,6 +99,7 @@ impl Instances {
                 | Event::SplitBrainSeen { .. }
                 | Event::CoordinatorForgotten
                 | Event::AssignmentAccepted(_)
+                | Event::EdgeRouted(_)
                 | Event::TermRaised { .. }
                 | Event::Prepared { .. }
                 | Event::Forgotten { .. }

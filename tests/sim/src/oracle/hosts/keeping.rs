@@ -101,6 +101,7 @@ impl Keeping {
             | Input::Welcomed { .. }
             | Input::Echoed { .. }
             | Input::Assigned { .. }
+            | Input::EdgeRouted { .. }
             | Input::SessionEnded { .. }
             | Input::PrepareEnded { .. }
             | Input::Started { .. }
@@ -298,6 +299,7 @@ fn place_of(event: &Event) -> Option<(&ApplicationName, Slot)> {
         | Event::SplitBrainSeen { .. }
         | Event::CoordinatorForgotten
         | Event::AssignmentAccepted(_)
+        | Event::EdgeRouted(_)
         | Event::Shifted { .. }
         | Event::OutageMeasured { .. }
         | Event::TermRaised { .. } => None,

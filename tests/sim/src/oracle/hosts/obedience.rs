@@ -183,6 +183,7 @@ impl Obedience {
                 Event::Summarised(_)
                 | Event::SplitBrainSeen { .. }
                 | Event::CoordinatorForgotten
+                | Event::EdgeRouted(_)
                 | Event::Prepared { .. }
                 | Event::Forgotten { .. }
                 | Event::Shifted { .. }

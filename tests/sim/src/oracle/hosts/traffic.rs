@@ -55,6 +55,7 @@ impl Traffic {
                 | Event::SplitBrainSeen { .. }
                 | Event::CoordinatorForgotten
                 | Event::AssignmentAccepted(_)
+                | Event::EdgeRouted(_)
                 | Event::TermRaised { .. }
                 | Event::Prepared { .. }
                 | Event::Forgotten { .. }

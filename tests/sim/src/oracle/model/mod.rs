@@ -96,6 +96,7 @@ impl Model {
             Action::Welcome { .. }
             | Action::Echo { .. }
             | Action::Assign { .. }
+            | Action::RouteEdge { .. }
             | Action::EndSession { .. }
             | Action::Enrolments(_)
             | Action::Changed => return None,

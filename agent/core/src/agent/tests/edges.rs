@@ -1,0 +1,138 @@
+//! Stories of an edge: what its gate is told, with a coordinator and without one.
+
+use cutover_common::{
+    EdgeHost, EdgeLead, EdgeRevision, EdgeRoute, EdgeRoutes, Service, SlotGoal, Swap, Term,
+};
+
+use super::world::{World, assignment, served, web};
+use crate::{Input, SessionId};
+
+fn service(port: u16) -> Service {
+    Service { port, ..served("1", Swap::Beside).service.unwrap() }
+}
+
+fn route(application: &str, port: u16, hosts: &[(&str, Option<u16>)]) -> EdgeRoute {
+    let hosts = hosts.iter().map(|(agent, weight)| EdgeHost {
+        agent: agent.parse().unwrap(),
+        lead: weight.map(|weight| EdgeLead {
+            address: format!("10.0.0.1:{port}").parse().unwrap(),
+            weight,
+            is_certain: true,
+        }),
+    });
+    let application = application.parse().unwrap();
+    EdgeRoute { application, service: service(port), hosts: hosts.collect() }
+}
+
+fn routes((term, number): (u64, u64), routes: Vec<EdgeRoute>) -> EdgeRoutes {
+    EdgeRoutes { revision: EdgeRevision { term: Term(term), number }, routes }
+}
+
+fn tell(world: &mut World, routes: EdgeRoutes) {
+    let session = SessionId(1);
+    world.give(Input::EdgeRouted { session, routes: Box::new(routes) });
+    world.settle();
+}
+
+/// Returns the hosts that the gate leads to, by application.
+fn led(world: &World) -> Vec<String> {
+    let edges = world.gate.edges();
+    let hosts = edges.values().flat_map(|route| {
+        route.hosts.iter().map(move |host| {
+            let lead = host.lead.unwrap();
+            let doubt = if lead.is_certain { "" } else { "?" };
+            format!("{} {} {}{doubt}", route.application, host.agent, lead.weight)
+        })
+    });
+    hosts.collect()
+}
+
+#[test]
+fn newer_routes_are_followed_and_older_ones_are_late() {
+    let mut world = World::begin();
+    world.connect();
+    tell(&mut world, routes((1, 2), vec![route("api", 81, &[("a", Some(1000))])]));
+    assert_eq!(led(&world), ["api a 1000"]);
+
+    tell(&mut world, routes((1, 1), vec![]));
+    tell(&mut world, routes((1, 2), vec![]));
+    // Not of the coordinator that is obeyed.
+    tell(&mut world, routes((2, 1), vec![]));
+    assert_eq!(led(&world), ["api a 1000"]);
+
+    tell(&mut world, routes((1, 3), vec![]));
+    assert_eq!(led(&world), [""; 0]);
+    world.pass(6);
+    let said = world.edge.clone().unwrap();
+    assert_eq!((said.revision.number, said.is_followed), (3, true));
+}
+
+#[test]
+fn without_a_coordinator_or_after_a_crash_it_goes_on_as_it_is() {
+    let mut world = World::begin();
+    world.connect();
+    tell(&mut world, routes((1, 2), vec![route("api", 81, &[("a", Some(1000))])]));
+
+    world.disconnect();
+    world.pass(60);
+    world.crash();
+    world.settle();
+    assert_eq!(led(&world), ["api a 1000"]);
+    world.reboot();
+    world.gate.is_there = false;
+    world.pass(5);
+    world.gate.is_there = true;
+    world.pass(5);
+
+    assert_eq!(led(&world), ["api a 1000"]);
+}
+
+#[test]
+fn other_routes_wait_for_a_lease_and_a_session_begins_without_any() {
+    let mut world = World::begin();
+    world.echoes = false;
+    world.connect();
+    tell(&mut world, routes((1, 2), vec![route("api", 81, &[("a", Some(1000))])]));
+    assert_eq!(led(&world), [""; 0]);
+
+    world.echoes = true;
+    world.pass(6);
+    assert_eq!(led(&world), ["api a 1000"]);
+}
+
+#[test]
+fn a_host_that_is_as_it_was_keeps_its_weight_and_is_in_doubt() {
+    let mut world = World::begin();
+    world.connect();
+    let hosts = [("a", Some(1000)), ("b", Some(0))];
+    tell(&mut world, routes((1, 1), vec![route("api", 81, &hosts)]));
+
+    let hosts = [("a", None), ("b", None), ("c", None)];
+    tell(&mut world, routes((1, 2), vec![route("api", 81, &hosts)]));
+
+    assert_eq!(led(&world), ["api a 1000?", "api b 0?"]);
+}
+
+#[test]
+fn what_runs_on_this_host_keeps_its_port_and_the_edge_says_so() {
+    let mut world = World::begin();
+    world.connect();
+    let port = service(0).port + served("1", Swap::Beside).service.unwrap().port;
+    world.assign(assignment(1, SlotGoal::Running(served("1", Swap::Beside)), SlotGoal::Absent));
+    world.pass(15);
+    let here = web().to_string();
+    let all = vec![
+        route("api", 81, &[("a", Some(1000))]),
+        route("cart", 81, &[("a", Some(1000))]),
+        route("other", port, &[("a", Some(1000))]),
+        route(&here, 82, &[("a", Some(1000))]),
+    ];
+
+    tell(&mut world, routes((1, 1), all));
+    world.pass(6);
+
+    assert_eq!(led(&world), ["api a 1000"]);
+    let said = world.edge.clone().unwrap();
+    assert_eq!(said.hosts.len(), 1);
+    insta::assert_snapshot!(said.trouble, @"cart: port 81 is another application's here; other: port 8080 is another application's here; web runs on this host, which serves its own");
+}

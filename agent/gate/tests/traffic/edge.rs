@@ -1,0 +1,133 @@
+//! A gate in front of other hosts' gates: hosts that go, hosts that are out, and no circle.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::{
+    instance::Instance,
+    support::{Bench, Client, upstream},
+};
+
+/// Starts a gate that stands in front of these hosts.
+fn edge(hosts: &[(&str, SocketAddr)]) -> Bench {
+    let mut edge = Bench::unprogrammed();
+    lead(&mut edge, hosts);
+    edge
+}
+
+fn lead(edge: &mut Bench, hosts: &[(&str, SocketAddr)]) {
+    edge.service["route"]["upstreams"] = of_kind("host", hosts);
+    edge.apply();
+}
+
+fn of_kind(kind: &str, hosts: &[(&str, SocketAddr)]) -> Value {
+    let hosts = hosts.iter().map(|(name, address)| {
+        let mut host = upstream(name, *address, 1_000);
+        host["kind"] = json!(kind);
+        host
+    });
+    json!(hosts.collect::<Vec<Value>>())
+}
+
+/// Returns an address at which nobody listens.
+async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn a_host_whose_instance_is_gone_costs_no_request_and_is_left_alone_for_a_while() {
+    let blue = Instance::start("blue").await;
+    let serving = Bench::start(&[("blue", &blue, 1_000)]);
+    let mut left = Bench::unprogrammed();
+    left.service["route"]["upstreams"] = json!([upstream("blue", nobody().await, 1_000)]);
+    left.apply();
+    let edge = edge(&[("host-a", left.address), ("host-b", serving.address)]);
+
+    for _ in 0..40 {
+        assert_eq!(edge.get("/").await, (StatusCode::OK, "blue".to_owned()));
+        let posted = edge.client().await.send(Request::post("/"), Bytes::new()).await;
+        assert_eq!(posted, (StatusCode::OK, "blue".to_owned()));
+    }
+
+    assert_eq!(blue.got(), 80);
+    // By its weight it would have had every other one.
+    let left = edge.upstream("host-a").unwrap().counts;
+    assert!((1..20).contains(&left.requests) && left.requests == left.retries, "{left:?}");
+    assert_eq!(left.statuses, [0; 5]);
+}
+
+#[tokio::test]
+async fn several_hosts_may_be_gone_at_once() {
+    let blue = Instance::start("blue").await;
+    let serving = Bench::start(&[("blue", &blue, 1_000)]);
+    let gone = [nobody().await, nobody().await, nobody().await];
+    let edge = edge(&[
+        ("host-a", gone[0]),
+        ("host-b", gone[1]),
+        ("host-c", gone[2]),
+        ("host-d", serving.address),
+    ]);
+
+    for _ in 0..20 {
+        let body = Bytes::from_static(b"once and whole");
+        let answer = edge.client().await.post("/echo", body).await;
+        assert_eq!(answer, (StatusCode::OK, "once and whole".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_hears_is_an_answer_and_no_word_between_gates() {
+    let mut left = Bench::unprogrammed();
+    left.service["route"]["upstreams"] = json!([upstream("blue", nobody().await, 1_000)]);
+    left.apply();
+    let edge = edge(&[("host-a", left.address)]);
+
+    for asked in [&edge, &left] {
+        let mut client = asked.client().await;
+        let response = client.ask(Request::get("/"), Bytes::new()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+        assert!(!response.headers().contains_key("cutover-gate-refused"));
+    }
+}
+
+#[tokio::test]
+async fn through_a_host_that_is_out_a_request_goes_one_gate_further_and_nothing_circles() {
+    let blue = Instance::start("blue").await;
+    let serving = Bench::start(&[("blue", &blue, 1_000)]);
+    let mut out = Bench::unprogrammed();
+    out.service["route"]["upstreams"] = of_kind("gate", &[("peer-0", serving.address)]);
+    out.apply();
+    let mut front = edge(&[("host-a", out.address)]);
+    assert_eq!(front.get("/").await, (StatusCode::OK, "blue".to_owned()));
+
+    // The peer is out as well, and has the first for its own peer.
+    let mut serving = serving;
+    serving.service["route"]["upstreams"] = of_kind("gate", &[("peer-0", out.address)]);
+    serving.apply();
+    let (status, _) = front.get("/").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+
+    // Two edges, each in front of the other.
+    let other = edge(&[("host-a", front.address)]);
+    lead(&mut front, &[("host-a", other.address)]);
+    let (status, _) = Client::connect(front.address).await.get("/").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn an_instance_cannot_pretend_to_be_a_gate_that_refuses() {
+    let blue = Instance::start("blue").await;
+    let host = Bench::start(&[("blue", &blue, 1_000)]);
+    let edge = edge(&[("host-a", host.address)]);
+    let mut client = edge.client().await;
+    let asks = Request::get("/headers").header("cutover-gate-refused", "unsent");
+
+    let (status, text) = client.send(asks, Bytes::new()).await;
+
+    assert_eq!(status, StatusCode::OK);
+    assert!(!text.contains("cutover-gate"), "{text}");
+}
