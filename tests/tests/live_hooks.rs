@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::Stdio,
 };
 
@@ -16,16 +17,21 @@ const PORT: u16 = 8080;
 fn push(cluster: &Cluster, version: &str, toml: &str, scripts: &[(&str, &str)]) {
     let sample = Sample { toml, ..Sample::good(version) };
     let dir = sample.write(cluster.folder(), &cluster.programs().sample);
-    fs::create_dir_all(dir.join("hooks")).unwrap();
+    fs::create_dir_all(dir.join("hooks")).expect("the disk takes a folder");
     for (name, text) in scripts {
         let path = dir.join("hooks").join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(&path, text).expect("the disk takes a script");
+        make_executable(&path);
     }
     cluster.push(&dir, version);
 }
 
-fn deploy<'a>(release: &'a str) -> Vec<&'a str> {
+fn make_executable(path: &Path) {
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(path, mode).expect("the disk takes a mode");
+}
+
+fn deploy(release: &str) -> Vec<&str> {
     let quick = ["--healthy-for", "300ms", "--healthy-within", "5s", "--progress-within", "60s"];
     [&["deploy", release, "--to", "test", "--batch", "1"][..], &quick[..]].concat()
 }
@@ -88,7 +94,7 @@ fn logs_of_all_hosts_are_read_and_followed_and_a_host_that_is_gone_is_named() {
     let script = "#!/bin/sh\necho one\necho up on $1\nexec sleep 1000\n";
     let files = [("cutover.toml", manifest), ("run", script)];
     let dir = release_dir(cluster.folder(), "1.0.0", &files);
-    fs::set_permissions(dir.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    make_executable(&dir.join("run"));
     cluster.push(&dir, "1.0.0");
     cluster.cutover(&deploy("web@1.0.0")).done();
 

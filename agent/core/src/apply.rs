@@ -31,6 +31,7 @@ impl Remembered {
         self.try_apply(event).map_err(|why| IllegalEvent { event: Box::new(event.clone()), why })
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each event")]
     fn try_apply(&mut self, event: &Event) -> Result<(), &'static str> {
         match event {
             Event::Summarised(remembered) => {
@@ -143,6 +144,7 @@ fn shift(known: &mut Application, to: Option<Slot>, at: Timestamp) -> Result<(),
     Ok(())
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each event")]
 fn apply_to_slot(
     application: &mut Application,
     slot: Slot,

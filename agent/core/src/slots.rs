@@ -210,12 +210,11 @@ fn decide_hook(view: &SlotView<'_>) -> Option<Decision> {
         (SlotGoal::Running(release), Some(instance)) if instance.release == *release => {
             let is_ready =
                 matches!(instance.life, Life::Running { .. }) && view.health.is_passing();
-            match before_the_traffic(release, view.state, view.generation) {
-                Standing::Due(kind) if !is_ready => {
-                    return Some(waits_for(Standing::Running(kind)));
-                }
-                standing => standing,
+            let standing = before_the_traffic(release, view.state, view.generation);
+            if !is_ready && let Standing::Due(kind) = standing {
+                return Some(Decision::Wait(Waiting::ForHook(kind)));
             }
+            standing
         }
         (SlotGoal::Running(release) | SlotGoal::Prepared(release), _) => {
             if view.state.prepared.as_ref() != Some(release) {
@@ -270,15 +269,14 @@ fn standing_before_start<'a>(
     let Some(release) = goal.release() else { return Standing::Passed };
     let is_installed = view.installed.contains(&release.digest);
     let standing = before_the_start(release, state, is_installed, view.generation);
-    // Whatever comes later is the affair of a release that is to run.
-    match standing {
-        Standing::Due(kind) | Standing::Running(kind) | Standing::Stuck { kind, .. }
-            if kind != HookKind::Install && !goal.wants_instance() =>
-        {
-            Standing::Passed
+    let is_later = match standing {
+        Standing::Passed => false,
+        Standing::Due(kind) | Standing::Running(kind) | Standing::Stuck { kind, .. } => {
+            kind != HookKind::Install
         }
-        standing => standing,
-    }
+    };
+    // What comes later is the affair of a release that is to run.
+    if is_later && !goal.wants_instance() { Standing::Passed } else { standing }
 }
 
 /// Returns when the slot's failed preparation is to be tried again, if it is.

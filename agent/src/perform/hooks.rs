@@ -116,7 +116,7 @@ async fn spec(
         run: hook.run,
         command: command.map_err(|error| ErrorChain(&error).to_string())?,
         env,
-        directory: variables.release_dir.clone(),
+        directory: variables.release_dir,
         within: declared.within,
         log: runtime.logs().hook(&place.application, place.slot, hook.kind),
     }))

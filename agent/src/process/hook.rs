@@ -55,9 +55,10 @@ impl ProcessRuntime {
         });
         let command = BoundedCommand { argv: &command, env: &env, directory: &directory, within };
         let result = run_bounded(command, kept.ok()).await;
-        let outcome = match result.end {
-            CommandEnd::Exited(0) => HookOutcome::Passed,
-            end => HookOutcome::Failed(failure(&end, within, &result.output)),
+        let outcome = if result.end == CommandEnd::Exited(0) {
+            HookOutcome::Passed
+        } else {
+            HookOutcome::Failed(failure(&result.end, within, &result.output))
         };
         // Who left its process group is no hook any more, and no instance either.
         match self.end_hook(run).await {

@@ -66,15 +66,10 @@ impl Coordinator {
         let (mut spec, settings) = Spec::resolve(&order.options, deploy, total, left_out)
             .map_err(|mistakes| Refusal::new(RefusalKind::Invalid, mistakes.join("\n"), ""))?;
         let from = self.from(order, &members);
-        let before = from.as_ref().and_then(|version| {
-            let (application, version) = (order.application.clone(), version.clone());
-            self.release(&ReleaseRef { application, version })
-        });
-        let releases: Vec<&Release> =
-            before.into_iter().chain([release]).map(|stored| &stored.release).collect();
+        let before = from.as_ref().and_then(|version| self.held(&order.application, version));
+        let releases: Vec<&Release> = before.into_iter().chain([&release.release]).collect();
         spec.allowance = Spec::allowance_for(&releases);
-        let replacement =
-            self.replacement(before.map(|it| &it.release), &release.release, &members);
+        let replacement = self.replacement(before, &release.release, &members);
         let digest = release.release.digest;
         let (up_to_date, mut hosts): (Vec<AgentName>, Vec<AgentName>) =
             in_service.iter().cloned().partition(|agent| {
@@ -126,6 +121,11 @@ impl Coordinator {
             worst_healthy,
             replacement,
         })
+    }
+
+    fn held(&self, application: &ApplicationName, version: &Version) -> Option<&Release> {
+        let (application, version) = (application.clone(), version.clone());
+        self.release(&ReleaseRef { application, version }).map(|stored| &stored.release)
     }
 
     fn replacement(

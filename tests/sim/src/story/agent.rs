@@ -6,6 +6,7 @@ use cutover_common::{EdgeHost, EdgeRevision, EdgeRoute, EdgeRoutes, Slot, SlotGo
 use super::short;
 
 /// Tells an event of an agent.
+#[expect(clippy::too_many_lines, reason = "one arm for each event")]
 pub(crate) fn event(event: &Event) -> String {
     match event {
         Event::Summarised(_) => "sums up its journal".to_owned(),

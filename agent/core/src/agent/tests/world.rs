@@ -363,16 +363,7 @@ impl World {
                 };
                 Some(Input::Adopted { instance, finding })
             }
-            Action::RunHook { hook, .. } => {
-                *self.hooks_run.entry(hook).or_default() += 1;
-                self.trace.push(match hook.kind {
-                    HookKind::BeforeStop => "hook".to_owned(),
-                    kind => kind.to_string(),
-                });
-                let failed = HookEnd::Failed { detail: "exited with status 1".to_owned() };
-                let fails = self.failing_hooks.contains(&hook.kind);
-                Some(Input::HookEnded { hook, end: if fails { failed } else { HookEnd::Passed } })
-            }
+            Action::RunHook { hook, .. } => Some(self.run_hook(hook)),
             Action::EndHook { hook, .. } => {
                 Some(Input::HookEnded { hook, end: HookEnd::Interrupted })
             }
@@ -399,6 +390,15 @@ impl World {
                 None
             }
         }
+    }
+
+    fn run_hook(&mut self, hook: HookId) -> Input {
+        *self.hooks_run.entry(hook).or_default() += 1;
+        let is_usual = hook.kind == HookKind::BeforeStop;
+        self.trace.push(if is_usual { "hook" } else { hook.kind.name() }.to_owned());
+        let failed = HookEnd::Failed { detail: "exited with status 1".to_owned() };
+        let fails = self.failing_hooks.contains(&hook.kind);
+        Input::HookEnded { hook, end: if fails { failed } else { HookEnd::Passed } }
     }
 
     /// Starting twice under one id is starting once.
