@@ -51,7 +51,10 @@ impl Asker {
             let is_over = is_over.clone();
             move || {
                 let mut seen: Vec<Stretch> = Vec::new();
-                while !is_over.load(Ordering::Relaxed) {
+                loop {
+                    // One is asked after the end: on a busy machine the host may not have been
+                    // asked since it was replaced.
+                    let is_last = is_over.load(Ordering::Relaxed);
                     let from = Instant::now();
                     let answer = ask(address);
                     let until = Instant::now();
@@ -59,9 +62,11 @@ impl Asker {
                         Some(last) if last.answer == answer => last.until = until,
                         Some(_) | None => seen.push(Stretch { answer, from, until }),
                     }
+                    if is_last {
+                        return seen;
+                    }
                     thread::sleep(ASK_EVERY);
                 }
-                seen
             }
         });
         Self { is_over, thread }

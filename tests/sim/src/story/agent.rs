@@ -96,13 +96,10 @@ fn goal(goal: &SlotGoal) -> String {
 }
 
 fn edge(routes: &EdgeRoutes) -> String {
-    let lead = |host: &EdgeHost| {
-        let weight = host.lead.map_or(0, |lead| lead.weight);
-        format!("{} {weight}", host.agent)
-    };
+    let gets_new = |host: &&EdgeHost| host.lead.is_some_and(|lead| lead.weight > 0);
     let route = |route: &EdgeRoute| {
-        let hosts: Vec<String> = route.hosts.iter().map(lead).collect();
-        format!("{} to {}", route.application, hosts.join(", "))
+        let hosts = route.hosts.iter().filter(gets_new).count();
+        format!("{} to {hosts} of {}", route.application, route.hosts.len())
     };
     let all: Vec<String> = routes.routes.iter().map(route).collect();
     let EdgeRevision { term, number } = routes.revision;
