@@ -163,11 +163,11 @@ impl Perform for Performer {
                 );
             }
             Action::Prepare { place, release } => {
-                self.answer(self.span(&place, None), |works| releases::prepare(works, *release));
+                self.answer(self.span(&place, None), |works| releases::prepare(works, release));
             }
             Action::Start { place, instance, release, port } => {
                 let span = self.span(&place, Some(instance));
-                self.answer(span, |works| instances::start(works, place, instance, *release, port));
+                self.answer(span, |works| instances::start(works, place, instance, release, port));
             }
             Action::Adopt { place, instance, .. } => {
                 let span = self.span(&place, Some(instance));
@@ -176,7 +176,7 @@ impl Perform for Performer {
             Action::RunHook { place, hook, instance, release, port } => {
                 let hook = (hook, self.works.hooks.begin(hook));
                 self.answer(self.span(&place, instance), |works| {
-                    hooks::run(works, place, hook, instance, *release, port)
+                    hooks::run(works, place, hook, instance, release, port)
                 });
             }
             Action::EndHook { place, hook } => {
@@ -184,12 +184,12 @@ impl Perform for Performer {
             }
             Action::Stop { place, instance, release } => {
                 let span = self.span(&place, Some(instance));
-                self.answer(span, |works| instances::stop(works, place, instance, *release));
+                self.answer(span, |works| instances::stop(works, place, instance, release));
             }
             Action::Probe { place, instance, release, port, probe } => {
                 let span = self.span(&place, Some(instance));
                 self.answer(span, |works| {
-                    instances::probe(works, place, instance, *release, port, probe)
+                    instances::probe(works, place, instance, release, port, probe)
                 });
             }
             Action::TellGate { revision, program } => self.gate.tell(revision, *program),

@@ -1,6 +1,6 @@
 //! Assignment: the whole goal for one application on one host, never a step.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -82,14 +82,14 @@ pub enum SlotGoal {
     #[default]
     Absent,
     /// On disk and verified, not running.
-    Prepared(Release),
+    Prepared(Arc<Release>),
     /// Running.
-    Running(Release),
+    Running(Arc<Release>),
 }
 
 impl SlotGoal {
     /// Returns the release that the slot should hold.
-    pub const fn release(&self) -> Option<&Release> {
+    pub const fn release(&self) -> Option<&Arc<Release>> {
         match self {
             Self::Absent => None,
             Self::Prepared(release) | Self::Running(release) => Some(release),

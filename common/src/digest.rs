@@ -31,6 +31,14 @@ impl Sha256 {
         &self.0
     }
 
+    fn hex(&self) -> [u8; 64] {
+        let mut hex = [0; 64];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        hex
+    }
+
     /// Returns the first 12 hex digits, for people.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
@@ -61,6 +69,13 @@ fn nibble(digit: u8) -> Result<u8, InvalidDigest> {
     }
 }
 
+const fn digit(nibble: u8) -> u8 {
+    match nibble {
+        0..=9 => b'0' + nibble,
+        _ => b'a' + nibble - 10,
+    }
+}
+
 impl TryFrom<String> for Sha256 {
     type Error = InvalidDigest;
 
@@ -77,7 +92,7 @@ impl From<Sha256> for String {
 
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(str::from_utf8(&self.hex()).map_err(|_| fmt::Error)?)
     }
 }
 

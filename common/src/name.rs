@@ -1,8 +1,9 @@
-//! Checked text: names of agents, applications and environments, and versions.
+//! Checked text: names of agents, applications and environments, and versions. They are handed
+//! around everywhere, so that a copy shares the text.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Why a text is no name. Its message says what a name looks like.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -39,9 +40,9 @@ fn is_name(text: &str) -> bool {
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $kind:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
+        #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// Returns the checked text.
@@ -55,7 +56,7 @@ macro_rules! name {
 
             fn from_str(text: &str) -> Result<Self, InvalidName> {
                 if is_name(text) {
-                    return Ok(Self(text.to_owned()));
+                    return Ok(Self(text.into()));
                 }
                 Err(InvalidName { kind: $kind, text: text.chars().take(ECHO_MAX).collect() })
             }
@@ -71,7 +72,13 @@ macro_rules! name {
 
         impl From<$type> for String {
             fn from(name: $type) -> Self {
-                name.0
+                name.as_str().to_owned()
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 
@@ -100,9 +107,9 @@ name!(
 );
 
 /// Names one release of an application. Compared as text: Cutover orders nothing by it.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Version(String);
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Version(Arc<str>);
 
 impl Version {
     /// Returns the checked text.
@@ -118,7 +125,7 @@ impl FromStr for Version {
         let is_inner = |b: u8| b.is_ascii_alphanumeric() || b".-_+".contains(&b);
         let begins_well = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
         if begins_well && text.len() <= 64 && text.bytes().all(is_inner) {
-            return Ok(Self(text.to_owned()));
+            return Ok(Self(text.into()));
         }
         Err(InvalidVersion(text.chars().take(ECHO_MAX).collect()))
     }
@@ -134,7 +141,13 @@ impl TryFrom<String> for Version {
 
 impl From<Version> for String {
     fn from(version: Version) -> Self {
-        version.0
+        version.as_str().to_owned()
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

@@ -1,6 +1,9 @@
 //! Actions: what the core asks of the world. Each may be performed twice with the result of once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use cutover_common::{
     ApplicationName, EdgeReport, Fence, HookKind, InstanceId, ProbeSpec, Release, Report, Sha256,
@@ -68,13 +71,13 @@ pub enum Action {
     /// Bring a release to disk, verified. Answered by `PrepareEnded`.
     Prepare {
         place: Place,
-        release: Box<Release>,
+        release: Arc<Release>,
     },
     /// Start an instance. Answered by `Started` or `StartFailed`, and once by `Exited` later.
     Start {
         place: Place,
         instance: InstanceId,
-        release: Box<Release>,
+        release: Arc<Release>,
         /// Where it is to listen, if it stands behind the gate.
         port: Option<u16>,
     },
@@ -82,7 +85,7 @@ pub enum Action {
     Adopt {
         place: Place,
         instance: InstanceId,
-        release: Box<Release>,
+        release: Arc<Release>,
     },
     /// Run a hook. Answered by `HookEnded`. Never asked twice for one id (E3).
     RunHook {
@@ -90,7 +93,7 @@ pub enum Action {
         hook: HookId,
         /// The one that it is run for; none before there is one.
         instance: Option<InstanceId>,
-        release: Box<Release>,
+        release: Arc<Release>,
         port: Option<u16>,
     },
     /// End a hook that runs, or that was running when an earlier agent process died. Answered by
@@ -103,13 +106,13 @@ pub enum Action {
     Stop {
         place: Place,
         instance: InstanceId,
-        release: Box<Release>,
+        release: Arc<Release>,
     },
     /// Ask an instance how it is. Answered by `Probed`.
     Probe {
         place: Place,
         instance: InstanceId,
-        release: Box<Release>,
+        release: Arc<Release>,
         port: Option<u16>,
         probe: ProbeSpec,
     },

@@ -84,7 +84,7 @@ impl Agent {
                 turn.act(Action::Adopt {
                     place: application.place(slot),
                     instance: instance.id,
-                    release: Box::new(instance.release.clone()),
+                    release: instance.release.clone(),
                 });
             }
         }

@@ -155,7 +155,7 @@ fn apply_to_slot(
     let state = application.slots.of_mut(slot);
     match event {
         Event::Prepared { release, .. } => {
-            state.prepared = Some((**release).clone());
+            state.prepared = Some(release.clone());
             state.forget_hooks();
             application.touch(release.digest);
         }

@@ -1,6 +1,6 @@
 //! Events: what is remembered. Stored before anything is done about them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use cutover_common::{
     ApplicationName, Assignment, EdgeRoutes, HookKind, InstanceEvidence, InstanceId, Release,
@@ -37,7 +37,7 @@ pub enum Event {
     Prepared {
         application: ApplicationName,
         slot: Slot,
-        release: Box<Release>,
+        release: Arc<Release>,
     },
     Forgotten {
         application: ApplicationName,

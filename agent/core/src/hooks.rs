@@ -4,7 +4,7 @@
 //! the instance gets traffic and counts. Each is run once for a release in a slot; what failed or
 //! was interrupted is run again only for another goal (E3).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use cutover_common::{Generation, HookKind, Release, SlotGoal, Timers, planted};
 
@@ -34,7 +34,7 @@ impl Standing<'_> {
 /// Returns how the hooks stand that pass before `release` is started in a slot. `is_installed`:
 /// its install hook has passed on this host. What runs already was started.
 pub(crate) fn before_the_start<'a>(
-    release: &Release,
+    release: &Arc<Release>,
     state: &'a SlotState,
     is_installed: bool,
     generation: Generation,
@@ -85,7 +85,7 @@ fn standing<'a>(
 /// Returns how long an instance of what is wanted may take from its start until it is settled and
 /// its hooks have passed.
 pub(crate) fn patience(timers: Timers, goal: &SlotGoal) -> Duration {
-    let hooks = goal.release().map_or(Duration::ZERO, Release::hooks_within);
+    let hooks = goal.release().map_or(Duration::ZERO, |release| release.hooks_within());
     timers.healthy_within + hooks
 }
 

@@ -184,7 +184,7 @@ impl Agent {
         for slot in slots {
             let application = &self.remembered.applications[name];
             if let Some(release) = application.goal(slot).release() {
-                let release = Box::new(release.clone());
+                let release = release.clone();
                 self.record(turn, Event::Prepared { application: name.clone(), slot, release });
             }
         }

@@ -1,6 +1,6 @@
 //! Pursuit: takes the steps that the slots decide, until every slot rests or waits.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use cutover_common::{ApplicationName, Health, HookKind, InstanceId, Release, Slot, planted};
 
@@ -191,7 +191,7 @@ impl Agent {
         let preparations = &mut self.volatile.entry(name.clone()).or_default().preparations;
         let failures = preparations.get(&release.digest).map_or(0, Preparation::failures);
         preparations.insert(release.digest, Preparation::InFlight { failures });
-        turn.act(Action::Prepare { place, release: Box::new(release) });
+        turn.act(Action::Prepare { place, release });
     }
 
     fn begin_stop(&mut self, turn: &mut Turn, name: &ApplicationName, slot: Slot) {
@@ -231,7 +231,7 @@ impl Agent {
         self.record(turn, begun);
         self.live(&(name.clone(), slot)).hook = Some(HookWork::Running(id));
         let hook = HookId { run: id, kind };
-        turn.act(Action::RunHook { place, hook, instance, release: Box::new(release), port });
+        turn.act(Action::RunHook { place, hook, instance, release, port });
     }
 
     /// Runs the hook of an instance that is gone.
@@ -287,10 +287,10 @@ impl Agent {
         &self,
         name: &ApplicationName,
         slot: Slot,
-    ) -> Option<(Place, InstanceId, Box<Release>)> {
+    ) -> Option<(Place, InstanceId, Arc<Release>)> {
         let application = self.remembered.applications.get(name)?;
         let instance = application.slots.of(slot).instance.as_ref()?;
-        Some((application.place(slot), instance.id, Box::new(instance.release.clone())))
+        Some((application.place(slot), instance.id, instance.release.clone()))
     }
 
     /// Asks the instances whose probes are due.
@@ -301,15 +301,15 @@ impl Agent {
                 let Some(instance) = &application.slots.of(slot).instance else { continue };
                 let Life::Running { .. } = instance.life else { continue };
                 let Some(watch) = &mut volatile.slots.of_mut(slot).watch else { continue };
-                let Some(probe) = instance.release.probe.clone() else { continue };
                 if watch.next_at().is_none_or(|at| turn.now < at) {
                     continue;
                 }
+                let Some(probe) = instance.release.probe.clone() else { continue };
                 watch.asked(turn.now);
                 turn.act(Action::Probe {
                     place: application.place(slot),
                     instance: instance.id,
-                    release: Box::new(instance.release.clone()),
+                    release: instance.release.clone(),
                     port: instance.port,
                     probe,
                 });

@@ -1,5 +1,7 @@
 //! What the agent remembers across restarts. Only `apply` changes it.
 
+use std::sync::Arc;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
@@ -69,7 +71,7 @@ pub struct TrafficState {
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
 pub struct SlotState {
     /// On disk and verified.
-    pub prepared: Option<Release>,
+    pub prepared: Option<Arc<Release>>,
     pub instance: Option<Instance>,
     /// The hooks that were begun to bring a release into service here, in order.
     #[serde(default)]
@@ -105,7 +107,7 @@ pub enum HookEnd {
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub struct Instance {
     pub id: InstanceId,
-    pub release: Release,
+    pub release: Arc<Release>,
     pub life: Life,
     /// Where it was told to listen. None: it stands behind no gate.
     #[serde(default)]
@@ -179,7 +181,7 @@ impl Application {
     }
 
     /// Returns the release that should run, and its slot.
-    pub(crate) fn wanted(&self) -> Option<(Slot, &Release)> {
+    pub(crate) fn wanted(&self) -> Option<(Slot, &Arc<Release>)> {
         Slot::ALL.into_iter().find_map(|slot| match self.goal(slot) {
             SlotGoal::Running(release) => Some((slot, release)),
             SlotGoal::Absent | SlotGoal::Prepared(_) => None,

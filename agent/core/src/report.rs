@@ -64,7 +64,12 @@ fn vacant(view: &SlotView<'_>, live: &LiveSlot, decision: &Decision) -> SlotRepo
         },
     };
     let detail = join(&[&detail, &live.note]);
-    SlotReport { phase, release: view.goal.release().map(name), detail, ..SlotReport::default() }
+    SlotReport {
+        phase,
+        release: view.goal.release().map(|release| name(release)),
+        detail,
+        ..SlotReport::default()
+    }
 }
 
 fn occupied(

@@ -6,7 +6,7 @@
 //! stopped, and known to be gone, before the other is started; and it is stopped only when the
 //! other is ready on disk, so that as little time as possible passes in between.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use cutover_common::{
     Generation, Health, HookKind, Release, Sha256, Slot, SlotGoal, Timestamp, planted,
@@ -366,7 +366,7 @@ fn due(view: &SlotView<'_>) -> Result<(), Timestamp> {
     view.retry_at.filter(|at| view.now < *at).map_or(Ok(()), Err)
 }
 
-fn is_wanted(view: &SlotView<'_>, release: &Release) -> bool {
+fn is_wanted(view: &SlotView<'_>, release: &Arc<Release>) -> bool {
     matches!(view.goal, SlotGoal::Running(wanted) if wanted == release)
 }
 

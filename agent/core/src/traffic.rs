@@ -3,6 +3,8 @@
 //! Taking traffic from an instance that serves is the disruptive moment of a swap: it needs a
 //! fresh lease. What follows from it, the drain and the stop, is the end of something begun.
 
+use std::sync::Arc;
+
 use cutover_common::{Health, Release, Slot, Slots, planted};
 
 use crate::{
@@ -64,14 +66,19 @@ pub(crate) fn decide(view: TrafficView<'_>) -> TrafficDecision {
 }
 
 /// Returns whether an instance of `release` is alive in `slot`.
-fn is_held(application: &Application, slot: Slot, release: &Release) -> bool {
+fn is_held(application: &Application, slot: Slot, release: &Arc<Release>) -> bool {
     let held = application.slots.of(slot).instance.as_ref();
     held.is_some_and(|held| held.release == *release && matches!(held.life, Life::Running { .. }))
 }
 
 /// Returns whether `release`, ready to be started, cannot be started in `slot` before the instance
 /// in `old` is gone.
-fn has_to_make_room(application: &Application, old: Slot, slot: Slot, release: &Release) -> bool {
+fn has_to_make_room(
+    application: &Application,
+    old: Slot,
+    slot: Slot,
+    release: &Arc<Release>,
+) -> bool {
     let Some(instance) = &application.slots.of(old).instance else { return false };
     let state = application.slots.of(slot);
     let is_installed = application.installed.contains(&release.digest);

@@ -50,7 +50,7 @@ pub(super) async fn run(
     place: Place,
     (hook, to_end): (HookId, ToEnd),
     instance: Option<InstanceId>,
-    release: Release,
+    release: Arc<Release>,
     port: Option<u16>,
 ) -> Input {
     let end = match spec(&works, &place, hook, instance, &release, port).await {

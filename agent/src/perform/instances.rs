@@ -30,7 +30,7 @@ pub(super) async fn start(
     works: Arc<Works>,
     place: Place,
     instance: InstanceId,
-    release: Release,
+    release: Arc<Release>,
     port: Option<u16>,
 ) -> Input {
     let spec = match launch(&works, &place, instance, &release, port).await {
@@ -114,7 +114,7 @@ pub(super) async fn stop(
     works: Arc<Works>,
     place: Place,
     instance: InstanceId,
-    release: Release,
+    release: Arc<Release>,
 ) -> Input {
     let run = &release.run;
     let spec = StopSpec { signal: run.stop_signal, grace: run.stop_within };
@@ -143,7 +143,7 @@ pub(super) async fn probe(
     works: Arc<Works>,
     place: Place,
     instance: InstanceId,
-    release: Release,
+    release: Arc<Release>,
     port: Option<u16>,
     probe: ProbeSpec,
 ) -> Input {

@@ -37,7 +37,7 @@ impl OpenArchive {
 }
 
 /// Brings a release to disk.
-pub(super) async fn prepare(works: Arc<Works>, release: Release) -> Input {
+pub(super) async fn prepare(works: Arc<Works>, release: Arc<Release>) -> Input {
     let (application, digest) = (release.name.application.clone(), release.digest);
     // A removal that was begun when nobody wanted this release has ended after this.
     drop(works.removing.lock().await);
@@ -77,7 +77,7 @@ fn retry(error: &PrepareError) -> Retry {
 
 async fn open_archive(
     works: Arc<Works>,
-    release: Release,
+    release: Arc<Release>,
     offset: u64,
 ) -> Result<impl Stream<Item = Result<Bytes, OpenArchive>>, OpenArchive> {
     let channel = works.host.channel.borrow().clone().ok_or(OpenArchive::NotConnected)?;

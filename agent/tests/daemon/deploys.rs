@@ -12,11 +12,11 @@ use super::{
 pub const SERVER: &str = "#!/bin/sh\necho $$ >> \"$DATA/starts\"\nexec sleep 1000\n";
 
 pub fn running(release: &Release) -> SlotGoal {
-    SlotGoal::Running(release.clone())
+    SlotGoal::Running(release.clone().into())
 }
 
 pub fn prepared(release: &Release) -> SlotGoal {
-    SlotGoal::Prepared(release.clone())
+    SlotGoal::Prepared(release.clone().into())
 }
 
 pub fn is_settled(slot: &SlotReport) -> bool {

@@ -1,12 +1,12 @@
 //! Assignment <-> pb.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use cutover_proto::v1 as pb;
 
 use super::{InvalidRelease, millis};
 use crate::{
-    Assignment, SlotGoal, Slots, Timers, assignment::PEERS_MAX, duration_text::LONGEST,
+    Assignment, Release, SlotGoal, Slots, Timers, assignment::PEERS_MAX, duration_text::LONGEST,
     name::InvalidName,
 };
 
@@ -79,7 +79,8 @@ fn goal(slot: &'static str, message: Option<pb::SlotGoal>) -> Result<SlotGoal, I
     let release = || {
         release
             .ok_or(InvalidRelease::Missing("release"))
-            .and_then(TryInto::try_into)
+            .and_then(Release::try_from)
+            .map(Arc::new)
             .map_err(|source| InvalidAssignment::Release { slot, source })
     };
     Ok(match level {
@@ -113,7 +114,10 @@ impl From<SlotGoal> for pb::SlotGoal {
             SlotGoal::Prepared(release) => (pb::slot_goal::Level::Prepared, Some(release)),
             SlotGoal::Running(release) => (pb::slot_goal::Level::Running, Some(release)),
         };
-        Self { level: level.into(), release: release.map(Into::into) }
+        Self {
+            level: level.into(),
+            release: release.map(|release| Arc::unwrap_or_clone(release).into()),
+        }
     }
 }
 

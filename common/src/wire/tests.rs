@@ -67,7 +67,10 @@ fn assignment() -> Assignment {
     Assignment {
         application: "web".parse().unwrap(),
         fence: Fence { term: Term(2), generation: Generation(7) },
-        slots: Slots { blue: SlotGoal::Prepared(release()), green: SlotGoal::Running(release()) },
+        slots: Slots {
+            blue: SlotGoal::Prepared(release().into()),
+            green: SlotGoal::Running(release().into()),
+        },
         timers: Timers {
             healthy_for: Duration::from_secs(10),
             healthy_within: Duration::from_secs(60),
@@ -189,7 +192,7 @@ fn an_absent_field_is_never_read_as_a_value() {
 #[test]
 fn two_running_slots_or_a_foreign_release_are_refused() {
     let mut both = assignment();
-    both.slots.blue = SlotGoal::Running(release());
+    both.slots.blue = SlotGoal::Running(release().into());
     assert_eq!(Assignment::try_from(pb::Assignment::from(both)), Err(InvalidAssignment::BothRun));
 
     let mut foreign = assignment();

@@ -54,7 +54,7 @@ impl Coordinator {
             }
             EventKind::ReleaseRegistered { release, manifest, by } => {
                 let stored = StoredRelease {
-                    release: (**release).clone(),
+                    release: release.clone(),
                     manifest: manifest.clone(),
                     pushed: *at,
                     by: by.clone(),

@@ -1,6 +1,6 @@
 //! Assign: goals as agents are told them, with the releases that they name.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use cutover_common::{
     AgentName, ApplicationName, Assignment, Fence, Release, ReleaseRef, SlotGoal, Slots, Swap,
@@ -54,7 +54,7 @@ impl Coordinator {
             })
         };
         let slots = Slots { blue: of(&goal.slots.blue)?, green: of(&goal.slots.green)? };
-        let is_in_place = |release: &Release| {
+        let is_in_place = |release: &Arc<Release>| {
             release.service.as_ref().is_some_and(|service| service.swap == Swap::InPlace)
         };
         let goes_out = slots.iter().filter_map(|(_, slot)| slot.release()).any(is_in_place);

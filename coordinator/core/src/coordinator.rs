@@ -1,6 +1,6 @@
 //! Coordinator: composes the parts. One owner, one input at a time.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use cutover_common::{
     AgentName, ApplicationName, EnvironmentName, Fence, Generation, Labels, Release, ReleaseRef,
@@ -18,7 +18,7 @@ use crate::{
     input::{Input, SessionId},
     rollout::{
         Rollout, State, Waiting,
-        decide::{Decision, NewGoals, Scene, decide, lost_goals, next_late},
+        decide::{Decision, NewGoals, Scene, decide, lost_goals, next_overdue},
     },
 };
 
@@ -44,7 +44,7 @@ pub type Releases = BTreeMap<ReleaseRef, StoredRelease>;
 /// A release with where it came from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoredRelease {
-    pub release: Release,
+    pub release: Arc<Release>,
     /// The text of its `cutover.toml`.
     pub manifest: String,
     pub pushed: Timestamp,
@@ -110,25 +110,10 @@ impl Coordinator {
         let deadlines = self.waiting.values().filter_map(Waiting::deadline);
         deadlines
             .chain(self.fleet.next_silence())
-            .chain(self.next_unreachable())
             .chain(
                 self.active()
-                    .filter_map(|rollout| next_late(rollout, &self.fleet, self.last_looked())),
+                    .filter_map(|rollout| next_overdue(rollout, &self.fleet, self.last_looked())),
             )
-            .min()
-    }
-
-    fn next_unreachable(&self) -> Option<Timestamp> {
-        self.active()
-            .flat_map(|rollout| rollout.hosts.keys())
-            .filter_map(|agent| match self.fleet.presence(agent) {
-                crate::fleet::Presence::Lost { since } => {
-                    Some(since + crate::fleet::UNREACHABLE_AFTER)
-                }
-                crate::fleet::Presence::Live => None,
-            })
-            // One that has passed was acted on; asking for it again would never sleep.
-            .filter(|at| *at > self.last_looked())
             .min()
     }
 

@@ -71,22 +71,9 @@ impl Standing {
 impl Coordinator {
     /// Tells every edge what it has not been told.
     pub(crate) fn tell_edges(&mut self, now: Timestamp, step: &mut Step) {
-        let edges: Vec<(AgentName, SessionId, Option<EnvironmentName>)> = self
-            .enrolments
-            .agents
-            .iter()
-            .filter_map(|(agent, enrolled)| {
-                let session = self.fleet.session(agent)?;
-                let environment = enrolled.labels.get(EDGE_LABEL).and_then(|it| it.parse().ok());
-                let has_routes = || {
-                    self.edges.told.contains_key(agent)
-                        || self.fleet.seen(agent).is_some_and(|seen| seen.edge.is_some())
-                };
-                (environment.is_some() || has_routes())
-                    .then(|| (agent.clone(), session, environment))
-            })
-            .collect();
-        for (agent, session, environment) in edges {
+        for agent in self.edges() {
+            let Some(session) = self.fleet.session(&agent) else { continue };
+            let environment = self.edge_of(&agent).and_then(|label| label.parse().ok());
             let routes = match environment {
                 Some(environment) if self.is_known(&environment, now) => {
                     self.edge_routes(&environment, &agent)
@@ -99,6 +86,19 @@ impl Coordinator {
         }
     }
 
+    /// Returns those that are an edge, or may have routes from when they were.
+    fn edges(&self) -> BTreeSet<AgentName> {
+        let agents = self.enrolments.agents.iter();
+        let are = agents.filter(|(_, enrolled)| enrolled.labels.contains_key(EDGE_LABEL));
+        let were = self.fleet.edges().chain(self.edges.told.keys());
+        are.map(|(agent, _)| agent).chain(were).cloned().collect()
+    }
+
+    /// Returns what the label of an edge says, if `agent` is one.
+    fn edge_of(&self, agent: &AgentName) -> Option<&str> {
+        self.enrolments.agents.get(agent)?.labels.get(EDGE_LABEL).map(String::as_str)
+    }
+
     /// Returns whether the edge of `session` has not said that it holds what it was told, although
     /// that was long enough ago.
     pub(crate) fn is_edge_behind(&self, session: SessionId, now: Timestamp) -> bool {
@@ -106,10 +106,7 @@ impl Coordinator {
         match self.edges.told.get(agent) {
             Some(told) => self.is_late(agent, told, now),
             // It was not known yet what to tell it.
-            None => {
-                let enrolled = self.enrolments.agents.get(agent);
-                enrolled.is_some_and(|enrolled| enrolled.labels.contains_key(EDGE_LABEL))
-            }
+            None => self.edge_of(agent).is_some(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Everything that a coordinator remembers. Stored, so append-only: a variant or a field is
 //! added with a default, never changed or removed.
 
+use std::sync::Arc;
+
 use cutover_common::{
     AgentName, ApplicationName, EnvironmentName, Generation, Labels, Release, Sha256, Slots, Term,
     Timers, Timestamp, Version,
@@ -69,7 +71,7 @@ pub enum EventKind {
         by: String,
     },
     ReleaseRegistered {
-        release: Box<Release>,
+        release: Arc<Release>,
         manifest: String,
         by: String,
     },

@@ -1,5 +1,7 @@
 //! Everything that can happen to a coordinator.
 
+use std::sync::Arc;
+
 use cutover_common::{
     AgentName, ApplicationName, EnvironmentName, Labels, Release, Report, Sha256, Timestamp,
     Version,
@@ -78,7 +80,7 @@ pub enum Request {
     },
     /// An archive has arrived and was verified.
     RegisterRelease {
-        release: Box<Release>,
+        release: Arc<Release>,
         manifest: String,
     },
     Deploy {

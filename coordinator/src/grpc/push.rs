@@ -148,7 +148,7 @@ impl Pushes {
         let name = pending.release.name.clone();
         let digest = pending.release.digest;
         let request =
-            Ask::RegisterRelease { release: Box::new(pending.release), manifest: pending.manifest };
+            Ask::RegisterRelease { release: Arc::new(pending.release), manifest: pending.manifest };
         engine.ask(by, request).await?.map_err(|refusal| refused(&refusal))?;
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&upload);
         Ok(pb::PushResponse {
@@ -215,7 +215,7 @@ fn parse(request: pb::BeginPushRequest) -> Result<Pending, Status> {
 /// Refuses what the log could not take: the engine would find out when it is too late to refuse.
 fn storable(pending: Pending) -> Result<Pending, Status> {
     let Pending { release, manifest } = pending.clone();
-    let (release, by) = (Box::new(release), String::new());
+    let (release, by) = (Arc::new(release), String::new());
     let kind = EventKind::ReleaseRegistered { release, manifest, by };
     let size_bytes = codec::encode(&Event { at: Timestamp::default(), kind }).len();
     if size_bytes > EVENT_BYTES_MAX - EVENT_REST_BYTES {
@@ -319,7 +319,7 @@ mod tests {
         let archives = ArchiveStore::in_folder(&house.data().join("artifacts")).await.unwrap();
         let pushes = Pushes::new(Arc::new(archives));
         let Ok(Pending { release, manifest }) = parse(offer("1.0.0")) else { panic!("it is good") };
-        let request = Ask::RegisterRelease { release: Box::new(release), manifest };
+        let request = Ask::RegisterRelease { release: Arc::new(release), manifest };
         house.engine.ask("ann", request).await.unwrap().unwrap();
 
         let again = pushes.begin(&house.engine, offer("1.0.0")).await.unwrap();

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::*;
 use crate::{Ending, PrepareFailure, Retry};
 
-fn release(version: &str) -> Release {
-    Release {
+fn release(version: &str) -> Arc<Release> {
+    Arc::new(Release {
         name: ReleaseRef { application: "web".parse().unwrap(), version: version.parse().unwrap() },
         digest: Sha256::of(version.as_bytes()),
         size_bytes: 1,
@@ -31,7 +31,7 @@ fn release(version: &str) -> Release {
             within: Duration::from_secs(5),
         }],
         service: None,
-    }
+    })
 }
 
 fn instance(version: &str, life: Life) -> Instance {

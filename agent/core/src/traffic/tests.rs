@@ -1,6 +1,6 @@
 //! The table of traffic decisions: where it is, what runs, what is wanted, and the permission.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use cutover_common::{
     Assignment, Fence, InstanceEvidence, InstanceId, Limits, Protocol, ReleaseRef, RunSpec,
@@ -14,8 +14,8 @@ use crate::{
     remembered::{Application, SlotState},
 };
 
-fn release(version: &str, swap: Swap) -> Release {
-    Release {
+fn release(version: &str, swap: Swap) -> Arc<Release> {
+    Arc::new(Release {
         name: ReleaseRef { application: "web".parse().unwrap(), version: version.parse().unwrap() },
         digest: Sha256::of(version.as_bytes()),
         size_bytes: 1,
@@ -43,10 +43,10 @@ fn release(version: &str, swap: Swap) -> Release {
             trusted_peers: Vec::new(),
             limits: Limits::default(),
         }),
-    }
+    })
 }
 
-fn instance(release: &Release) -> Instance {
+fn instance(release: &Arc<Release>) -> Instance {
     let id = InstanceId(Uuid::nil());
     let evidence =
         InstanceEvidence { instance: id, boot_id: "b".to_owned(), pid: 1, start_ticks: 1 };

@@ -1,7 +1,7 @@
 //! The stored format. A log outlives the program that wrote it: a difference here means that
 //! existing stores need a migration, or that the change must be made another way.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use cutover_common::{AgentName, Batches, Generation, Slots, Term, Timers, Timestamp};
 use uuid::Uuid;
@@ -158,7 +158,7 @@ fn kinds() -> Vec<EventKind> {
             by: by.clone(),
         },
         EventKind::ReleaseRegistered {
-            release: Box::new(release("2.0", "content")),
+            release: Arc::new(release("2.0", "content")),
             manifest: "[application]\nname = \"web\"\n".to_owned(),
             by,
         },

@@ -139,19 +139,13 @@ impl Goals {
         self.goals.get(agent).into_iter().flatten()
     }
 
-    /// Returns the latest generation that an agent can have accepted in `term` without being ahead
-    /// of this coordinator.
+    /// Returns the latest generation that an agent whose goal is `goal` can have accepted in `term`
+    /// without being ahead of this coordinator.
     ///
     /// What was accepted before a restore must have been in the backup, or been told of before a
     /// goal was set above it: a goal that was set since, without a word of the agent, says nothing
     /// of what the agent was told in between (F7).
-    pub fn known(
-        &self,
-        agent: &AgentName,
-        application: &ApplicationName,
-        term: Term,
-    ) -> Generation {
-        let goal = self.of(agent, application);
+    pub fn known(&self, goal: Option<&Goal>, term: Term) -> Generation {
         let is_of_before = term < self.restored;
         goal.map_or(
             Generation(0),

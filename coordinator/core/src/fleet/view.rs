@@ -179,6 +179,11 @@ impl Fleet {
         self.seen.get(agent)?.session
     }
 
+    /// Returns the agents that have said what they hold as an edge.
+    pub(crate) fn edges(&self) -> impl Iterator<Item = &AgentName> {
+        self.seen.iter().filter(|(_, seen)| seen.edge.is_some()).map(|(agent, _)| agent)
+    }
+
     /// Returns the agent of `session`.
     pub fn agent(&self, session: SessionId) -> Option<&AgentName> {
         self.sessions.get(&session)

@@ -67,7 +67,7 @@ impl Coordinator {
             .map_err(|mistakes| Refusal::new(RefusalKind::Invalid, mistakes.join("\n"), ""))?;
         let from = self.from(order, &members);
         let before = from.as_ref().and_then(|version| self.held(&order.application, version));
-        let releases: Vec<&Release> = before.into_iter().chain([&release.release]).collect();
+        let releases: Vec<&Release> = before.into_iter().chain([&*release.release]).collect();
         spec.allowance = Spec::allowance_for(&releases);
         let replacement = self.replacement(before, &release.release, &members);
         let digest = release.release.digest;
@@ -125,7 +125,7 @@ impl Coordinator {
 
     fn held(&self, application: &ApplicationName, version: &Version) -> Option<&Release> {
         let (application, version) = (application.clone(), version.clone());
-        self.release(&ReleaseRef { application, version }).map(|stored| &stored.release)
+        self.release(&ReleaseRef { application, version }).map(|stored| &*stored.release)
     }
 
     fn replacement(

@@ -9,6 +9,8 @@ mod identity;
 
 pub use deploy::ROLLOUT_HOSTS_MAX;
 
+use std::sync::Arc;
+
 use cutover_common::{EnvironmentName, Timestamp};
 
 use crate::{
@@ -130,7 +132,7 @@ impl Coordinator {
         &mut self,
         now: Timestamp,
         by: &str,
-        release: Box<cutover_common::Release>,
+        release: Arc<cutover_common::Release>,
         manifest: String,
         step: &mut Step,
     ) -> Result<Answer, Refusal> {

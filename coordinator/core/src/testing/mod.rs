@@ -6,7 +6,7 @@ mod check;
 mod properties;
 mod script;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cutover_common::{
     AgentName, Generation, Labels, Limits, Protocol, Release, ReleaseRef, RunSpec, Service, Sha256,
@@ -240,7 +240,7 @@ impl Story {
     /// Registers a release.
     pub(crate) fn push(&mut self, release: Release) {
         let request =
-            Request::RegisterRelease { release: Box::new(release), manifest: String::new() };
+            Request::RegisterRelease { release: Arc::new(release), manifest: String::new() };
         self.ask(request).unwrap();
     }
 

@@ -17,7 +17,7 @@ use cutover_coordinator_core::{
 
 use super::{Seen, Violation};
 use crate::{
-    script::{Fault, Script},
+    script::{Call, Entry, Fault, Script, What},
     world::World,
 };
 
@@ -27,6 +27,8 @@ const SITES: usize = 2;
 /// See above.
 #[derive(Debug, Default)]
 pub(super) struct EdgeOracle {
+    /// Without an edge there is nothing to see.
+    has_edges: bool,
     sites: [SiteBook; SITES],
     hosts: Vec<HostBook>,
 }
@@ -89,11 +91,14 @@ fn word(report: &Report) -> Word {
 impl EdgeOracle {
     pub(super) fn new(script: &Script) -> Self {
         let hosts = (0..script.hosts).map(|_| HostBook::default()).collect();
-        Self { sites: Default::default(), hosts }
+        let is_edge = |entry: &Entry| matches!(entry.what, What::Call(Call::Edge { .. }));
+        let has_edges = script.entries.iter().any(is_edge);
+        Self { has_edges, sites: Default::default(), hosts }
     }
 
     pub(super) fn see(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), Violation> {
         match *seen {
+            _ if !self.has_edges => {}
             Seen::SiteStarted { number } => {
                 self.sites[usize::from(number)] = SiteBook::started(world, number);
             }

@@ -1,6 +1,8 @@
 //! How a run begins: a coordinator, agents that have joined, environments and releases, all by the
 //! calls that operators make.
 
+use std::sync::Arc;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -105,7 +107,7 @@ impl World {
         let name = application.name.parse().expect("a script's names are names");
         self.ask(Request::CreateEnvironment { name, select }, None);
         for release in &application.releases {
-            let release = Box::new(release_of(application, release));
+            let release = Arc::new(release_of(application, release));
             let manifest = String::new();
             self.ask(Request::RegisterRelease { release, manifest }, None);
         }

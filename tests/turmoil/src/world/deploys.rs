@@ -1,5 +1,7 @@
 //! What operators do in a world.
 
+use std::sync::Arc;
+
 use std::{
     collections::BTreeMap,
     sync::{PoisonError, mpsc::TryRecvError},
@@ -52,7 +54,7 @@ impl World {
         let name = "prod".parse().expect("a name");
         self.ask(Request::CreateEnvironment { name, select }).expect("a new environment");
         for number in ["1", "2"] {
-            let release = Box::new(release(number));
+            let release = Arc::new(release(number));
             let manifest = String::new();
             self.ask(Request::RegisterRelease { release, manifest }).expect("a new release");
         }

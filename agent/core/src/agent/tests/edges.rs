@@ -8,7 +8,7 @@ use super::world::{World, assignment, served, web};
 use crate::{Input, SessionId};
 
 fn service(port: u16) -> Service {
-    Service { port, ..served("1", Swap::Beside).service.unwrap() }
+    Service { port, ..served("1", Swap::Beside).service.clone().unwrap() }
 }
 
 fn route(application: &str, port: u16, hosts: &[(&str, Option<u16>)]) -> EdgeRoute {
@@ -117,7 +117,7 @@ fn a_host_that_is_as_it_was_keeps_its_weight_and_is_in_doubt() {
 fn what_runs_on_this_host_keeps_its_port_and_the_edge_says_so() {
     let mut world = World::begin();
     world.connect();
-    let port = service(0).port + served("1", Swap::Beside).service.unwrap().port;
+    let port = service(0).port + served("1", Swap::Beside).service.clone().unwrap().port;
     world.assign(assignment(1, SlotGoal::Running(served("1", Swap::Beside)), SlotGoal::Absent));
     world.pass(15);
     let here = web().to_string();

@@ -1,6 +1,8 @@
 //! Hooks that bring a release into service, and those around a stop: each once, in order, and
 //! nothing is disturbed, started or served before what must pass has passed.
 
+use std::sync::Arc;
+
 use cutover_common::{Health, HookKind, Phase, Slot, SlotGoal, Swap};
 
 use super::world::{World, assignment, hooked, prepared, running, served};
@@ -12,7 +14,7 @@ const GREEN: Slot = Slot::Green;
 /// A release behind the gate with every hook.
 fn served_and_hooked(version: &str, swap: Swap) -> SlotGoal {
     let mut release = served(version, swap);
-    release.hooks = hooked(version).hooks;
+    Arc::make_mut(&mut release).hooks.clone_from(&hooked(version).hooks);
     SlotGoal::Running(release)
 }
 

@@ -1,6 +1,6 @@
 //! Stories of swaps behind the gate.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use cutover_common::{
     Assignment, Health, Phase, Slot, SlotGoal, SlotReport, Swap, Timestamp, Traffic,
@@ -128,7 +128,7 @@ fn traffic_leaves_what_serves_only_with_a_fresh_lease() {
 fn what_was_replaced_is_kept_warm_as_long_as_its_successor_asks() {
     let mut world = World::with_blue_served(Swap::Beside);
     let mut second = served("2", Swap::Beside);
-    second.service.as_mut().unwrap().keep_warm = Duration::from_secs(60);
+    Arc::make_mut(&mut second).service.as_mut().unwrap().keep_warm = Duration::from_secs(60);
     let blue = SlotGoal::Prepared(served("1", Swap::Beside));
     world.assign(assignment(2, blue, SlotGoal::Running(second)));
     world.pass(60);
@@ -325,8 +325,8 @@ fn a_release_that_leaves_the_gate_or_comes_to_it_is_replaced_in_place() {
     let mut world = World::with_blue_served(Swap::Beside);
     let blue = SlotGoal::Prepared(served("1", Swap::Beside));
     let mut bare = served("2", Swap::Beside);
-    bare.service = None;
-    bare.probe = None;
+    Arc::make_mut(&mut bare).service = None;
+    Arc::make_mut(&mut bare).probe = None;
     world.assign(assignment(2, blue, SlotGoal::Running(bare.clone())));
     world.pass(30);
     assert_eq!(world.trace, ["hook", "stop blue 1", "start green 2"]);
@@ -389,10 +389,10 @@ fn while_a_host_is_out_its_gate_passes_requests_on_and_not_longer() {
 
 /// Another application, on a port of its own unless that is said to be web's.
 fn another(name: &str, port: u16) -> Assignment {
-    let mut release = served("7", Swap::Beside);
+    let mut release = Arc::unwrap_or_clone(served("7", Swap::Beside));
     release.name.application = name.parse().unwrap();
     release.service.as_mut().unwrap().port = port;
-    let running = SlotGoal::Running(release);
+    let running = SlotGoal::Running(Arc::new(release));
     Assignment { application: name.parse().unwrap(), ..assignment(1, running, SlotGoal::Absent) }
 }
 

@@ -1,6 +1,8 @@
 //! A world of one host and one coordinator, as small as stories need: processes that live until
 //! they are stopped, releases that are on disk or not, and time that is moved by hand.
 
+use std::sync::Arc;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
@@ -26,8 +28,8 @@ pub(super) fn web() -> ApplicationName {
     "web".parse().unwrap()
 }
 
-pub(super) fn release(version: &str) -> Release {
-    Release {
+pub(super) fn release(version: &str) -> Arc<Release> {
+    Arc::new(Release {
         name: ReleaseRef { application: web(), version: version.parse().unwrap() },
         digest: Sha256::of(version.as_bytes()),
         size_bytes: 1,
@@ -50,14 +52,14 @@ pub(super) fn release(version: &str) -> Release {
         }),
         hooks: vec![hook(HookKind::BeforeStop)],
         service: None,
-    }
+    })
 }
 
 /// A release with every hook there is.
-pub(super) fn hooked(version: &str) -> Release {
-    let mut release = release(version);
+pub(super) fn hooked(version: &str) -> Arc<Release> {
+    let mut release = Arc::unwrap_or_clone(release(version));
     release.hooks = HookKind::ALL.into_iter().map(hook).collect();
-    release
+    Arc::new(release)
 }
 
 fn hook(kind: HookKind) -> Hook {
@@ -65,8 +67,8 @@ fn hook(kind: HookKind) -> Hook {
 }
 
 /// A release behind the gate.
-pub(super) fn served(version: &str, swap: Swap) -> Release {
-    let mut release = release(version);
+pub(super) fn served(version: &str, swap: Swap) -> Arc<Release> {
+    let mut release = Arc::unwrap_or_clone(release(version));
     release.service = Some(Service {
         port: 8080,
         protocol: Protocol::Http,
@@ -83,7 +85,7 @@ pub(super) fn served(version: &str, swap: Swap) -> Release {
     if let Some(probe) = &mut release.probe {
         probe.target = ProbeTarget::Tcp { port: ProbePort::Instance };
     }
-    release
+    Arc::new(release)
 }
 
 pub(super) fn running(version: &str) -> SlotGoal {

@@ -1,5 +1,7 @@
 //! Join tokens, labels and removal.
 
+use std::sync::Arc;
+
 use cutover_common::{Labels, Sha256};
 use uuid::Uuid;
 
@@ -183,7 +185,7 @@ fn an_unknown_agent_is_refused_with_the_nearest() {
 fn a_release_never_changes() {
     let mut story = Story::fleet(1);
     let request = |content| Request::RegisterRelease {
-        release: Box::new(crate::testing::release("1.0", content)),
+        release: Arc::new(crate::testing::release("1.0", content)),
         manifest: String::new(),
     };
 

@@ -25,22 +25,20 @@ impl<'a> Scene<'a> {
     /// it (F7).
     pub fn is_ahead(&self, agent: &AgentName, application: &ApplicationName) -> bool {
         let Some(seen) = self.fleet.seen(agent) else { return false };
+        let goal = self.goals.of(agent, application);
         let is_later = seen.held.get(application).is_some_and(|held| {
-            let known = self.goals.known(agent, application, held.term);
+            let known = self.goals.known(goal, held.term);
             held.generation > planted!(AheadIgnored: held.generation; known)
                 || held.term > self.term
         });
-        is_later || self.is_refused(agent, application)
-    }
-
-    /// Returns whether `agent` has refused the very goal that it should have.
-    fn is_refused(&self, agent: &AgentName, application: &ApplicationName) -> bool {
-        let report = self.fleet.seen(agent).and_then(|seen| seen.reports.get(application));
-        let refused = report.and_then(|report| report.refused);
-        let goal = self.goals.of(agent, application);
-        refused.zip(goal).is_some_and(|(refused, goal)| {
-            refused == Fence { term: self.term, generation: goal.generation }
-        })
+        // It has refused the very goal that it should have.
+        let is_refused = || {
+            let refused = seen.reports.get(application).and_then(|report| report.refused);
+            refused.zip(goal).is_some_and(|(refused, goal)| {
+                refused == Fence { term: self.term, generation: goal.generation }
+            })
+        };
+        is_later || is_refused()
     }
 
     /// Returns whether `application` serves on `agent`.

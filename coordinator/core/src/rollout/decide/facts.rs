@@ -8,7 +8,7 @@ use cutover_common::{
 use super::{Decision, Scene, way_back};
 use crate::{
     event::Change,
-    fleet::Fleet,
+    fleet::{Fleet, Presence, UNREACHABLE_AFTER},
     rollout::{Cause, Direction, Exclusion, Host, HostState, Rollout, spec::WORD_WITHIN},
 };
 
@@ -276,34 +276,36 @@ pub(super) fn first_judged(
         .min()
 }
 
-/// Returns when the next host that was told to switch or to go back counts as late, whatever the
-/// rollout waits for. Those moments that have come were acted on, or are of no account: asking for
-/// them again would never sleep.
-pub(crate) fn next_late(rollout: &Rollout, fleet: &Fleet, now: Timestamp) -> Option<Timestamp> {
-    rollout
-        .hosts
-        .iter()
-        .filter_map(|(agent, host)| {
-            let since = match host.state {
-                HostState::Updating { since } | HostState::Reverting { since } => since,
+/// Returns when the next host of `rollout` counts as unreachable, or as late if it was told to
+/// switch or to go back, whatever the rollout waits for. Those moments that have come were acted
+/// on, or are of no account: asking for them again would never sleep.
+pub(crate) fn next_overdue(rollout: &Rollout, fleet: &Fleet, now: Timestamp) -> Option<Timestamp> {
+    let patience = rollout.spec.patience();
+    let judged = |since: Timestamp| [since + patience, since + patience + WORD_WITHIN];
+    let overdue = |(agent, host): (&AgentName, &Host)| {
+        let seen = fleet.seen(agent).filter(|seen| seen.session.is_some());
+        match (seen, &host.state) {
+            // Of one that is away nothing else is judged until it is back.
+            (None, _) => match fleet.presence(agent) {
+                Presence::Lost { since } => [Some(since + UNREACHABLE_AFTER), None],
+                Presence::Live => [None; 2],
+            },
+            (Some(seen), HostState::Updating { since } | HostState::Reverting { since }) => {
+                judged((*since).max(seen.connected)).map(Some)
+            }
+            (
+                Some(_),
                 HostState::Pending
                 | HostState::Updated
                 | HostState::Failed { .. }
                 | HostState::Unreachable { .. }
                 | HostState::Reverted
                 | HostState::Stuck { .. }
-                | HostState::Excluded { .. } => return None,
-            };
-            // Of one that is away nothing is judged until it is back.
-            fleet.session(agent)?;
-            Some(since.max(fleet.seen(agent)?.connected))
-        })
-        .flat_map(|since| {
-            let failing = since + rollout.spec.patience();
-            [failing, failing + WORD_WITHIN]
-        })
-        .filter(|at| *at > now)
-        .min()
+                | HostState::Excluded { .. },
+            ) => [None; 2],
+        }
+    };
+    rollout.hosts.iter().flat_map(overdue).flatten().filter(|at| *at > now).min()
 }
 
 /// Returns why the slot will not become healthy by itself.
@@ -325,6 +327,9 @@ fn late(
     since: Timestamp,
     version: &Version,
 ) -> Option<String> {
+    if scene.now.since(since) < rollout.spec.patience() {
+        return None;
+    }
     let report = scene.fleet.fresh_report(agent, &rollout.application)?;
     let slot = scene.slot_of_goal(rollout, agent, version);
     let connected = scene.fleet.seen(agent)?.connected;

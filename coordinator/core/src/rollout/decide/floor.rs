@@ -26,20 +26,20 @@ pub(super) fn permitted(
     scene: Scene<'_>,
     candidates: &[AgentName],
 ) -> Permitted {
-    let up = |agents: &mut dyn Iterator<Item = &AgentName>| {
-        let up = agents.filter(|agent| is_up(rollout, scene, agent)).count();
-        u32::try_from(up).unwrap_or(u32::MAX)
-    };
     let healthy = count_up(rollout, scene);
-    let free = up(&mut candidates.iter().filter(|agent| costs_nothing(rollout, scene, agent)));
-    let mut left = healthy.saturating_sub(free);
-    let agents = candidates
+    let judged: Vec<(&AgentName, bool, bool)> = candidates
         .iter()
-        .filter(|agent| {
-            if costs_nothing(rollout, scene, agent) {
+        .map(|agent| (agent, costs_nothing(rollout, scene, agent), is_up(rollout, scene, agent)))
+        .collect();
+    let free = judged.iter().filter(|(_, is_free, is_up)| *is_free && *is_up).count();
+    let mut left = healthy.saturating_sub(u32::try_from(free).unwrap_or(u32::MAX));
+    let agents = judged
+        .into_iter()
+        .filter(|(_, is_free, is_up)| {
+            if *is_free {
                 return true;
             }
-            let after = left.checked_sub(u32::from(is_up(rollout, scene, agent)));
+            let after = left.checked_sub(u32::from(*is_up));
             let floor = rollout.spec.min_healthy;
             let after = after.filter(
                 |after| planted!(FloorOffByOne: after.saturating_add(1) >= floor; *after >= floor),
@@ -47,7 +47,7 @@ pub(super) fn permitted(
             left = after.unwrap_or(left);
             after.is_some()
         })
-        .cloned()
+        .map(|(agent, _, _)| agent.clone())
         .collect();
     Permitted { agents, healthy }
 }
@@ -77,8 +77,8 @@ pub(crate) fn is_up(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> b
 /// Returns whether taking `agent` out leaves as many healthy instances as there are: it is known to
 /// be down, or is out already.
 pub(crate) fn costs_nothing(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> bool {
-    let serving = scene.serving(agent, &rollout.application);
-    let Some(host) = rollout.hosts.get(agent) else { return serving == Serving::Down };
+    let serving = || scene.serving(agent, &rollout.application);
+    let Some(host) = rollout.hosts.get(agent) else { return serving() == Serving::Down };
     let goal = scene.goals.of(agent, &rollout.application).and_then(Goal::running);
     // A goal that is the same again takes nothing out.
     let stays = rollout.direction() == Direction::Forward && goal == Some(&rollout.to);
@@ -97,7 +97,7 @@ pub(crate) fn costs_nothing(rollout: &Rollout, scene: Scene<'_>, agent: &AgentNa
             | HostState::Unreachable { .. }
             | HostState::Reverted
             | HostState::Excluded { .. } => {
-                planted!(UnknownCountsAsDown: serving != Serving::Up; serving == Serving::Down)
+                planted!(UnknownCountsAsDown: serving() != Serving::Up; serving() == Serving::Down)
             }
         }
 }

@@ -22,7 +22,7 @@ use crate::{
 
 pub use back::way_back;
 pub use evidence::Serving;
-pub(crate) use facts::next_late;
+pub(crate) use facts::next_overdue;
 pub use facts::not_begun;
 pub(crate) use lost::lost_goals;
 

@@ -251,7 +251,10 @@ fn due(
             if state.prepared.as_ref() == Some(release))
             && application.slots.of(slot.other()).instance.as_ref().is_none_or(|other| {
                 super::traffic::is_beside(&other.release)
-                    && application.goal(slot).release().is_some_and(super::traffic::is_beside)
+                    && application
+                        .goal(slot)
+                        .release()
+                        .is_some_and(|next| super::traffic::is_beside(next))
             });
         return is_next.then_some((STEP, "is to start and does not"));
     };

@@ -1,7 +1,7 @@
 //! What becomes of traffic: G1, nothing is stopped under its clients; G2, traffic leaves what
 //! serves only for what has proved itself; A5 and F3, it leaves only when it may.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use cutover_agent_core::{Agent, Event, Step};
 use cutover_common::{ApplicationName, InstanceId, Release, Slot, SlotGoal, Swap};
@@ -111,7 +111,7 @@ fn leaves(
                 SlotGoal::Running(release) => Some((slot, release)),
                 SlotGoal::Absent | SlotGoal::Prepared(_) => None,
             });
-            let fits = |(slot, release): (Slot, &Release)| {
+            let fits = |(slot, release): (Slot, &Arc<Release>)| {
                 slot != from && is_beside(release) && is_beside(&old.release)
             };
             if !wanted.is_some_and(fits) {
