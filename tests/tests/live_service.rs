@@ -1,5 +1,6 @@
 //! What `[service]` says of clients, through real agents: TLS from files that are renewed and break,
-//! sticky, plain TCP, the PROXY protocol. What is wrong with one application keeps no other waiting.
+//! also through an edge; sticky, plain TCP, the PROXY protocol. What is wrong with one application
+//! keeps no other waiting.
 
 use std::{
     fs,
@@ -160,6 +161,34 @@ fn a_certificate_is_shown_renewed_and_missed_and_only_its_own_application_waits_
     put(&nowhere, &fs::read_to_string(files.key()).unwrap(), 0o600);
     cluster.cutover(&["watch", "web", "--timeout", "60s"]).done();
     assert!(curl(&cluster, &second, &[]).done().contains("web 3 "));
+}
+
+#[test]
+fn an_edge_passes_tls_on_to_the_hosts_that_have_the_certificate() {
+    let mut cluster = Cluster::start(1);
+    let files = Files::new(&cluster);
+    let trusted = files.renew(1);
+    for version in ["1", "2"] {
+        push(&cluster, version, PORT, &files.toml(&files.key()));
+    }
+    deploy(&cluster, "web@1").done();
+    cluster.add_edge(9);
+    // Where the name leads that the certificate is for.
+    let edge = format!("::{}:{PORT}", cluster.agents()[1].address);
+    let ask = |how: &str| curl(&cluster, &trusted, &[how, "--connect-to", &edge]);
+    wait_for("the edge to lead to the host", Duration::from_secs(60), || {
+        (ask("--http1.1").status == 0).then_some(())
+    });
+
+    let said = ask("--http2").done();
+    assert!(said.starts_with("HTTP/2 200") && said.contains("web 1 "), "{said}");
+    deploy(&cluster, "web@2").done();
+    let said = ask("--http1.1").done();
+    assert!(said.starts_with("HTTP/1.1 200") && said.contains("web 2 "), "{said}");
+    wait_for("the edge to say where it leads", ANSWER_WITHIN, || {
+        let told = cluster.cutover(&["agents", "show", "edge-9"]).done();
+        told.contains("web-1").then_some(())
+    });
 }
 
 /// A PROXY protocol header, version 2, of a client at 192.0.2.7.

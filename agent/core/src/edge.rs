@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cutover_common::{
     ApplicationName, EdgeCounts, EdgeHostReport, EdgeReport, EdgeRevision, EdgeRoute, EdgeRoutes,
-    edge::EDGE_ROUTES_MAX, planted,
+    Protocol, Service, edge::EDGE_ROUTES_MAX, planted,
 };
 
 use crate::{Agent, Event, gate::GateService, lease::Permission, turn::Turn};
@@ -17,6 +17,18 @@ use crate::{Agent, Event, gate::GateService, lease::Permission, turn::Turn};
 pub(crate) struct EdgeLink {
     /// The newest that were told in this session, until there is a lease.
     offered: Option<Box<EdgeRoutes>>,
+}
+
+/// Returns how an edge serves `service`. What begins with a TLS handshake or a PROXY header is for
+/// a host's gate to read: an edge that has neither the certificate nor the client's trust passes
+/// on each connection as it comes.
+fn at_an_edge(service: &Service) -> Service {
+    let mut service = service.clone();
+    if service.tls.take().is_some() | std::mem::take(&mut service.proxy_protocol) {
+        service.protocol = Protocol::Tcp;
+        service.sticky = None;
+    }
+    service
 }
 
 impl EdgeLink {
@@ -67,18 +79,16 @@ impl Agent {
             self.remembered.edge.as_ref()
         );
         for route in held.into_iter().flat_map(|edge| &edge.routes) {
-            let EdgeRoute { application, service, .. } = route;
+            let EdgeRoute { application, service, hosts } = route;
             let is_too_many = services.len() + edges.len() >= EDGE_ROUTES_MAX;
             if is_too_many {
                 left_out.push(format!("{application}: a gate serves {EDGE_ROUTES_MAX} at most"));
-            } else if service.tls.is_some() || service.proxy_protocol {
-                left_out.push(format!(
-                    "{application}: its hosts want TLS or the PROXY protocol, which no edge speaks"
-                ));
             } else if services.contains_key(application) {
                 left_out.push(format!("{application} runs on this host, which serves its own"));
             } else if taken.insert(service.port) {
-                edges.insert(application.clone(), route.clone());
+                let (service, hosts) = (at_an_edge(service), hosts.clone());
+                let route = EdgeRoute { application: application.clone(), service, hosts };
+                edges.insert(application.clone(), route);
             } else {
                 let port = service.port;
                 left_out.push(format!("{application}: port {port} is another application's here"));

@@ -11,7 +11,8 @@ use std::{
 
 use cutover_common::{
     AgentName, ApplicationName, EdgeHost, EdgeLead, EdgeRevision, EdgeRoute, EdgeRoutes,
-    EnvironmentName, Health, Phase, ReleaseRef, Report, Service, SlotReport, Timestamp, Version,
+    EnvironmentName, Health, Phase, Protocol, ReleaseRef, Report, Service, SlotReport, Timestamp,
+    Version,
     edge::{
         EDGE_HOSTS_MAX, EDGE_HOSTS_TOTAL_MAX, EDGE_LABEL, EDGE_ROUTES_MAX, EDGE_WEIGHT_WHOLE,
         is_an_end,
@@ -191,7 +192,7 @@ impl Coordinator {
             })
             .collect();
         let service = most_common(found.iter().map(|(_, service, standing)| (service, *standing)))?;
-        found.retain(|(_, its, _)| its.protocol == service.protocol);
+        found.retain(|(_, its, _)| spoken(its) == spoken(&service));
         let mut hosts: Vec<EdgeHost> = found.into_iter().map(|(host, _, _)| host).collect();
         self.lead_somewhere(application, &mut hosts);
         let mut addresses = BTreeSet::new();
@@ -296,6 +297,11 @@ impl Coordinator {
         let address: IpAddr = seen.inventory.as_ref()?.address.parse().ok()?;
         is_an_end(address).then_some(address)
     }
+}
+
+/// Returns what a connection to `service` begins with: no client begins in two ways.
+const fn spoken(service: &Service) -> (Protocol, bool, bool) {
+    (service.protocol, service.tls.is_some(), service.proxy_protocol)
 }
 
 /// Returns the service that most hosts have which serve, or else most of all.

@@ -1,6 +1,6 @@
 //! Tests of what edges are told: by what is known of hosts, and what happens when little is.
 
-use cutover_common::{EdgeReport, Health, Phase, wire::Heartbeat};
+use cutover_common::{EdgeReport, Health, Phase, TlsFiles, wire::Heartbeat};
 use uuid::Uuid;
 
 use super::*;
@@ -100,6 +100,23 @@ fn an_edge_is_told_once_and_again_only_when_something_changed_or_was_lost() {
     story.pass_in_silence(seconds(11));
     beat(&mut story, Some(routes[0].revision));
     assert_eq!(sent(&story), []);
+}
+
+#[test]
+fn hosts_that_are_spoken_to_in_another_way_get_nothing_until_most_are() {
+    let mut story = story();
+    let mut release = in_place("5.0");
+    let files = TlsFiles { certificate: "/c.pem".to_owned(), key: "/c.key".to_owned() };
+    release.service.as_mut().unwrap().tls = Some(files);
+    story.push(release);
+    story.deploy("5.0", &[("strategy", "all_at_once"), ("min_healthy", "0")]);
+    // They get the release, and then are told to run it.
+    story.obey_all();
+
+    story.report("web-1", "5.0", Phase::Running, Health::Passing);
+    assert_eq!(told(&story), ["web-2 10.0.0.2:8080 1000", "web-3 10.0.0.3:8080 1000"]);
+    story.report("web-2", "5.0", Phase::Running, Health::Passing);
+    assert_eq!(told(&story), ["web-1 10.0.0.1:8080 1000", "web-2 10.0.0.2:8080 1000"]);
 }
 
 #[test]

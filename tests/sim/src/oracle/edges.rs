@@ -342,7 +342,6 @@ impl HostBook {
             program.services.values().map(|service| service.service.port).collect();
         let accepted = self.decided.iter().flat_map(|routes| &routes.routes);
         let expected: BTreeMap<&ApplicationName, &EdgeRoute> = accepted
-            .filter(|route| route.service.tls.is_none() && !route.service.proxy_protocol)
             .filter(|route| !program.services.contains_key(&route.application))
             .filter(|route| ports.insert(route.service.port))
             .map(|route| (&route.application, route))

@@ -53,7 +53,7 @@ process.on("SIGINT", () => server.close(() => process.exit(0)));
 "#;
 
 pub(super) async fn measure(report: &mut Report, progress: &mut impl FnMut(&str)) -> Result<()> {
-    let mut section = Section::new(format!("8. Controls: the same clients, {TIMES} times each"));
+    let mut section = Section::new(format!("9. Controls: the same clients, {TIMES} times each"));
     progress("control: an instance is restarted behind nginx");
     let mut failed = 0;
     if let Some(seen) = naive().await? {

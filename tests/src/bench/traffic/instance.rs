@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{FileType, fstat},
+    process::{Pid, Signal, kill_process},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -69,16 +72,19 @@ fn spawn(address: SocketAddr, letter: u8) -> Result<Child> {
         .context("an instance can be started")
 }
 
-/// Is an instance: serves for ever, until nobody holds its stdin.
+/// Is an instance: serves for ever, or until nobody holds the pipe that is its stdin.
 ///
 /// # Errors
 ///
 /// When it cannot listen.
 pub fn run(address: SocketAddr, letter: u8) -> Result<()> {
-    thread::spawn(|| {
-        drop(io::stdin().read_to_end(&mut Vec::new()));
-        std::process::exit(0);
-    });
+    // As a release of a host it has a stdin that nobody holds.
+    if FileType::from_raw_mode(fstat(io::stdin())?.st_mode) == FileType::Fifo {
+        thread::spawn(|| {
+            drop(io::stdin().read_to_end(&mut Vec::new()));
+            std::process::exit(0);
+        });
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(address).await?;

@@ -1,4 +1,5 @@
-//! What takes longer than a swap: WebSockets that talk all the time, uploads and downloads.
+//! What takes longer than a swap: WebSockets that talk all the time, uploads and downloads; across
+//! swaps of a gate that is told what to do, and across deploys to a host whose agent is killed.
 
 use std::{
     net::SocketAddr,
@@ -28,7 +29,7 @@ const PIECE_BYTES: usize = 1_000_000;
 const PIECE_REST: Duration = Duration::from_millis(25);
 
 /// Of a drain, in milliseconds: requests, and what lasts.
-const DRAIN: [u32; 2] = [30_000, 2_000];
+pub(super) const DRAIN: [u32; 2] = [30_000, 2_000];
 
 /// What a close may come early by: clocks are read in two processes.
 const EARLY_MAX: Duration = Duration::from_millis(20);
@@ -38,6 +39,14 @@ const ECHO_WITHIN: Duration = Duration::from_secs(10);
 
 const SOCKETS: usize = 8;
 const TRANSFERS: usize = 2;
+
+/// Clients of all three kinds, with small requests beside them.
+#[derive(Debug)]
+pub(super) struct Lasting {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    pub(super) load: Load,
+}
 
 /// What the clients share.
 #[derive(Debug)]
@@ -72,73 +81,91 @@ impl Shared {
     }
 }
 
+impl Lasting {
+    /// Starts clients of `address`.
+    pub(super) fn start(address: SocketAddr) -> Self {
+        let shared = Arc::new(Shared {
+            address,
+            ends: AtomicBool::new(false),
+            messages: AtomicU64::new(0),
+            closes: AtomicU64::new(0),
+            uploads: AtomicU64::new(0),
+            downloads: AtomicU64::new(0),
+            drains_since: Mutex::default(),
+            failures: Mutex::default(),
+        });
+        let mut tasks = JoinSet::new();
+        for _ in 0..SOCKETS {
+            tasks.spawn(talk(Arc::clone(&shared)));
+        }
+        for _ in 0..TRANSFERS {
+            tasks.spawn(upload_again(Arc::clone(&shared)));
+            tasks.spawn(download_again(Arc::clone(&shared)));
+        }
+        Self { shared, tasks, load: Load::start(address, Clients::FEW, 1, true) }
+    }
+
+    /// The instance of the letter at `old` is about to be told to drain, and the other one is not.
+    pub(super) fn swap_begins(&self, old: usize) {
+        self.shared.set_drain(1 - old, None);
+        self.load.seen.swap_begins();
+        // Before it is told to drain: a close cannot seem early then.
+        self.shared.set_drain(old, Some(Instant::now()));
+    }
+
+    /// From here on, only the other instance may answer.
+    pub(super) fn swap_is_done(&self) {
+        self.load.seen.swap_is_done();
+    }
+
+    /// Ends all clients, and adds what they have seen.
+    pub(super) async fn end(self, mut section: Section, report: &mut Report) -> Result<()> {
+        let Self { shared, tasks, load } = self;
+        shared.ends.store(true, Ordering::SeqCst);
+        let seen = load.end().await;
+        tasks.join_all().await;
+        let count = |count: &AtomicU64| count.load(Ordering::SeqCst) as f64;
+        let transfers = count(&shared.uploads) + count(&shared.downloads);
+        section.figure("WebSocket messages echoed", count(&shared.messages), "", "");
+        section.figure(
+            "WebSockets closed by a drain",
+            count(&shared.closes),
+            "",
+            format!("each with a close frame, none before its limit of {} ms", DRAIN[1]),
+        );
+        section.figure("uploads of 100 MB", count(&shared.uploads), "", "");
+        section.figure("downloads of 100 MB", count(&shared.downloads), "", "each byte checked");
+        section.figure("small requests beside them", seen.answered() as f64, "", "");
+        let failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let failed = failures.len() as f64 + seen.failed() as f64;
+        section.figure("failed or cut", failed, "", "must be 0");
+        note(&mut section);
+        report.add(section);
+        ensure!(failures.is_empty(), "{} were cut:\n  {}", failures.len(), failures.join("\n  "));
+        ensure!(count(&shared.closes) > 0.0 && transfers > 0.0, "nothing lasted across a swap");
+        judge(&seen)
+    }
+}
+
+/// Measures what a gate does that is told what to do.
 pub(super) async fn measure(swaps: usize, report: &mut Report) -> Result<()> {
     let mut stage = Stage::set(DRAIN).await?;
-    let shared = Arc::new(Shared {
-        address: stage.gate.listen,
-        ends: AtomicBool::new(false),
-        messages: AtomicU64::new(0),
-        closes: AtomicU64::new(0),
-        uploads: AtomicU64::new(0),
-        downloads: AtomicU64::new(0),
-        drains_since: Mutex::default(),
-        failures: Mutex::default(),
-    });
-    let mut tasks = JoinSet::new();
-    for _ in 0..SOCKETS {
-        tasks.spawn(talk(Arc::clone(&shared)));
-    }
-    for _ in 0..TRANSFERS {
-        tasks.spawn(upload_again(Arc::clone(&shared)));
-        tasks.spawn(download_again(Arc::clone(&shared)));
-    }
-    let load = Load::start(stage.gate.listen, Clients::FEW, 1, true);
+    let lasting = Lasting::start(stage.gate.listen);
     for number in 1..=swaps {
-        load.goes_on(500).await?;
-        swap(&mut stage, &shared, &load).await?;
+        lasting.load.goes_on(500).await?;
+        lasting.swap_begins(stage.active);
+        stage.switch().await?;
+        lasting.swap_is_done();
+        stage.old_is_empty().await?;
+        stage.restart_old().await?;
         if number == swaps.div_ceil(2) {
             stage.gate.upgrade().await?;
         }
     }
-    shared.ends.store(true, Ordering::SeqCst);
-    let seen = load.end().await;
-    tasks.join_all().await;
-
-    let mut section = Section::new(format!(
+    let section = Section::new(format!(
         "7. What lasts, across {swaps} swaps with a restart each and one upgrade of the gate"
     ));
-    let count = |count: &AtomicU64| count.load(Ordering::SeqCst) as f64;
-    let transfers = count(&shared.uploads) + count(&shared.downloads);
-    section.figure("WebSocket messages echoed", count(&shared.messages), "", "");
-    section.figure(
-        "WebSockets closed by a drain",
-        count(&shared.closes),
-        "",
-        format!("each with a close frame, none before its limit of {} ms", DRAIN[1]),
-    );
-    section.figure("uploads of 100 MB", count(&shared.uploads), "", "");
-    section.figure("downloads of 100 MB", count(&shared.downloads), "", "each byte checked");
-    section.figure("small requests beside them", seen.answered() as f64, "", "");
-    let failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    section.figure("failed or cut", failures.len() as f64 + seen.failed() as f64, "", "must be 0");
-    note(&mut section);
-    report.add(section);
-    ensure!(failures.is_empty(), "{} were cut:\n  {}", failures.len(), failures.join("\n  "));
-    ensure!(count(&shared.closes) > 0.0 && transfers > 0.0, "nothing lasted across a swap");
-    judge(&seen)
-}
-
-async fn swap(stage: &mut Stage, shared: &Shared, load: &Load) -> Result<()> {
-    let old = stage.active;
-    shared.set_drain(1 - old, None);
-    load.seen.swap_begins();
-    // Before it is told to drain: a close cannot seem early then.
-    let since = Instant::now();
-    stage.switch().await?;
-    load.seen.swap_is_done();
-    shared.set_drain(old, Some(since));
-    stage.old_is_empty().await?;
-    stage.restart_old().await
+    lasting.end(section, report).await
 }
 
 async fn talk(shared: Arc<Shared>) {

@@ -4,6 +4,7 @@ mod client;
 mod controls;
 mod gate;
 mod histogram;
+mod host;
 pub mod instance;
 mod lasting;
 mod load;

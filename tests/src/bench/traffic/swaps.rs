@@ -10,6 +10,7 @@ use super::{
     controls,
     gate::{Gate, Way},
     histogram::Histogram,
+    host,
     instance::Instance,
     lasting,
     load::{Clients, LETTERS, Load, Seen},
@@ -122,6 +123,8 @@ pub(in crate::bench) fn measure(
     runtime.block_on(many(swaps, requests, report))?;
     progress(&format!("{lasting} swaps with WebSockets and transfers under way"));
     runtime.block_on(lasting::measure(lasting, report))?;
+    progress(&format!("{lasting} deploys to a host whose agent is killed and upgraded"));
+    host::measure(lasting, runtime, report)?;
     runtime.block_on(controls::measure(report, progress))
 }
 

@@ -143,7 +143,7 @@ pub(in crate::bench) fn measure(
         return Ok(());
     };
     let mut section = Section::new(format!(
-        "9. The gate beside Debian's nginx and HAProxy: {} rounds of {:?} each",
+        "10. The gate beside Debian's nginx and HAProxy: {} rounds of {:?} each",
         sizes.rounds, sizes.slice
     ));
     let echo = runtime.block_on(async { Instance::start(own_address()?, LETTERS[0]).await })?;

@@ -1,7 +1,8 @@
 //! Stories of an edge: what its gate is told, with a coordinator and without one.
 
 use cutover_common::{
-    EdgeHost, EdgeLead, EdgeRevision, EdgeRoute, EdgeRoutes, Service, SlotGoal, Swap, Term,
+    EdgeHost, EdgeLead, EdgeRevision, EdgeRoute, EdgeRoutes, Protocol, Service, SlotGoal, Sticky,
+    Swap, Term, TlsFiles,
 };
 
 use super::world::{World, assignment, served, web};
@@ -111,6 +112,38 @@ fn a_host_that_is_as_it_was_keeps_its_weight_and_is_in_doubt() {
     tell(&mut world, routes((1, 2), vec![route("api", 81, &hosts)]));
 
     assert_eq!(led(&world), ["api a 1000?", "api b 0?"]);
+}
+
+#[test]
+fn what_begins_with_a_handshake_or_a_proxy_header_is_passed_on_as_it_comes() {
+    let mut world = World::begin();
+    world.connect();
+    let mut tls = route("api", 81, &[("a", Some(1000))]);
+    tls.service.tls = Some(TlsFiles { certificate: "/c.pem".into(), key: "/c.key".into() });
+    tls.service.sticky = Some(Sticky::Header("x-user".into()));
+    let mut proxied = route("cart", 82, &[("a", Some(1000))]);
+    proxied.service.proxy_protocol = true;
+    let mut sticky = route("shop", 83, &[("a", Some(1000))]);
+    sticky.service.sticky = Some(Sticky::Header("x-user".into()));
+
+    tell(&mut world, routes((1, 1), vec![tls, proxied, sticky]));
+    world.pass(6);
+
+    assert_eq!(led(&world), ["api a 1000", "cart a 1000", "shop a 1000"]);
+    let edges = world.gate.edges();
+    let spoken = edges.values().map(|route| {
+        let Service { protocol, tls, sticky, proxy_protocol, .. } = &route.service;
+        (*protocol, tls.is_some(), sticky.is_some(), *proxy_protocol)
+    });
+    assert_eq!(
+        spoken.collect::<Vec<_>>(),
+        [
+            (Protocol::Tcp, false, false, false),
+            (Protocol::Tcp, false, false, false),
+            (Protocol::Http, false, true, false),
+        ]
+    );
+    assert_eq!(world.edge.clone().unwrap().trouble, "");
 }
 
 #[test]
