@@ -4,7 +4,10 @@
 //! The coordinator derives the routes from what it knows of the hosts, and tells them whole. They
 //! are no goal of anybody: a coordinator that has just begun knows little, and says so.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -119,10 +122,14 @@ impl EdgeRoutes {
         };
         let routes = self.routes.into_iter().map(|route| {
             let EdgeRoute { application, service, hosts } = route;
+            // Two that are said to be at one address are one: what is known of it now counts.
+            let known = hosts.iter().filter_map(|host| host.lead).map(|lead| lead.address);
+            let mut addresses: BTreeSet<SocketAddr> = known.collect();
             let hosts = hosts
                 .into_iter()
                 .filter_map(|EdgeHost { agent, lead }| {
-                    let lead = lead.or_else(|| of(&application, &agent))?;
+                    let held = || of(&application, &agent);
+                    let lead = lead.or_else(|| held().filter(|it| addresses.insert(it.address)))?;
                     Some(EdgeHost { agent, lead: Some(lead) })
                 })
                 .collect();
@@ -167,8 +174,12 @@ mod tests {
     }
 
     fn host(name: &str, lead: Option<(u16, bool)>) -> EdgeHost {
+        host_at(name, name.as_bytes()[0], lead)
+    }
+
+    fn host_at(name: &str, number: u8, lead: Option<(u16, bool)>) -> EdgeHost {
         let lead = lead.map(|(weight, is_certain)| EdgeLead {
-            address: "10.0.0.1:8080".parse().unwrap(),
+            address: format!("10.0.0.{number}:8080").parse().unwrap(),
             weight,
             is_certain,
         });
@@ -195,5 +206,22 @@ mod tests {
         let kept = vec![host("a", Some((1000, false))), host("b", Some((0, false)))];
         assert_eq!(resolved.routes, [route("web", kept), route("api", vec![])]);
         assert!(resolved.revision > held.revision);
+    }
+
+    #[test]
+    fn one_that_was_rebuilt_under_another_name_is_not_led_to_twice() {
+        let held = EdgeRoutes {
+            revision: EdgeRevision { term: Term(1), number: 9 },
+            routes: vec![route("web", vec![host_at("a", 1, Some((1000, true)))])],
+        };
+        let hosts = vec![host("a", None), host_at("b", 1, Some((1000, true)))];
+        let told = EdgeRoutes {
+            revision: EdgeRevision { term: Term(2), number: 1 },
+            routes: vec![route("web", hosts)],
+        };
+
+        let resolved = told.resolved(Some(&held));
+
+        assert_eq!(resolved.routes[0].hosts, [host_at("b", 1, Some((1000, true)))]);
     }
 }

@@ -104,6 +104,12 @@ impl Service {
             && self.port == other.port
             && self.protocol == other.protocol
     }
+
+    /// Returns whether a gate can pass on to another host's what it gets for this. To one that
+    /// expects a TLS handshake or a PROXY header it cannot speak as its clients do.
+    pub const fn can_be_passed_on(&self) -> bool {
+        self.tls.is_none() && !self.proxy_protocol
+    }
 }
 
 #[cfg(test)]
@@ -142,6 +148,8 @@ mod tests {
         assert!(one.can_stand_beside(&other) && other.can_stand_beside(&one));
 
         assert!(!one.can_stand_beside(&Service { port: 8081, ..service() }));
+        assert!(one.can_be_passed_on());
+        assert!(!Service { proxy_protocol: true, ..service() }.can_be_passed_on());
         assert!(!one.can_stand_beside(&Service { protocol: Protocol::Tcp, ..service() }));
         assert!(!one.can_stand_beside(&Service { swap: Swap::InPlace, ..service() }));
     }

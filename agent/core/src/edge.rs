@@ -72,7 +72,12 @@ impl Agent {
         &self,
         services: &BTreeMap<ApplicationName, GateService>,
     ) -> (BTreeMap<ApplicationName, EdgeRoute>, Vec<String>) {
-        let mut taken: BTreeSet<u16> = services.values().map(|it| it.service.port).collect();
+        let applications = self.remembered.applications.values();
+        let instances = applications.flat_map(|application| {
+            application.slots.iter().filter_map(|(_, state)| state.instance.as_ref()?.port)
+        });
+        let services_ports = services.values().map(|it| it.service.port);
+        let mut taken: BTreeSet<u16> = services_ports.chain(instances).collect();
         let (mut edges, mut left_out) = (BTreeMap::new(), Vec::new());
         let held = planted!(
             EdgeNeedsCoordinator: self.remembered.edge.iter().filter(|_| self.is_joined()).last();

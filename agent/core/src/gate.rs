@@ -212,16 +212,41 @@ impl Agent {
     /// Returns why this application is not served as it should be; empty if nothing is known to be
     /// wrong.
     pub(crate) fn gate_trouble(&self, name: &ApplicationName) -> String {
-        let port = |application: &Application| application.service().map(|service| service.port);
+        self.port_trouble(name).unwrap_or_else(|| self.gate.trouble(name).to_owned())
+    }
+
+    /// Returns why the gate cannot serve this application at its port, if it cannot: a port leads
+    /// to one application.
+    pub(crate) fn port_trouble(&self, name: &ApplicationName) -> Option<String> {
         let applications = &self.remembered.applications;
-        let wanted = applications.get(name).and_then(port);
-        let mut holders = applications.iter().filter(|(_, it)| port(it) == wanted);
-        match (wanted, holders.next()) {
-            (Some(port), Some((holder, _))) if holder != name => {
-                format!("port {port} of this host is {holder}'s; give one of the two another")
-            }
-            (Some(_) | None, _) => self.gate.trouble(name).to_owned(),
+        let port = applications.get(name)?.service()?.port;
+        let holds = |application: &Application| {
+            application.slots.iter().any(|(_, state)| {
+                state.instance.as_ref().is_some_and(|instance| instance.port == Some(port))
+            })
+        };
+        if let Some((listener, _)) = applications.iter().find(|(_, it)| holds(it)) {
+            return Some(format!(
+                "an instance of {listener} was given port {port} of this host; restart that, or \
+                 choose a port below {} or from {}",
+                PORTS.start, PORTS.end
+            ));
         }
+        let wants = |application: &Application| {
+            application.service().is_some_and(|service| service.port == port)
+        };
+        // To whom it leads, or led last. Of those to whom it never led the first by name.
+        let claim = |application: &Application| {
+            (application.traffic.to.is_some(), application.traffic.since.is_some())
+        };
+        let holder = applications
+            .iter()
+            .rev()
+            .filter(|(_, application)| wants(application))
+            .max_by_key(|(_, application)| claim(application))
+            .map(|(holder, _)| holder)?;
+        (holder != name)
+            .then(|| format!("port {port} of this host is {holder}'s; give one of the two another"))
     }
 
     fn gate_program(&self) -> GateProgram {
@@ -233,11 +258,9 @@ impl Agent {
     /// Returns the services of the applications on this host.
     pub(crate) fn gate_services(&self) -> BTreeMap<ApplicationName, GateService> {
         let mut services = BTreeMap::new();
-        let mut taken = BTreeSet::new();
         for (name, application) in &self.remembered.applications {
             let Some(service) = application.service() else { continue };
-            // One port leads to one application. Who comes first by name has it.
-            if !taken.insert(service.port) {
+            if self.port_trouble(name).is_some() {
                 continue;
             }
             let volatile = self.volatile.get(name);
@@ -245,7 +268,11 @@ impl Agent {
                 let instance = state.instance.as_ref()?;
                 gate_upstream(application, volatile?, slot, instance)
             });
-            let peers = peers(application, &upstreams);
+            let peers = if service.can_be_passed_on() {
+                peers(application, &upstreams)
+            } else {
+                Vec::new()
+            };
             services
                 .insert(name.clone(), GateService { service: service.clone(), upstreams, peers });
         }

@@ -100,7 +100,9 @@ impl Agent {
             live.watch.as_ref().map_or(Health::Unknown, |watch| watch.health(timers, self.now))
         });
         let serves_well = volatile.slots.map(|slot, _| volatile.serves_well(slot));
-        Some(TrafficView { application, health, serves_well, permission: self.permission() })
+        let has_port = self.port_trouble(name).is_none();
+        let permission = self.permission();
+        Some(TrafficView { application, health, serves_well, has_port, permission })
     }
 
     /// Takes one step, if there is one.

@@ -397,9 +397,14 @@ fn decide_end(view: &SlotView<'_>, step: SlotStep) -> Decision {
             StopsBeforeEmpty: Decision::Do(step);
             Decision::Wait(Waiting::ForDrain)
         ),
-        SlotTraffic::Warm { until } => Decision::Wait(Waiting::ForWarmth { until }),
+        // Nothing is kept warm in the place of what is to run there.
+        SlotTraffic::Warm { until } if !view.goal.wants_instance() => {
+            Decision::Wait(Waiting::ForWarmth { until })
+        }
         SlotTraffic::Out => Decision::Do(step),
-        SlotTraffic::Ungated | SlotTraffic::Replaced => with_lease(view, step),
+        SlotTraffic::Ungated | SlotTraffic::Replaced | SlotTraffic::Warm { .. } => {
+            with_lease(view, step)
+        }
     }
 }
 

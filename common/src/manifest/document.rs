@@ -72,7 +72,7 @@ fn read_manifest(top: &Section<'_>, reader: &mut Reader<'_>) -> Option<Manifest>
     let run = read_run(top, reader);
     let service = read_service(top, reader);
     let probed = match (&service, top.item("service")) {
-        (Some(service), _) => ProbedService::Port(service.port),
+        (Some(service), _) => ProbedService::At { port: service.port, swap: service.swap },
         (None, Some(_)) => ProbedService::Unreadable,
         (None, None) => ProbedService::None,
     };

@@ -8,7 +8,7 @@ use super::{
     run::{Program, read_argv},
     words::HEALTH,
 };
-use crate::{ProbePort, ProbeSpec, ProbeTarget, duration_text, pace::echo};
+use crate::{ProbePort, ProbeSpec, ProbeTarget, Swap, duration_text, pace::echo};
 
 /// The shortest is a hundred probes a second, which is work for the host and tells nothing more.
 pub(super) const EVERY: RangeInclusive<Duration> =
@@ -41,8 +41,11 @@ pub(super) enum ProbedService {
     None,
     /// Its mistake is recorded already.
     Unreadable,
-    /// The gate's port.
-    Port(u16),
+    At {
+        /// The gate's.
+        port: u16,
+        swap: Swap,
+    },
 }
 
 /// Reads `[health]`, when there is one.
@@ -136,15 +139,23 @@ fn port_given(
     port: u16,
     reader: &mut Reader<'_>,
 ) -> Option<ProbePort> {
-    if service == ProbedService::Port(port)
-        && let Some(item) = section.item("port")
-    {
-        let problem = format!("{port} is the gate's port, where another instance may answer");
+    let problem = match service {
+        ProbedService::At { port: of_gate, .. } if of_gate == port => {
+            format!("{port} is the gate's port, where another instance may answer")
+        }
+        // Health by port alone: the version that is to go would answer for the one to come.
+        ProbedService::At { swap: Swap::Beside, .. } => {
+            format!("both versions of a swap would listen on {port}, and either may answer")
+        }
+        ProbedService::At { swap: Swap::InPlace, .. }
+        | ProbedService::Unreadable
+        | ProbedService::None => return Some(ProbePort::Fixed(port)),
+    };
+    if let Some(item) = section.item("port") {
         let instead = "remove it, each instance is asked at its own $PORT";
         reader.refuse(&item.place, Problem::new(problem, instead));
-        return None;
     }
-    Some(ProbePort::Fixed(port))
+    None
 }
 
 fn port_of_instance(
@@ -153,7 +164,7 @@ fn port_of_instance(
     reader: &mut Reader<'_>,
 ) -> Option<ProbePort> {
     match service {
-        ProbedService::Port(_) => Some(ProbePort::Instance),
+        ProbedService::At { .. } => Some(ProbePort::Instance),
         // A port of its own that could not be read has its mistake too.
         ProbedService::Unreadable => None,
         ProbedService::None => {

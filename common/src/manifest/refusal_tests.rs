@@ -33,6 +33,8 @@ fn a_probe_that_asks_nothing_twice_or_another_host_is_refused() {
             health("http = \"file:///etc/passwd\"\nport = 1"),
             health("http = \"/a b\\r\\nHost: x\"\nport = 1"),
             health("tcp = true\nport = 1\ntimeout = \"3s\""),
+            refused_with("[service]\nport = 8080\n[health]\ntcp = true\nport = 8080\n"),
+            refused_with("[service]\nport = 8080\n[health]\ntcp = true\nport = 9090\n"),
         ]
         .join("\n"),
         @r#"
@@ -49,6 +51,8 @@ fn a_probe_that_asks_nothing_twice_or_another_host_is_refused() {
     cutover.toml:6:8: health.http: "file:///etc/passwd" is no path; write a path such as "/healthz", the host is always the agent's own
     cutover.toml:6:8: health.http: "/a b\r\nHost: x" has characters that no request can carry; write them percent-encoded, such as %20 for a space
     cutover.toml:8:11: health.timeout: is longer than every (2s); write a shorter timeout, or a longer every, so that probes do not overlap
+    cutover.toml:9:8: health.port: 8080 is the gate's port, where another instance may answer; remove it, each instance is asked at its own $PORT
+    cutover.toml:9:8: health.port: both versions of a swap would listen on 9090, and either may answer; remove it, each instance is asked at its own $PORT
     "#
     );
 }

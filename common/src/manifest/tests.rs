@@ -125,6 +125,7 @@ stop_within = "1m"
 [service]
 port = 8080
 protocol = "tcp"
+swap = "in_place"
 [health]
 http = "/healthz?full=1"
 port = 9_090
@@ -162,6 +163,7 @@ fn every_key_is_read() {
     assert_eq!(manifest.run.stop_within, duration("1m").unwrap());
     let service = manifest.service.unwrap();
     assert_eq!((service.port, service.protocol), (8080, Protocol::Tcp));
+    assert_eq!(service.swap, crate::Swap::InPlace);
     let probe = manifest.probe.unwrap();
     let path = "/healthz?full=1".to_owned();
     assert_eq!(probe.target, ProbeTarget::Http { port: ProbePort::Fixed(9090), path });
@@ -324,6 +326,10 @@ fn the_probe_asks_the_instances_port_unless_it_has_its_own() {
     );
     assert_eq!(
         target("[health]\ntcp = true\nport = 9\n"),
+        ProbeTarget::Tcp { port: ProbePort::Fixed(9) }
+    );
+    assert_eq!(
+        target("[service]\nport = 8080\nswap = \"in_place\"\n[health]\ntcp = true\nport = 9\n"),
         ProbeTarget::Tcp { port: ProbePort::Fixed(9) }
     );
     let command = ProbeTarget::Command(vec!["./check".to_owned()]);

@@ -1,7 +1,7 @@
 //! Deploys: plan and start.
 
 use cutover_common::{
-    AgentName, ApplicationName, EnvironmentName, Release, ReleaseRef, Timestamp, Version,
+    AgentName, ApplicationName, EnvironmentName, Release, ReleaseRef, Timestamp, Traffic, Version,
     manifest::Manifest, planted,
 };
 use uuid::Uuid;
@@ -68,8 +68,10 @@ impl Coordinator {
         let from = self.from(order, &members);
         let before = from.as_ref().and_then(|version| self.held(&order.application, version));
         let releases: Vec<&Release> = before.into_iter().chain([&*release.release]).collect();
-        spec.allowance = Spec::allowance_for(&releases);
+        spec.allowance =
+            Spec::allowance_for(&releases, &self.leaving(&in_service, &order.application));
         let replacement = self.replacement(before, &release.release, &members);
+        self.port_is_free(&in_service, &release.release)?;
         let digest = release.release.digest;
         let (up_to_date, mut hosts): (Vec<AgentName>, Vec<AgentName>) =
             in_service.iter().cloned().partition(|agent| {
@@ -128,6 +130,38 @@ impl Coordinator {
         self.release(&ReleaseRef { application, version }).map(|stored| &*stored.release)
     }
 
+    /// Returns the releases whose instances still end what is under way at them: until they have,
+    /// nothing else can run in their places.
+    fn leaving(&self, agents: &[AgentName], application: &ApplicationName) -> Vec<&Release> {
+        let reports = agents.iter().filter_map(|agent| self.fleet.fresh_report(agent, application));
+        let slots = reports.flat_map(|report| report.slots.iter().map(|(_, slot)| slot));
+        let leaving = slots.filter(|slot| slot.instance.is_some() && slot.traffic == Traffic::Away);
+        leaving.filter_map(|slot| self.held(application, &slot.release.as_ref()?.0)).collect()
+    }
+
+    /// Refuses a service whose port another application has on one of `agents`: a port leads to
+    /// one.
+    fn port_is_free(&self, agents: &[AgentName], release: &Release) -> Result<(), Refusal> {
+        let Some(service) = &release.service else { return Ok(()) };
+        for agent in agents {
+            let others = self.goals.of_agent(agent).filter(|(application, goal)| {
+                let runs = || goal.running().and_then(|version| self.held(application, version));
+                **application != release.name.application
+                    && runs()
+                        .and_then(|other| other.service.as_ref())
+                        .is_some_and(|other| other.port == service.port)
+            });
+            if let Some((other, _)) = others.into_iter().next() {
+                let port = service.port;
+                return Err(refuse(
+                    format!("port {port} of {agent} is {other}'s, and leads to one application"),
+                    "give one of the two another service.port, or hosts of its own",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn replacement(
         &self,
         before: Option<&Release>,
@@ -138,7 +172,10 @@ impl Coordinator {
         if release.can_stand_beside(before) {
             return Replacement::Beside;
         }
-        if release.service.is_some() && before.service.is_some() {
+        let is_passed_on = |release: &Release| {
+            release.service.as_ref().is_some_and(cutover_common::Service::can_be_passed_on)
+        };
+        if is_passed_on(release) && is_passed_on(before) {
             return Replacement::PassedOn;
         }
         let application = &release.name.application;

@@ -41,7 +41,7 @@ pub struct Spec {
     pub healthy_for: Duration,
     pub healthy_within: Duration,
     /// What a host may take on top of that: for hooks, and for what is under way at an instance
-    /// beside which no other can stand.
+    /// that has to go before another can start.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub allowance: Duration,
     /// How long nothing at all may happen before it holds.
@@ -63,13 +63,13 @@ impl Spec {
     }
 
     /// Returns what hosts may take on top of `healthy_within` on the way from one of these releases
-    /// to another.
-    pub fn allowance_for(releases: &[&Release]) -> Duration {
+    /// to another, while instances of those that are `leaving` have not gone yet.
+    pub fn allowance_for(releases: &[&Release], leaving: &[&Release]) -> Duration {
         let hooks = releases.iter().map(|release| release.hooks_within()).max();
         let stands_alone =
             |release: &&&Release| releases.iter().any(|other| !release.can_stand_beside(other));
         let alone = releases.iter().filter(stands_alone);
-        let gone = alone.map(|release| release.drained_within()).max();
+        let gone = alone.chain(leaving).map(|release| release.drained_within()).max();
         hooks.unwrap_or_default() + gone.unwrap_or_default()
     }
 }

@@ -16,7 +16,7 @@ fn route(application: &str, port: u16, hosts: &[(&str, Option<u16>)]) -> EdgeRou
     let hosts = hosts.iter().map(|(agent, weight)| EdgeHost {
         agent: agent.parse().unwrap(),
         lead: weight.map(|weight| EdgeLead {
-            address: format!("10.0.0.1:{port}").parse().unwrap(),
+            address: format!("10.0.0.{}:{port}", agent.as_bytes()[0]).parse().unwrap(),
             weight,
             is_certain: true,
         }),

@@ -145,6 +145,24 @@ fn what_was_replaced_is_kept_warm_as_long_as_its_successor_asks() {
 }
 
 #[test]
+fn what_is_kept_warm_makes_room_for_the_next_release() {
+    let mut world = World::with_blue_served(Swap::Beside);
+    let mut second = served("2", Swap::Beside);
+    Arc::make_mut(&mut second).service.as_mut().unwrap().keep_warm = Duration::from_secs(3_600);
+    let blue = SlotGoal::Prepared(served("1", Swap::Beside));
+    world.assign(assignment(2, blue, SlotGoal::Running(second.clone())));
+    world.pass(60);
+    world.trace.clear();
+
+    let blue = SlotGoal::Running(served("3", Swap::Beside));
+    world.assign(assignment(3, blue, SlotGoal::Prepared(second)));
+    world.pass(60);
+
+    assert_eq!(world.trace[..3], ["hook", "stop blue 1", "start blue 3"]);
+    assert_eq!(world.gate.leads_to(), [BLUE]);
+}
+
+#[test]
 fn a_clock_that_was_set_back_keeps_nothing_warm() {
     let mut world = World::with_blue_served(Swap::Beside);
     world.gate.busy.insert(BLUE);
@@ -444,6 +462,43 @@ fn an_instance_is_not_stopped_while_its_successor_is_behind_a_service_that_is_no
     world.pass(30);
     assert_eq!(world.gate.leads_to(), [BLUE]);
     assert_eq!(world.trace, ["start green 2", "hook", "stop green 2"]);
+}
+
+#[test]
+fn an_application_that_serves_keeps_its_port_whatever_the_names() {
+    let mut world = World::with_blue_served(Swap::Beside);
+    for name in ["api", "zoo"] {
+        world.assign(another(name, 8080));
+    }
+    world.pass(30);
+    for name in ["api", "zoo"] {
+        let said = report_of(&world, name);
+        assert_eq!((said.health, said.traffic), (Health::Settled, Traffic::Away));
+        assert!(said.detail.contains("port 8080 of this host is web's"), "{}", said.detail);
+    }
+    assert_eq!(report_of(&world, "web").traffic, Traffic::Here);
+
+    // Also while it is out, and when it comes back.
+    world.assign(to_green(2, Swap::InPlace));
+    world.pass(60);
+    assert_eq!(world.gate.leads_to(), [GREEN]);
+    assert_eq!(report_of(&world, "api").traffic, Traffic::Away);
+}
+
+#[test]
+fn a_port_that_an_instance_was_given_is_no_services_and_the_others_are_served() {
+    let mut world = World::with_blue_served(Swap::Beside);
+    let taken =
+        world.agent.remembered().applications[&super::world::web()].slots.blue.instance.as_ref();
+    let taken = taken.and_then(|instance| instance.port).unwrap();
+
+    world.assign(another("api", taken));
+    world.pass(30);
+
+    let said = report_of(&world, "api");
+    assert_eq!(said.traffic, Traffic::Away);
+    assert!(said.detail.contains("an instance of web was given"), "{}", said.detail);
+    assert_eq!(report_of(&world, "web").traffic, Traffic::Here);
 }
 
 #[test]

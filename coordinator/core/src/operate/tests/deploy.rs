@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
+use cutover_common::{
+    ApplicationName, InstanceEvidence, InstanceId, Phase, Swap, TlsFiles, Traffic,
+};
+use uuid::Uuid;
+
 use crate::{
     Answer, RefusalKind, Request, Verb,
+    input::DeployOrder,
     rollout::Replacement,
-    testing::{Story, labels, order},
+    testing::{Story, in_place, labels, order},
 };
 
 #[test]
@@ -85,7 +91,7 @@ fn a_rollout_that_is_held_or_paused_still_keeps_others_out() {
 #[test]
 fn unknown_names_are_refused_with_the_nearest() {
     let mut story = Story::running(1);
-    let mut ask = |change: &dyn Fn(&mut crate::DeployOrder)| {
+    let mut ask = |change: &dyn Fn(&mut DeployOrder)| {
         let (request_id, rollout) = (story.draw(), story.draw());
         let mut order = order("2.0", &[]);
         change(&mut order);
@@ -175,6 +181,70 @@ fn a_plan_says_what_clients_notice() {
 
     let longest = Some(Duration::from_millis(1_400));
     assert_eq!(replacement(&story), Replacement::Outage { measured: longest });
+}
+
+#[test]
+fn what_no_other_gate_can_be_asked_for_is_an_outage_in_place() {
+    let mut story = Story::running(2);
+    let mut tls = in_place("5.0");
+    let files = TlsFiles { certificate: "/c.pem".to_owned(), key: "/c.key".to_owned() };
+    tls.service.as_mut().unwrap().tls = Some(files);
+    for release in [in_place("4.0"), in_place("6.0"), tls] {
+        story.push(release);
+    }
+    story.deploy("4.0", &[]);
+    story.settle();
+    let replacement = |to| story.core.plan(&order(to, &[])).unwrap().replacement;
+
+    assert_eq!(replacement("6.0"), Replacement::PassedOn);
+    assert_eq!(replacement("5.0"), Replacement::Outage { measured: None });
+}
+
+#[test]
+fn a_host_whose_last_but_one_release_still_drains_gets_the_time_for_it() {
+    let mut story = Story::running(2);
+    for version in ["4.0", "5.0", "6.0"] {
+        let mut release = in_place(version);
+        release.service.as_mut().unwrap().swap = Swap::Beside;
+        story.push(release);
+    }
+    for version in ["4.0", "5.0"] {
+        story.deploy(version, &[]);
+        story.settle();
+    }
+    let allowance = |story: &Story| story.core.plan(&order("6.0", &[])).unwrap().spec.allowance;
+    let before = allowance(&story);
+    let drained = in_place("4.0").drained_within();
+    assert!(drained > Duration::ZERO);
+
+    let leaving = story.slot_as("web-2", "4.0", |slot| {
+        let instance = InstanceId(Uuid::nil());
+        let boot_id = String::new();
+        slot.phase = Phase::Running;
+        slot.instance = Some(InstanceEvidence { instance, boot_id, pid: 1, start_ticks: 1 });
+        slot.traffic = Traffic::Away;
+    });
+    story.say("web-2", leaving);
+
+    assert_eq!(allowance(&story), before + drained);
+}
+
+#[test]
+fn a_port_that_leads_to_another_application_is_refused_with_its_name() {
+    let mut story = Story::running(2);
+    story.push(in_place("4.0"));
+    story.deploy("4.0", &[]);
+    story.settle();
+    let shop: ApplicationName = "shop".parse().unwrap();
+    let mut release = in_place("1.0");
+    release.name.application = shop.clone();
+    story.push(release);
+
+    let refusal = story.core.plan(&DeployOrder { application: shop, ..order("1.0", &[]) });
+
+    let refusal = refusal.unwrap_err();
+    insta::assert_snapshot!(refusal.text, @"port 8080 of web-1 is web's, and leads to one application");
+    insta::assert_snapshot!(refusal.hint, @"give one of the two another service.port, or hosts of its own");
 }
 
 #[test]
