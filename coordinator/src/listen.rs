@@ -79,6 +79,13 @@ const HEADERS_MAX_BYTES: u32 = 16 * 1024;
 /// stated here because a rapid reset (CVE-2023-44487) must stay harmless.
 const RESETS_MAX: usize = 20;
 
+/// How much of one call may wait to be read, in bytes.
+const CALL_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// How much of all calls of a connection may wait, in bytes: more than the sixteen logs that an agent
+/// sends at a time. Nobody who stops reading a log may keep its host's heartbeats from coming.
+const CONNECTION_WINDOW_BYTES: u32 = 20 * CALL_WINDOW_BYTES;
+
 /// Returns a gRPC server with the limits that every port has; a peer that vanished is noticed
 /// within 10 s.
 pub fn bounded_server() -> Server {
@@ -86,6 +93,8 @@ pub fn bounded_server() -> Server {
         .http2_keepalive_interval(Some(HEARTBEAT_EVERY))
         .http2_keepalive_timeout(Some(HEARTBEAT_EVERY))
         .max_concurrent_streams(CALLS_MAX)
+        .initial_stream_window_size(CALL_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_max_header_list_size(HEADERS_MAX_BYTES)
         .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
 }

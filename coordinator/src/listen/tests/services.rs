@@ -68,11 +68,13 @@ impl AgentLink for Services {
         Ok(Response::new(pb::RenewResponse { certificate_pem: name_of(&request) }))
     }
 
+    /// Reads nothing of it, as when nobody reads on.
     async fn send_log(
         &self,
-        _: Request<Streaming<pb::LogPiece>>,
+        request: Request<Streaming<pb::LogPiece>>,
     ) -> Result<Response<pb::SendLogResponse>, Status> {
-        Ok(Response::new(pb::SendLogResponse {}))
+        let _unread = request.into_inner();
+        std::future::pending().await
     }
 }
 
@@ -113,6 +115,34 @@ async fn each_service_is_reached_by_its_own_kind_of_connection_only() {
     assert_eq!(refused.code(), Code::Unimplemented);
     let refused = AgentLinkClient::new(joining).renew(renew()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn logs_that_nobody_reads_on_keep_no_other_call_from_coming() {
+    let (_, agent, _) = served().await;
+    let link = AgentLinkClient::new(agent);
+    let mut logs = tokio::task::JoinSet::new();
+    let (begun, mut full) = mpsc::channel::<()>(1);
+    for _ in 0..16 {
+        let (mut link, begun) = (link.clone(), begun.clone());
+        let piece = pb::LogPiece { data: vec![b'x'; 64 * 1024], ..pb::LogPiece::default() };
+        // As many as fit; then the sender waits, and says so.
+        let pieces = futures::stream::iter(0..64).map(move |number| {
+            if number == 3 {
+                begun.try_send(()).unwrap_or_default();
+            }
+            piece.clone()
+        });
+        logs.spawn(async move { link.send_log(pieces).await });
+    }
+    timeout(LONG, full.recv()).await.expect("logs are sent");
+
+    let mut link = link.clone();
+    let renew = pb::RenewRequest { csr_pem: "x".repeat(1024) };
+    for _ in 0..20 {
+        let renewed = timeout(LONG, link.renew(renew.clone())).await.expect("it is not kept");
+        assert_eq!(renewed.unwrap().into_inner().certificate_pem, "web-1");
+    }
 }
 
 #[tokio::test]
