@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use cutover_common::{ApplicationName, Backoff, EdgeRoute, Service, Slot, Slots, Timestamp};
+use cutover_common::{
+    ApplicationName, Backoff, EdgeRoute, Service, Slot, Slots, Timestamp, planted,
+};
 use uuid::Uuid;
 
 use crate::{Action, Agent, Application, Instance, Life, turn::Turn, volatile::Volatile};
@@ -161,7 +163,8 @@ impl GateLink {
     pub(crate) fn leads_to(&self, name: &ApplicationName, slot: Slot) -> bool {
         let upstream = self.follows.as_ref().and_then(|(program, _)| upstream(program, name, slot));
         let is_served = self.trouble_of(name).is_none_or(|trouble| trouble.is_served);
-        is_served && upstream.is_some_and(|upstream| upstream.gets_new && upstream.is_healthy)
+        planted!(UnservedCountsAsLed: true; is_served)
+            && upstream.is_some_and(|upstream| upstream.gets_new && upstream.is_healthy)
     }
 
     /// Returns whether the gate has said that nothing is under way at `slot`, nor can come: the

@@ -65,7 +65,7 @@ pub enum Input {
         instance: InstanceId,
         detail: String,
     },
-    /// [`Action::Adopt`](crate::Action::Adopt) ended.
+    /// [`Action::Adopt`](crate::Action::Adopt) ended, or goes on without an answer so far.
     Adopted {
         instance: InstanceId,
         finding: Finding,
@@ -86,7 +86,8 @@ pub enum Input {
         instance: InstanceId,
         detail: String,
     },
-    /// [`Action::Stop`](crate::Action::Stop) ended, and it is not known that nothing is left.
+    /// [`Action::Stop`](crate::Action::Stop) ended, and it is not known that nothing is left. Of an
+    /// instance that is being started: its start failed, and undoing it goes on.
     StopFailed {
         instance: InstanceId,
         detail: String,
@@ -140,6 +141,8 @@ pub enum Finding {
     Never,
     /// It was there and left no trace: the host rebooted.
     Gone,
+    /// It could not be found out, and is tried again. For people.
+    Unclear { detail: String },
 }
 
 /// What a probe heard.

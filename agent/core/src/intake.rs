@@ -192,7 +192,7 @@ impl Agent {
 
     fn started(&mut self, turn: &mut Turn, evidence: InstanceEvidence) {
         let Some((at, Life::Starting)) = self.find(evidence.instance) else { return };
-        self.live(&at).in_flight = None;
+        self.live(&at).work_ended();
         self.seen_running(turn, at, evidence);
     }
 
@@ -212,7 +212,7 @@ impl Agent {
 
     fn start_failed(&mut self, turn: &mut Turn, instance: InstanceId, detail: String) {
         let Some((at, Life::Starting)) = self.find(instance) else { return };
-        self.live(&at).in_flight = None;
+        self.live(&at).work_ended();
         self.ended(turn, at, instance, Ending::NotStarted, detail);
     }
 
@@ -220,7 +220,7 @@ impl Agent {
         let Some((at, Life::Starting | Life::Running { .. })) = self.find(instance) else {
             return;
         };
-        self.live(&at).in_flight = None;
+        self.live(&at).work_ended();
         self.ended(turn, at, instance, Ending::Exited, detail);
     }
 
@@ -254,7 +254,11 @@ impl Agent {
         if self.live(&at).in_flight != Some(Work::Adopting) {
             return;
         }
-        self.live(&at).in_flight = None;
+        if let Finding::Unclear { detail } = finding {
+            turn.is_moot = !self.live(&at).note_trouble(detail);
+            return;
+        }
+        self.live(&at).work_ended();
         match (life, finding) {
             (Life::Starting, Finding::Running { evidence }) => planted!(
                 StartInDoubtRepeated:
@@ -283,7 +287,7 @@ impl Agent {
                 let exited = Event::Exited { application, slot, instance, detail };
                 planted!(RebootForgotten: (); self.record(turn, exited));
             }
-            (Life::Ended { .. }, _) => {}
+            (Life::Ended { .. }, _) | (_, Finding::Unclear { .. }) => {}
         }
     }
 
@@ -321,7 +325,7 @@ impl Agent {
             ),
         };
         let live = self.live(&at);
-        live.in_flight = None;
+        live.work_ended();
         live.note = match (live.note.as_str(), warning.as_str()) {
             (note, "") => note.to_owned(),
             ("", warning) => warning.to_owned(),
@@ -353,14 +357,21 @@ impl Agent {
     }
 
     fn stop_failed(&mut self, turn: &mut Turn, instance: InstanceId, detail: String) {
-        let Some((at, Life::Stopping { .. })) = self.find(instance) else { return };
+        let at = match self.find(instance) {
+            Some((at, Life::Stopping { .. })) => at,
+            Some((at, Life::Starting)) if self.live(&at).in_flight == Some(Work::Starting) => {
+                turn.is_moot = !self.live(&at).note_trouble(detail);
+                return;
+            }
+            Some(_) | None => return,
+        };
         let now = turn.now;
         let jitter = turn.draw_jitter();
         let live = self.live(&at);
         if live.in_flight != Some(Work::Stopping) {
             return;
         }
-        live.in_flight = None;
+        live.work_ended();
         let failures = live.stop_retry.as_ref().map_or(0, |retry| retry.failures) + 1;
         let at = now + RESTART_BACKOFF.after(failures, jitter);
         live.stop_retry = Some(StopRetry { failures, at, detail });

@@ -25,6 +25,7 @@ pub(crate) fn slot(
     let decision = decide(view);
     let Some(instance) = &view.state.instance else { return vacant(view, live, &decision) };
     let mut report = occupied(view, live, timers, instance, &decision);
+    report.detail = join(&[&report.detail, &live.trouble]);
     report.traffic = match view.traffic {
         SlotTraffic::Ungated => return report,
         _ if is_led_to => Traffic::Here,

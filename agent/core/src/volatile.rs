@@ -51,6 +51,8 @@ pub(crate) struct LiveSlot {
     /// Since when instances of the wanted release are tried without one becoming settled.
     pub(crate) trying_since: Option<Timestamp>,
     pub(crate) stop_retry: Option<StopRetry>,
+    /// Why what is in flight does not end, while it is tried on and on; empty if all is well.
+    pub(crate) trouble: String,
     /// What is worth saying of the instance that was stopped last; empty if all was well.
     pub(crate) note: String,
 }
@@ -61,6 +63,17 @@ impl LiveSlot {
         let probe = instance.release.probe.as_ref();
         let begun = Watch::begin(instance.id, probe, now);
         self.watch = Some(planted!(HealthInherited: self.watch.take().unwrap_or(begun); begun));
+    }
+
+    /// Notes that what was asked for the instance has ended.
+    pub(crate) fn work_ended(&mut self) {
+        self.in_flight = None;
+        self.trouble.clear();
+    }
+
+    /// Notes why what is in flight does not end. Returns whether that is another reason.
+    pub(crate) fn note_trouble(&mut self, detail: String) -> bool {
+        std::mem::replace(&mut self.trouble, detail) != self.trouble
     }
 
     /// Forgets what was known of the instance that is gone for good.

@@ -158,6 +158,9 @@ bugs! {
     /// An instance is stopped as soon as the gate was told to give it nothing new.
     StopsBeforeEmpty "stops-before-empty" breaks "G1":
         "a request that takes long: its instance is stopped under it",
+    /// A service that the gate cannot serve counts as led to when its program says so.
+    UnservedCountsAsLed "unserved-counts-as-led" breaks "G2":
+        "a port that a stranger has: the agent tells of traffic where there is none",
     /// An instance is stopped while the gate leads to it.
     StopsUnderTraffic "stops-under-traffic" breaks "G1":
         "a swap in place: clients are sent to what is being stopped",
@@ -178,6 +181,9 @@ bugs! {
     /// A drained host gets what is new from an edge.
     EdgeLeadsToDrained "edge-leads-to-drained" breaks "G3":
         "a drain: an edge gives the host what is new",
+    /// Routes are told to an edge once, whether they reach it or not.
+    EdgeToldOnce "edge-told-once" breaks "A6":
+        "an edge that was away when hosts changed: it goes on by routes of before for ever",
     /// A host that is out of touch is taken for one that does not serve.
     EdgeDropsLostHosts "edge-drops-lost-hosts" breaks "G3":
         "a partition: an edge gives nothing new to a host that serves",

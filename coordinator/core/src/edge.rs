@@ -87,6 +87,11 @@ impl Coordinator {
         }
     }
 
+    /// Returns the revision of the routes that `agent` was told last as an edge.
+    pub fn edge_told(&self, agent: &AgentName) -> Option<EdgeRevision> {
+        self.edges.told.get(agent).map(|told| told.routes.revision)
+    }
+
     /// Returns those that are an edge, or may have routes from when they were.
     fn edges(&self) -> BTreeSet<AgentName> {
         let agents = self.enrolments.agents.iter();
@@ -127,7 +132,8 @@ impl Coordinator {
     ) {
         let revision = match self.edges.told.get(agent) {
             Some(told) if told.routes.routes == routes => {
-                if told.session == session && !self.is_late(agent, told, now) {
+                let is_heard = told.session == session && !self.is_late(agent, told, now);
+                if planted!(EdgeToldOnce: true; is_heard) {
                     return;
                 }
                 told.routes.revision

@@ -201,6 +201,7 @@ impl Book {
         let Some(agent) = &host.agent else { return Ok(()) };
         self.keeping.takes(host, input, world.now)?;
         self.hooks.takes(input);
+        self.traffic.takes(input);
         match input {
             Input::SessionOpened { session } => self.permission.opened(*session),
             Input::SessionEnded { session } => self.permission.ended(*session),
@@ -348,6 +349,7 @@ impl Book {
                 }
                 self.answered.tells(host, core, report, now)?;
                 self.hooks.tells(host, core, report)?;
+                self.traffic.tells(host, report)?;
             }
         }
         Ok(())

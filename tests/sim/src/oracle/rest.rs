@@ -163,6 +163,12 @@ fn host_is_restless(world: &World, host: &Host) -> Option<String> {
         return Some("its agent has work".to_owned());
     }
     let remembered = agent.core.remembered();
+    if let Some(told) = process.core.edge_told(&host.name) {
+        let held = remembered.edge.as_ref().map(|edge| edge.revision);
+        if held != Some(told) {
+            return Some(format!("follows routes {held:?} as an edge, not {told:?}"));
+        }
+    }
     goals_are_held(world, host, remembered).or_else(|| {
         let mut known = remembered
             .applications

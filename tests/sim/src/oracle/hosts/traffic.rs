@@ -1,17 +1,27 @@
 //! What becomes of traffic: G1, nothing is stopped under its clients; G2, traffic leaves what
 //! serves only for what has proved itself; A5 and F3, it leaves only when it may.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use cutover_agent_core::{Agent, Event, Step};
-use cutover_common::{ApplicationName, InstanceId, Release, Slot, SlotGoal, Swap};
+use cutover_agent_core::{Agent, Event, Input, Step};
+use cutover_common::{
+    ApplicationName, InstanceId, Release, Report, Slot, SlotGoal, Swap, Traffic as Told,
+};
 
 use super::{super::Violation, health::Answered};
 use crate::world::{Host, World};
 
-/// Where the traffic of one host's applications was to go last.
+/// The traffic of one host's applications.
 #[derive(Debug, Default)]
-pub(super) struct Traffic(BTreeMap<ApplicationName, Option<Slot>>);
+pub(super) struct Traffic {
+    /// Where it was to go last.
+    to: BTreeMap<ApplicationName, Option<Slot>>,
+    /// The applications of which the gate has said that it does not serve them as it was told.
+    unserved: BTreeSet<ApplicationName>,
+}
 
 fn wrong(promise: &'static str, host: &Host, what: &str) -> Violation {
     Violation::new(promise, format!("{}: {what}", host.name))
@@ -21,7 +31,28 @@ impl Traffic {
     /// What was decided and not stored was not decided.
     pub(super) fn started(&mut self, core: &Agent) {
         let known = core.remembered().applications.iter();
-        self.0 = known.map(|(name, known)| (name.clone(), known.traffic.to)).collect();
+        self.unserved.clear();
+        self.to = known.map(|(name, known)| (name.clone(), known.traffic.to)).collect();
+    }
+
+    /// Notes what the gate says.
+    pub(super) fn takes(&mut self, input: &Input) {
+        let (Input::GateSaid { state } | Input::GateAnswered { result: Ok(state), .. }) = input
+        else {
+            return;
+        };
+        let unserved = state.troubles.iter().filter(|(_, trouble)| !trouble.is_served);
+        self.unserved = unserved.map(|(name, _)| name.clone()).collect();
+    }
+
+    /// Judges what is told of it: what the gate does not serve gets nothing.
+    pub(super) fn tells(&self, host: &Host, report: &Report) -> Result<(), Violation> {
+        let is_here = report.slots.iter().any(|(_, slot)| slot.traffic == Told::Here);
+        if !is_here || !self.unserved.contains(&report.application) {
+            return Ok(());
+        }
+        let what = format!("tells of traffic for {}, which it cannot serve", report.application);
+        Err(wrong("G2", host, &what))
     }
 
     /// Judges where traffic is to go. Returns whether it is taken from somebody.
@@ -37,14 +68,14 @@ impl Traffic {
         for event in &step.events {
             match event {
                 Event::Shifted { application, to, .. } => {
-                    let from = self.0.insert(application.clone(), *to).flatten();
+                    let from = self.to.insert(application.clone(), *to).flatten();
                     let Some(from) = from.filter(|from| Some(*from) != *to) else { continue };
                     disrupts = true;
                     leaves(world, host, core, application, (from, *to), answered)?;
                 }
                 // What has ended is given up with its traffic.
                 Event::StopDone { application, slot, .. } => {
-                    if let Some(to) = self.0.get_mut(application)
+                    if let Some(to) = self.to.get_mut(application)
                         && *to == Some(*slot)
                     {
                         *to = None;
