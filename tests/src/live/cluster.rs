@@ -1,26 +1,30 @@
 //! Cluster: a coordinator and agents, and what an operator types at them.
 
+mod looks;
+
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
 use cutover_runtime::descendants;
-use rustix::process::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Programs, daemon::Daemon, wait_for};
+pub use self::looks::{HeldSlot, Instance};
+use super::{
+    Programs,
+    daemon::Daemon,
+    ran::{Ran, run},
+    wait_for,
+};
 
 /// How long daemons may take to come up: a loaded machine's first start.
 const UP_WITHIN: Duration = Duration::from_secs(60);
-
-/// How long one HTTP answer may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// A fleet.
 #[derive(Debug)]
@@ -49,32 +53,6 @@ pub enum Which {
     Coordinator,
     /// The agent of this index.
     Agent(usize),
-}
-
-/// What a command did.
-#[derive(Clone, Debug)]
-pub struct Ran {
-    pub status: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-/// One slot that holds something, as `cutover agents show` says it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HeldSlot {
-    pub version: String,
-    pub phase: String,
-    pub health: String,
-    /// Whether the gate leads to it.
-    pub has_traffic: bool,
-}
-
-/// One instance, as its agent reports it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Instance {
-    pub pid: u32,
-    /// Field 22 of `/proc/PID/stat`: tells one process from a later one of the same pid.
-    pub start_ticks: u64,
 }
 
 impl Cluster {
@@ -297,61 +275,6 @@ impl Cluster {
         self.start_agent(index);
     }
 
-    /// Returns the pids of the gate of agent `index`: one, or two while one takes over from the
-    /// other.
-    pub fn gates(&self, index: usize) -> Vec<Pid> {
-        let data = self.agents[index].data.join("gate").display().to_string();
-        let is_gate = |pid: &Pid| {
-            let command = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
-            let command = command.unwrap_or_default();
-            let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
-            words.first().is_some_and(|word| word.ends_with(b"cutover-gate"))
-                && words.contains(&data.as_bytes())
-        };
-        descendants::all().into_iter().filter(is_gate).collect()
-    }
-
-    /// Returns what the gate of agent `index` says of itself, as `cutover-gate status` prints it.
-    ///
-    /// # Panics
-    ///
-    /// When it cannot be asked.
-    pub fn gate_status(&self, index: usize) -> Value {
-        let mut command = Command::new(self.programs.agent.with_file_name("cutover-gate"));
-        command.args(["status", "--json", "--data"]).arg(self.agents[index].data.join("gate"));
-        serde_json::from_str(&run(&mut command).done()).expect("it is json")
-    }
-
-    /// Returns what the slots of the sample application hold on agent `index`, as the coordinator
-    /// was told.
-    ///
-    /// # Panics
-    ///
-    /// When nothing is known of that agent.
-    pub fn slots(&self, index: usize) -> Vec<HeldSlot> {
-        let shown = self.json(&["agents", "show", &self.agents[index].name, "--output", "json"]);
-        let applications = shown["applications"].as_array().expect("a list of applications");
-        let slots = applications.iter().filter_map(|it| it["slots"].as_array()).flatten();
-        let slots = slots.map(|slot| {
-            let of = |key: &str| slot[key].as_str().unwrap_or_default().to_owned();
-            let has_traffic = slot["traffic"] == "here";
-            HeldSlot {
-                version: of("version"),
-                phase: of("phase"),
-                health: of("health"),
-                has_traffic,
-            }
-        });
-        slots.collect()
-    }
-
-    /// Returns what all instances of the sample application on agent `index` have logged.
-    pub fn instance_logs(&self, index: usize) -> String {
-        let logs = self.agents[index].data.join("logs").join("web");
-        let files = fs::read_dir(logs).into_iter().flatten().flatten();
-        files.map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()
-    }
-
     /// Kills agent `index` with SIGKILL. Its instances go on.
     pub fn kill_agent(&mut self, index: usize) {
         self.agents[index].daemon.kill_9();
@@ -438,38 +361,6 @@ impl Cluster {
         let dir = dir.display().to_string();
         self.cutover(&["release", "push", &dir, "--version", version]).done();
     }
-
-    /// Asks agent `index`'s application for `path`. None when nothing answers.
-    pub fn get(&self, index: usize, port: u16, path: &str) -> Option<String> {
-        Self::get_from(SocketAddr::new(self.agents[index].address, port), path)
-    }
-
-    /// Asks whoever listens on `address` for `path`. None when nothing answers.
-    pub fn get_from(address: SocketAddr, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN).ok()?;
-        stream.set_read_timeout(Some(ANSWER_WITHIN)).ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        Some(answer)
-    }
-
-    /// Returns the instances of the sample application, one for each agent that has one, found in
-    /// what they themselves answer and in `/proc`.
-    pub fn instances(&self, port: u16) -> Vec<Option<Instance>> {
-        (0..self.agents.len())
-            .map(|index| {
-                let answer = self.get(index, port, "/")?;
-                let body = answer.split("\r\n\r\n").nth(1)?;
-                let pid: u32 = body.split_whitespace().last()?.parse().ok()?;
-                let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-                let after = stat.rsplit_once(')')?.1;
-                let start_ticks = after.split_whitespace().nth(19)?.parse().ok()?;
-                Some(Instance { pid, start_ticks })
-            })
-            .collect()
-    }
 }
 
 impl Drop for Cluster {
@@ -500,49 +391,5 @@ fn print_instance_logs(agent: &AgentHandle) {
         let text = fs::read_to_string(&log).unwrap_or_default();
         let tail = text.len().saturating_sub(2_000);
         tell(&log.display().to_string(), text.get(tail..).unwrap_or_default());
-    }
-}
-
-impl Ran {
-    /// Returns what was printed.
-    ///
-    /// # Panics
-    ///
-    /// When the command failed.
-    #[track_caller]
-    pub fn done(self) -> String {
-        assert!(self.status == 0, "exit status {}: {}{}", self.status, self.stderr, self.stdout);
-        self.stdout
-    }
-
-    /// Returns what was said on stderr.
-    ///
-    /// # Panics
-    ///
-    /// When the command ended with another status.
-    #[track_caller]
-    pub fn failed_with(self, status: i32) -> String {
-        assert!(
-            self.status == status,
-            "exit status {}: {}{}",
-            self.status,
-            self.stderr,
-            self.stdout
-        );
-        self.stderr
-    }
-}
-
-/// Runs `command` to its end.
-///
-/// # Panics
-///
-/// When it cannot be started.
-pub fn run(command: &mut Command) -> Ran {
-    let output = command.stdin(Stdio::null()).output().expect("the program can be started");
-    Ran {
-        status: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }

@@ -10,12 +10,14 @@ mod cluster;
 mod daemon;
 mod dice;
 mod programs;
+mod ran;
 mod wait;
 
 pub use application::{Sample, release_dir};
 pub use asking::{Answer, Clients, Failed, Heard};
 pub use client::{Failure, ask_aside};
-pub use cluster::{AgentHandle, Cluster, HeldSlot, Instance, Ran, Which, run};
+pub use cluster::{AgentHandle, Cluster, HeldSlot, Instance, Which};
 pub use dice::Dice;
 pub use programs::{Programs, program_on_path};
+pub use ran::{Ran, run};
 pub use wait::wait_for;
