@@ -57,12 +57,21 @@ pub(super) async fn start(
             while let Err(error) =
                 works.host.runtime.stop(&place.application, instance, stop.clone()).await
             {
-                tracing::error!("could not undo a failed start: {}", ErrorChain(&error));
-                tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                let undoing = ErrorChain(&error).to_string();
+                tracing::error!("could not undo a failed start: {undoing}");
+                let detail = format!("{detail}; could not undo the start so far: {undoing}");
+                ask_again(&works, Input::StopFailed { instance, detail }).await;
             }
             Input::StartFailed { instance, detail }
         }
     }
+}
+
+/// Tells the core why there is no answer so far, and waits.
+async fn ask_again(works: &Works, trouble: Input) {
+    // Not received: the engine ended, and this process with it.
+    drop(works.inbox.send(trouble).await);
+    tokio::time::sleep(ASK_AGAIN_AFTER).await;
 }
 
 /// Tells the core, once, when an instance ends that is alive at this moment.
@@ -101,8 +110,10 @@ pub(super) async fn adopt(works: Arc<Works>, place: Place, instance: InstanceId)
             Ok(Adopted::Never) => break Finding::Never,
             Ok(Adopted::Gone) => break Finding::Gone,
             Err(error) => {
-                tracing::error!("could not find the instance again: {}", ErrorChain(&error));
-                tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                let detail = ErrorChain(&error).to_string();
+                tracing::error!("could not find the instance again: {detail}");
+                let finding = Finding::Unclear { detail };
+                ask_again(&works, Input::Adopted { instance, finding }).await;
             }
         }
     };
@@ -161,7 +172,8 @@ pub(super) async fn probe(
     let answer = match filled {
         Err(text) => ProbeAnswer { passed: false, text },
         Ok((env, target)) => {
-            let asked = CommandPlace { env: &env, directory: &variables.release_dir };
+            let directory = &variables.release_dir;
+            let asked = CommandPlace { instance, env: &env, directory };
             let address = reached_at(works.host.address);
             let answer = ask(&target, (address, port), probe.timeout, asked).await;
             ProbeAnswer { passed: answer.passed, text: answer.detail }

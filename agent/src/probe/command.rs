@@ -3,11 +3,18 @@
 use std::time::Duration;
 
 use super::{CommandPlace, DETAIL_CHARS_MAX, ProbeAnswer};
-use crate::process::bounded::{BoundedCommand, CommandEnd, run_bounded};
+use crate::process::{
+    bounded::{BoundedCommand, CommandEnd, run_bounded},
+    end_probe, mark_probe,
+};
 
 pub(super) async fn ask(argv: &[String], within: Duration, place: CommandPlace<'_>) -> ProbeAnswer {
-    let CommandPlace { env, directory } = place;
-    let result = run_bounded(BoundedCommand { argv, env, directory, within }, None).await;
+    let CommandPlace { instance, env, directory } = place;
+    let mut env = env.clone();
+    mark_probe(&mut env, instance);
+    let result = run_bounded(BoundedCommand { argv, env: &env, directory, within }, None).await;
+    // Who left its process group would stay for ever, and another one at each probe.
+    end_probe(instance).await;
     let how = match result.end {
         CommandEnd::Exited(status) => format!("the command exited with status {status}"),
         CommandEnd::Signalled(signal) => format!("signal {signal} ended the command"),

@@ -9,7 +9,7 @@ mod tcp;
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
-use cutover_common::{ProbePort, ProbeTarget};
+use cutover_common::{InstanceId, ProbePort, ProbeTarget};
 
 /// How many characters of an answer are kept: a line for people.
 const DETAIL_CHARS_MAX: usize = 200;
@@ -35,7 +35,9 @@ impl ProbeAnswer {
 /// Where a command probe runs.
 #[derive(Clone, Copy, Debug)]
 pub struct CommandPlace<'a> {
-    /// The whole environment.
+    /// Which is asked. One probe of it runs at a time: what it leaves behind is known by this.
+    pub instance: InstanceId,
+    /// The whole environment, to which the token of its probes is added.
     pub env: &'a BTreeMap<String, String>,
     pub directory: &'a Path,
 }

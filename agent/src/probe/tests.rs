@@ -10,15 +10,19 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
+use uuid::Uuid;
 
 use super::*;
+use crate::process::stat::read_stat;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const LONG: Duration = Duration::from_secs(20);
 
 async fn probe(target: ProbeTarget, timeout: Duration) -> ProbeAnswer {
     let env = BTreeMap::from([("WORD".to_owned(), "given".to_owned())]);
-    let place = CommandPlace { env: &env, directory: Path::new("/tmp") };
+    // Tests that run beside each other must not end each other's probes.
+    let instance = InstanceId(Uuid::new_v4());
+    let place = CommandPlace { instance, env: &env, directory: Path::new("/tmp") };
     ask(&target, (LOCALHOST, None), timeout, place).await
 }
 
@@ -231,6 +235,24 @@ async fn a_command_passes_with_status_0_in_its_directory_and_environment() {
     let missing = probe(ProbeTarget::Command(vec!["./check".to_owned()]), LONG).await;
     assert!(!missing.passed);
     assert!(missing.detail.contains("there is no file /tmp/./check"), "{missing:?}");
+}
+
+#[tokio::test]
+async fn what_left_the_group_of_a_probe_is_ended_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pid");
+    let script = format!(
+        "setsid sh -c 'echo $$ > {file}.new; mv {file}.new {file}; exec sleep 1000' &
+         while ! test -e {file}; do sleep 0.01; done",
+        file = file.display()
+    );
+    let argv = ["sh", "-c", &script].map(str::to_owned).to_vec();
+
+    let answer = probe(ProbeTarget::Command(argv), LONG).await;
+
+    assert!(answer.passed, "{answer:?}");
+    let pid = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+    assert!(read_stat(pid).unwrap().is_none_or(|stat| stat.is_ended()));
 }
 
 #[tokio::test]

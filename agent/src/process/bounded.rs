@@ -178,11 +178,10 @@ impl Said {
         self.end.extend(said);
         let surplus = self.end.len().saturating_sub(OUTPUT_BYTES_MAX);
         self.end.drain(..surplus);
-        // At most half a mebibyte in all, into the page cache: shorter than handing it over takes.
+        // At most a mebibyte in all, into the page cache: shorter than handing it over takes.
         let written = self.kept.as_mut().map_or(Ok(()), |kept| kept.take(said));
         if let Err(error) = written {
-            tracing::warn!(%error, "the rest of a command's output is not kept");
-            self.kept = None;
+            tracing::warn!(%error, "a command's output is not kept before its end");
         }
     }
 

@@ -49,8 +49,8 @@ impl ProcessRuntime {
         let HookSpec { run, command, mut env, directory, within, log } = spec;
         env.insert(HOOK_VARIABLE.to_owned(), run.to_string());
         env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
-        let kept = KeptOutput::create(&log);
-        let kept = kept.inspect_err(|error| {
+        let path = log.clone();
+        let kept = blocking(move || KeptOutput::create(&path)).await.inspect_err(|error| {
             tracing::warn!(path = %log.display(), %error, "the hook's output is not kept");
         });
         let command = BoundedCommand { argv: &command, env: &env, directory: &directory, within };

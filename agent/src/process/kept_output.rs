@@ -2,30 +2,47 @@
 
 use std::{
     collections::VecDeque,
-    fs::{DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Seek as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
-/// How much of one output is kept, in bytes. What is more is left out of the middle: the beginning
-/// says what was done, the end how it failed.
-pub const KEPT_BYTES_MAX: usize = 1024 * 1024;
+/// How much of one output is kept at most, in bytes. What is more is left out of the middle: the
+/// beginning says what was done, the end how it failed.
+pub const KEPT_BYTES_MAX: usize = BEGINNING + END;
 
-const HALF: usize = KEPT_BYTES_MAX / 2;
+/// How much is written while it comes, so that an agent that dies takes none of it along.
+const BEGINNING: usize = 1024 * 1024;
 
-/// An output that is written down while it comes.
+/// How much of what is beyond is held in memory until the end.
+const END: usize = 512 * 1024;
+
+/// Stands behind the beginning for as long as nobody knows what the end will be.
+const MORE: &str = "\n[... more than this: its end is written when the command has ended ...]\n";
+
+const INTERRUPTED: &str = "\n[... it was interrupted here ...]\n";
+
+/// Says it where no room is left on the disk, in place of the last of what was written.
+const CUT: &str = "\n[... what follows could not be written ...]\n";
+
+/// An output that is written down while it comes. The file only grows, so that it can be followed.
+/// One that is dropped before it is finished was interrupted, and says so.
 #[derive(Debug)]
 pub struct KeptOutput {
     file: File,
-    /// How much of the beginning is still to come.
-    beginning_left: usize,
+    /// How much of what was said is in the file, from its beginning on.
+    written: u64,
+    said: u64,
+    /// The last of what was said.
     end: VecDeque<u8>,
-    left_out: u64,
+    /// Whether the rest is only written at the end.
+    is_deferred: bool,
+    is_finished: bool,
 }
 
 impl KeptOutput {
-    /// Begins the file anew.
+    /// Begins the file anew. Blocks.
     ///
     /// # Errors
     ///
@@ -35,79 +52,101 @@ impl KeptOutput {
         if let Some(folder) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
         }
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o640).open(path)?;
-        Ok(Self { file, beginning_left: HALF, end: VecDeque::new(), left_out: 0 })
+        // Another file, and not the old one emptied: whoever reads that sees it to its end, and
+        // what a link or a pipe of this name leads to is not written to.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)?;
+        Ok(Self {
+            file,
+            written: 0,
+            said: 0,
+            end: VecDeque::new(),
+            is_deferred: false,
+            is_finished: false,
+        })
     }
 
     /// Takes what was said next.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// Once, when it cannot be written. What was said last is then tried again at the end.
     pub fn take(&mut self, said: &[u8]) -> io::Result<()> {
-        let (beginning, rest) = said.split_at(said.len().min(self.beginning_left));
-        self.file.write_all(beginning)?;
-        self.beginning_left -= beginning.len();
-        self.end.extend(rest);
-        let surplus = self.end.len().saturating_sub(HALF);
+        self.said += said.len() as u64;
+        self.end.extend(said);
+        let surplus = self.end.len().saturating_sub(END);
         self.end.drain(..surplus);
-        self.left_out += u64::try_from(surplus).unwrap_or(u64::MAX);
-        Ok(())
+        if self.is_deferred {
+            return Ok(());
+        }
+        let room = usize::try_from(BEGINNING as u64 - self.written).unwrap_or(usize::MAX);
+        let fits = &said[..said.len().min(room)];
+        self.is_deferred = fits.len() < said.len();
+        let written = self.write(fits);
+        self.is_deferred |= written.is_err();
+        written?;
+        if self.is_deferred { self.file.write_all(MORE.as_bytes()) } else { Ok(()) }
     }
 
-    /// Writes the end of what was said, and a mark where something is left out.
+    /// Writes the end of what was said, and a mark where something is left out. Blocks.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
     pub fn finish(mut self) -> io::Result<()> {
-        if self.left_out > 0 {
-            writeln!(self.file, "\n[... {} bytes are left out here ...]", self.left_out)?;
+        self.write_end("")
+    }
+
+    /// Counts what a full disk still took.
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => {
+                    self.written += length as u64;
+                    bytes = &bytes[length..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
-        let (first, second) = self.end.as_slices();
-        self.file.write_all(first)?;
-        self.file.write_all(second)
+        Ok(())
+    }
+
+    fn write_end(&mut self, last_word: &str) -> io::Result<()> {
+        self.is_finished = true;
+        let held_from = self.said - self.end.len() as u64;
+        let known = usize::try_from(self.written.saturating_sub(held_from)).unwrap_or(usize::MAX);
+        self.end.drain(..known.min(self.end.len()));
+        let left_out = held_from.saturating_sub(self.written);
+        let mut rest = Vec::new();
+        if left_out > 0 {
+            writeln!(rest, "\n[... {left_out} bytes are left out here ...]")?;
+        }
+        rest.extend(&self.end);
+        rest.extend(last_word.as_bytes());
+        let all = self.file.write_all(&rest);
+        if all.is_err() {
+            let at = self.file.stream_position()?.saturating_sub(CUT.len() as u64);
+            self.file.write_all_at(CUT.as_bytes(), at)?;
+        }
+        all
+    }
+}
+
+impl Drop for KeptOutput {
+    fn drop(&mut self) {
+        // At most half a mebibyte, into the page cache: a drop cannot wait for another thread.
+        if !self.is_finished
+            && let Err(error) = self.write_end(INTERRUPTED)
+        {
+            tracing::warn!(%error, "the end of an interrupted command's output is not kept");
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    fn kept(said: &[u8], chunk: usize) -> Vec<u8> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("logs/web/green.smoke.log");
-        let mut output = KeptOutput::create(&path).unwrap();
-        for part in said.chunks(chunk) {
-            output.take(part).unwrap();
-        }
-        output.finish().unwrap();
-        fs::read(path).unwrap()
-    }
-
-    #[test]
-    fn up_to_a_mebibyte_all_is_kept() {
-        for length in [0, 1, HALF - 1, HALF, HALF + 1, KEPT_BYTES_MAX] {
-            let said: Vec<u8> = (0..length).map(|n| u8::try_from(n % 251).unwrap()).collect();
-            assert_eq!(kept(&said, 4096), said, "{length}");
-        }
-    }
-
-    #[test]
-    fn of_more_the_beginning_and_the_end_are_kept_with_a_mark_between() {
-        let mut said = vec![b'x'; 3 * KEPT_BYTES_MAX];
-        said[..5].copy_from_slice(b"first");
-        let last = said.len() - 4;
-        said[last..].copy_from_slice(b"last");
-
-        let kept = kept(&said, 5000);
-
-        assert!(kept.starts_with(b"first") && kept.ends_with(b"last"));
-        let mark = format!("\n[... {} bytes are left out here ...]\n", 2 * KEPT_BYTES_MAX);
-        assert_eq!(kept.len(), KEPT_BYTES_MAX + mark.len());
-        assert_eq!(&kept[HALF..HALF + mark.len()], mark.as_bytes());
-    }
-}
+mod tests;

@@ -23,6 +23,7 @@ pub mod identity;
 mod kept_output;
 mod log_files;
 mod look;
+mod probe;
 mod start;
 pub mod stat;
 mod stop;
@@ -45,8 +46,9 @@ use uuid::Uuid;
 pub use self::{
     hook::{HookOutcome, HookSpec},
     kept_output::KEPT_BYTES_MAX,
-    log_files::LogFiles,
+    log_files::{LogFiles, open_log, with_old_files},
     look::LookError,
+    probe::{end_probe, mark_probe},
     start::{StartError, StartSpec, Started},
     stop::{StopError, StopOutcome, StopSpec},
     variables::{FillInError, Variables, fill_in},
@@ -79,9 +81,18 @@ pub enum Adopted {
     Exited(ExitRecord),
     /// It was never started.
     Never,
-    /// It was started, runs no more, and left no exit record: the host rebooted, or somebody
-    /// killed the shim.
+    /// It was started, and left no exit record: the host rebooted, or somebody killed the shim.
+    /// Nothing of it is left either.
     Gone,
+}
+
+/// Why it is not known what became of an instance.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    #[error("could not find out whether the instance runs")]
+    Look(#[from] LookError),
+    #[error("the instance ended, and what it left behind could not be ended")]
+    LeftBehind(#[from] sweep::LeftBehind),
 }
 
 /// Why the instances on disk could not be listed, or one not be forgotten.
@@ -157,22 +168,24 @@ impl ProcessRuntime {
     }
 
     /// Finds an instance again. Waits while its shim is about to begin or to end it, for 15 s at
-    /// most.
+    /// most, and ends what one that ended has left behind: another one may follow at once.
     ///
     /// # Errors
     ///
-    /// When its records cannot be read, or the shim hangs.
+    /// When its records cannot be read, its shim hangs, or something of it may still run.
     pub async fn adopt(
         &self,
         application: &ApplicationName,
         instance: InstanceId,
-    ) -> Result<Adopted, LookError> {
-        Ok(match self.settle(application, instance).await? {
-            Look::Running(running) => Adopted::Running(running.evidence(instance)),
+    ) -> Result<Adopted, AdoptError> {
+        let ended = match self.settle(application, instance).await? {
+            Look::Running(running) => return Ok(Adopted::Running(running.evidence(instance))),
+            Look::Nothing => return Ok(Adopted::Never),
             Look::Ended(record) => Adopted::Exited(record),
-            Look::Nothing => Adopted::Never,
             Look::Between { .. } | Look::Gone => Adopted::Gone,
-        })
+        };
+        self.sweep(instance).await?;
+        Ok(ended)
     }
 
     /// Removes an instance's folder, and ends what might be left of it. Its log is kept.
@@ -229,6 +242,8 @@ impl ProcessRuntime {
 
     /// Ends every process that carries the instance's token. Only for when its shim is gone.
     async fn sweep(&self, instance: InstanceId) -> Result<(), sweep::LeftBehind> {
+        // Of an agent that was killed while it asked.
+        end_probe(instance).await;
         let value = instance.0.to_string();
         blocking(move || kill_by_token(INSTANCE_VARIABLE, &value, SWEEP_WITHIN)).await
     }
@@ -264,7 +279,7 @@ fn make_private_dir(path: &Path) -> io::Result<()> {
 }
 
 /// Runs file work where it may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {

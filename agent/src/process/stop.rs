@@ -18,7 +18,7 @@ use super::{
     Ended, LookError, ProcessRuntime, SETTLE_WITHIN, WaitError, blocking,
     end_watch::EndWatch,
     look::{Look, Running},
-    sweep::{LeftBehind, signal_followers},
+    sweep::signal_followers,
 };
 use crate::{
     host::since_boot,
@@ -60,8 +60,6 @@ pub enum StopError {
     Wait(#[from] WaitError),
     #[error("the instance does not end after SIGKILL; look for a process that hangs in the kernel")]
     DoesNotEnd,
-    #[error("could not end all that the instance left behind")]
-    LeftBehind(#[from] LeftBehind),
 }
 
 /// How far a stop came.
@@ -92,8 +90,6 @@ impl ProcessRuntime {
             Look::Nothing | Look::Between { .. } | Look::Ended(_) | Look::Gone => false,
         };
         let ended = self.wait(application, instance).await?;
-        // The shim ended its descendants. Should it have been killed on the way, the token tells.
-        self.sweep(instance).await?;
         Ok(StopOutcome { ended, killed })
     }
 

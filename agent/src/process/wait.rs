@@ -25,7 +25,7 @@ pub enum WaitError {
     Look(#[from] LookError),
     #[error("could not wait for the instance's process")]
     Poll(#[source] io::Error),
-    #[error("the instance's shim was killed, and what it left behind could not be ended")]
+    #[error("the instance ended, and what it left behind could not be ended")]
     LeftBehind(#[from] LeftBehind),
 }
 
@@ -34,27 +34,27 @@ impl ProcessRuntime {
     ///
     /// # Errors
     ///
-    /// When its records cannot be read, or its shim hangs after the application ended.
+    /// When its records cannot be read, its shim hangs after the application ended, or something
+    /// of it may still run.
     pub async fn wait(
         &self,
         application: &ApplicationName,
         instance: InstanceId,
     ) -> Result<Ended, WaitError> {
-        loop {
+        let ended = loop {
             match self.settle(application, instance).await? {
                 Look::Running(running) => {
                     let watch = EndWatch::new(running.into_application_fd());
                     watch.map_err(WaitError::Poll)?.ended().await.map_err(WaitError::Poll)?;
                 }
-                Look::Ended(record) => return Ok(Ended::Exited(record)),
-                Look::Nothing => return Ok(Ended::Never),
+                Look::Ended(record) => break Ended::Exited(record),
+                Look::Nothing => break Ended::Never,
                 // The first never comes out of `settle`.
-                Look::Between { .. } | Look::Gone => {
-                    // There is no shim that would have done it.
-                    self.sweep(instance).await?;
-                    return Ok(Ended::Gone);
-                }
+                Look::Between { .. } | Look::Gone => break Ended::Gone,
             }
-        }
+        };
+        // Its shim ends its descendants, unless somebody killed it before, whatever is on record.
+        self.sweep(instance).await?;
+        Ok(ended)
     }
 }

@@ -50,6 +50,9 @@ pub struct Spec {
     pub log: LogSpec,
 }
 
+/// How many old files a log has: of 30 MiB at most, two and the one that is written.
+pub const OLD_FILES_MAX: u32 = 2;
+
 /// Where an application's output goes, and how much of it is kept.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub struct LogSpec {
@@ -63,7 +66,7 @@ impl LogSpec {
     /// Makes a log of 30 MiB at most: three files of 10 MiB, the cap that promises.md §3 row 97
     /// sets for one file.
     pub const fn at(path: PathBuf) -> Self {
-        Self { path, file_size_bytes_max: 10 * 1024 * 1024, old_files_max: 2 }
+        Self { path, file_size_bytes_max: 10 * 1024 * 1024, old_files_max: OLD_FILES_MAX }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cutover_common::{Health, Phase, Slot, SlotGoal};
+use cutover_common::{Health, Phase, Slot, SlotGoal, SlotReport};
 
 use super::{
     coordinator::Coordinator,
@@ -27,7 +27,7 @@ async fn an_agent_that_ends_or_dies_leaves_its_instances_and_finds_them_again() 
     assert!(is_alive(pid_of(&before)));
     host.start();
     // Health is counted anew: the first report after the start is not settled (row 12).
-    let anew = |slot: &cutover_common::SlotReport| slot.health != Health::Settled;
+    let anew = |slot: &SlotReport| slot.health != Health::Settled;
     coordinator.until_slot("health begins anew", Slot::Blue, anew).await;
     let after = coordinator.until_slot("it settles again", Slot::Blue, is_settled).await;
     assert_eq!(after.instance, before.instance);
@@ -67,7 +67,7 @@ async fn a_replacement_survives_a_kill_at_any_moment_and_runs_its_hook_at_most_o
         tokio::time::sleep(Duration::from_millis(moment)).await;
         host.kill_agent();
         host.start();
-        let is_there = |slot: &cutover_common::SlotReport| {
+        let is_there = |slot: &SlotReport| {
             is_settled(slot)
                 && slot.release.as_ref().is_some_and(|(_, digest)| *digest == next.digest)
         };
@@ -76,6 +76,48 @@ async fn a_replacement_survives_a_kill_at_any_moment_and_runs_its_hook_at_most_o
         assert_eq!(count(&host, "starts"), round + 2, "one start a release, round {round}");
         (last, in_blue) = (next, !in_blue);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_an_instance_is_not_found_again_is_told_until_it_is() {
+    let coordinator = Coordinator::start().await;
+    let mut host = Host::joined(&coordinator).await;
+    let one = coordinator.release("1", &[("server", SERVER)]);
+    coordinator.assign(1, running(&one), SlotGoal::Absent);
+    let before = coordinator.until_slot("release 1 settles", Slot::Blue, is_settled).await;
+    let instance = before.instance.as_ref().unwrap().instance.0.to_string();
+    let state = host.data().join("instances/web").join(instance).join("state.json");
+    let good = std::fs::read(&state).unwrap();
+
+    host.kill_agent();
+    std::fs::write(&state, &good[..good.len() / 2]).unwrap();
+    host.start();
+    let is_told = |slot: &SlotReport| slot.detail.contains("state.json");
+    let told = coordinator.until_slot("the damage is told", Slot::Blue, is_told).await;
+    assert!(told.detail.contains("looking for the instance"), "{}", told.detail);
+
+    std::fs::write(&state, &good).unwrap();
+    let after = coordinator.until_slot("it settles again", Slot::Blue, is_settled).await;
+    assert_eq!((after.instance, after.detail.contains("state.json")), (before.instance, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_failed_start_cannot_be_undone_is_told_until_it_is() {
+    let coordinator = Coordinator::start().await;
+    let host = Host::joined(&coordinator).await;
+    // A file where the folder of the application's instances should be.
+    let in_the_way = host.data().join("instances/web");
+    std::fs::create_dir_all(host.data().join("instances")).unwrap();
+    std::fs::write(&in_the_way, "").unwrap();
+    let one = coordinator.release("1", &[("server", SERVER)]);
+    coordinator.assign(1, running(&one), SlotGoal::Absent);
+    let is_told = |slot: &SlotReport| slot.detail.contains("could not undo the start so far");
+    let told = coordinator.until_slot("the trouble is told", Slot::Blue, is_told).await;
+    assert_eq!(told.phase, Phase::Starting);
+
+    std::fs::remove_file(in_the_way).unwrap();
+    let after = coordinator.until_slot("release 1 settles", Slot::Blue, is_settled).await;
+    assert!(!is_told(&after), "{}", after.detail);
 }
 
 #[tokio::test(flavor = "multi_thread")]

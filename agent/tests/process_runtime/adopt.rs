@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
-use cutover_agent::process::{Adopted, Ended, ExitCause, LookError, StartError, stat::read_stat};
+use cutover_agent::process::{
+    AdoptError, Adopted, Ended, ExitCause, LookError, StartError, stat::read_stat,
+};
 use cutover_common::InstanceId;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::{LONG, Place, cause, is_running, runs_no_more, stop_within, until};
@@ -89,21 +92,26 @@ impl Drop for Stranger {
 async fn a_pid_of_another_boot_is_not_believed() {
     // promises.md §3 row 77.
     let place = Place::new();
+    let stranger = Stranger(Command::new("/bin/sleep").arg("1000").spawn().unwrap());
+    let stat = read_stat(stranger.0.id()).unwrap().unwrap();
     let evidence = place.start(place.sh("exec sleep 1000")).await;
+    place.stop(stop_within(LONG)).await;
+    fs::remove_file(place.instance_dir().join("exit.json")).unwrap();
     let change = |boot_id: &str| {
-        for mark in ["application", "shim"] {
-            place.edit("state.json", |state| state[mark]["boot_id"] = boot_id.into());
+        let mark = json!({ "pid": stat.pid, "start_ticks": stat.start_ticks, "boot_id": boot_id });
+        for name in ["application", "shim"] {
+            place.edit("state.json", |state| state[name] = mark.clone());
         }
-        place.edit("shim.json", |shim| shim["boot_id"] = boot_id.into());
+        place.edit("shim.json", |shim| *shim = mark.clone());
     };
 
     change("another-boot");
     assert_eq!(place.adopt().await, Adopted::Gone);
-    assert!(is_running(evidence.pid));
+    assert!(is_running(stat.pid));
 
     change(&evidence.boot_id);
-    assert_eq!(place.adopt().await, Adopted::Running(evidence));
-    place.stop(stop_within(LONG)).await;
+    let believed = place.adopt().await;
+    assert!(matches!(&believed, Adopted::Running(it) if it.pid == stat.pid), "{believed:?}");
 }
 
 #[tokio::test]
@@ -115,11 +123,11 @@ async fn damaged_and_foreign_records_are_errors_and_no_guess() {
 
     fs::write(&state, &good[..good.len() / 2]).unwrap();
     let error = place.runtime.adopt(&place.application, place.instance).await.unwrap_err();
-    assert!(matches!(error, LookError::Record { .. }), "{error}");
+    assert!(matches!(error, AdoptError::Look(LookError::Record { .. })), "{error}");
     fs::write(&state, &good).unwrap();
     place.edit("state.json", |state| state["instance"] = Uuid::nil().to_string().into());
     let error = place.runtime.adopt(&place.application, place.instance).await.unwrap_err();
-    assert!(matches!(error, LookError::Foreign { .. }), "{error}");
+    assert!(matches!(error, AdoptError::Look(LookError::Foreign { .. })), "{error}");
 
     fs::write(&state, &good).unwrap();
     assert!(is_running(evidence.pid));
@@ -142,6 +150,44 @@ async fn an_instance_whose_shim_was_killed_is_found_by_its_token() {
     assert_eq!(outcome.ended, Ended::Gone);
     assert!(!is_running(evidence.pid));
     assert_eq!(place.processes_with("CUTOVER_INSTANCE"), Vec::<u32>::new());
+}
+
+#[tokio::test]
+async fn what_an_ended_instance_left_behind_is_ended_before_another_may_follow() {
+    for (has_record, is_adopted) in [(false, true), (true, true), (true, false)] {
+        let place = Place::new();
+        let up = place.root().join("up");
+        let script = format!(
+            "setsid sleep 1000 & echo > {up}.new; mv {up}.new {up}; exec sleep 1000",
+            up = up.display()
+        );
+        let evidence = place.start(place.sh(&script)).await;
+        until("the daemon to be begun", || up.exists()).await;
+        for pid in [place.shim_pid(), evidence.pid] {
+            place.signal(pid, "KILL");
+            runs_no_more(pid).await;
+        }
+        if has_record {
+            // As of a shim that was killed before it came to what else there was.
+            let record = json!({ "cause": { "exited": 7 }, "at": 1 });
+            fs::write(place.instance_dir().join("exit.json"), record.to_string()).unwrap();
+        }
+        assert_ne!(place.processes_with("CUTOVER_INSTANCE"), Vec::<u32>::new());
+
+        if is_adopted {
+            let adopted = place.adopt().await;
+            let has_ended = match adopted {
+                Adopted::Exited(_) => has_record,
+                Adopted::Gone => !has_record,
+                Adopted::Running(_) | Adopted::Never => false,
+            };
+            assert!(has_ended, "{adopted:?}");
+        } else {
+            assert_eq!(cause(&place.wait().await), &ExitCause::Exited(7));
+        }
+
+        assert_eq!(place.processes_with("CUTOVER_INSTANCE"), Vec::<u32>::new());
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! Stopping: signals, grace, and stops that are cut off.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::process::ExitStatusExt as _,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use cutover_agent::process::{Ended, ExitCause, StopOutcome};
 
@@ -145,4 +149,21 @@ async fn an_instance_that_never_ran_is_stopped_already() {
 
     let expected = StopOutcome { ended: Ended::Never, killed: false };
     assert_eq!(outcome, expected);
+}
+
+#[tokio::test]
+async fn what_an_interrupted_probe_has_left_is_ended_with_the_instance() {
+    // An agent that is killed while it asks leaves the probe running.
+    let place = Place::new();
+    place.start(place.sh("exec sleep 1000")).await;
+    let mut probe = Command::new("/bin/sleep")
+        .arg("1000")
+        .env("CUTOVER_PROBE", place.instance.0.to_string())
+        .spawn()
+        .unwrap();
+
+    place.stop(stop_within(LONG)).await;
+
+    let status = probe.try_wait().unwrap().expect("the probe ended");
+    assert_eq!(status.signal(), Some(9));
 }

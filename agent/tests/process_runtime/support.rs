@@ -212,7 +212,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         // For tests that fail in the middle. The shim ends with its application.
-        for name in ["CUTOVER_INSTANCE", "CUTOVER_HOOK"] {
+        for name in ["CUTOVER_INSTANCE", "CUTOVER_HOOK", "CUTOVER_PROBE"] {
             kill_by_token(name, &self.instance.0.to_string(), LONG).ok();
         }
     }

@@ -4,8 +4,12 @@ use std::{fs, io::Write as _};
 
 use cutover_common::HookKind;
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use super::*;
+
+/// Longer than anything here takes on a busy machine.
+const LONG: Duration = Duration::from_secs(20);
 
 fn query(lines: Option<u32>, follow: bool) -> LogQuery {
     LogQuery { application: "web".parse().unwrap(), slot: None, hook: None, lines, follow }
@@ -91,4 +95,34 @@ async fn a_log_is_followed_across_its_rotation_until_nobody_reads() {
     drop(pieces);
     reading.await.unwrap();
     assert_eq!(text, "1\n2\n3\n");
+}
+
+#[tokio::test]
+async fn a_deploy_into_the_other_slot_is_followed_without_losing_the_end_of_the_one_before() {
+    let (data, files) = host(&[("green.log", "of an earlier deploy\n"), ("blue.log", "1\n")]);
+    let (reader, mut pieces) = reader();
+    let reading = tokio::spawn(async move { reader.read(&files, query(None, true)).await });
+    let mut said = Vec::new();
+    let mut until = async |slot: &str, text: &str| {
+        while !said.contains(&(slot.to_owned(), text.to_owned())) {
+            let piece = timeout(LONG, pieces.recv()).await.expect("it is followed");
+            let piece = piece.expect("the reader goes on");
+            if !piece.data.is_empty() {
+                said.push((piece.slot, String::from_utf8(piece.data).unwrap()));
+            }
+        }
+    };
+    let append = |name: &str, text: &str| {
+        let path = data.path().join("logs/web").join(name);
+        fs::File::options().append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+    };
+    until("blue", "1\n").await;
+    append("green.log", "2\n");
+    until("green", "2\n").await;
+    append("blue.log", "3\n");
+    until("blue", "3\n").await;
+
+    drop(pieces);
+    reading.await.unwrap();
+    assert_eq!(said.len(), 3, "{said:?}");
 }
