@@ -5,7 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::{fs::OpenOptionsExt as _, net::UnixListener},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -128,18 +128,14 @@ impl From<TakeOver> for RunGate {
 /// told another.
 pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), RunGate> {
     files::create_private_dir(&settings.data)?;
-    let begin = match take_over(&settings).await? {
+    let (begin, Ears { control, metrics }) = match take_over(&settings).await? {
         Some(begin) => begin,
         None => begin_anew(&settings).await?,
     };
-    let failed = |error| RunGate::Socket(Box::new(error));
-    let control = begin.post.control.try_clone().map_err(failed)?;
-    let metrics = begin.post.metrics.as_ref().map(TcpListener::try_clone).transpose();
-    let metrics = metrics.and_then(|it| it.map(tokio::net::TcpListener::from_std).transpose());
-    let metrics = metrics.map_err(failed)?;
     let (duty, has_left) = Duty::begin(begin);
     let duty = Arc::new(Mutex::new(duty));
-    let server = Server::new(control, Arc::clone(&duty)).map_err(failed)?;
+    let server = Server::new(control, Arc::clone(&duty));
+    let server = server.map_err(|error| RunGate::Socket(Box::new(error)))?;
     let watch = tokio::spawn(watch_predecessors(Arc::clone(&duty)));
     let tries = tokio::spawn(try_again(Arc::clone(&duty)));
     tracing::info!(data = %settings.data.display(), shards = %settings.shards, "the gate is ready");
@@ -148,6 +144,23 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), RunGate> 
     watch.abort();
     tries.abort();
     Ok(())
+}
+
+/// Where a process is asked. What it hands over stays open meanwhile.
+struct Ears {
+    control: UnixListener,
+    metrics: Option<tokio::net::TcpListener>,
+}
+
+impl Ears {
+    fn of(control: &UnixListener, metrics: Option<&TcpListener>) -> Result<Self, RunGate> {
+        let open = || {
+            let metrics = metrics.map(TcpListener::try_clone).transpose()?;
+            let metrics = metrics.map(tokio::net::TcpListener::from_std).transpose()?;
+            Ok(Self { control: control.try_clone()?, metrics })
+        };
+        open().map_err(|error: io::Error| RunGate::Socket(Box::new(error)))
+    }
 }
 
 async fn serve(
@@ -243,7 +256,7 @@ async fn try_again(duty: Arc<Mutex<Duty>>) {
 }
 
 /// Takes over from the gate that runs, if there is one and this is wanted.
-async fn take_over(settings: &Settings) -> Result<Option<Begin>, RunGate> {
+async fn take_over(settings: &Settings) -> Result<Option<(Begin, Ears)>, RunGate> {
     if !settings.takes_over {
         return Ok(None);
     }
@@ -255,18 +268,23 @@ async fn take_over(settings: &Settings) -> Result<Option<Begin>, RunGate> {
     let revision = taken.program.as_ref().map(|it| it.revision);
     tracing::info!(revision, "taking over from the gate that runs");
     let mut gate = Gate::start(settings.shards)?;
+    // Whoever it accepts before it is sure to serve is cut if it does not.
+    gate.wait();
     follow_taken(&mut gate, &mut taken)?;
     let metrics = metrics_socket(settings, &mut taken.sockets)?;
+    let ears = Ears::of(&taken.control, metrics.as_ref())?;
     let taken = tokio::task::spawn_blocking(move || taken.serving().map(|()| taken));
     let taken = taken.await.map_err(failed)??;
-    Ok(Some(Begin {
+    gate.begin();
+    let begin = Begin {
         gate,
         program: taken.program,
         predecessors: Predecessors::handed(&settings.data, taken.before),
         id: Some(taken.state.gate),
         post: Post { lock: taken.lock, control: taken.control, metrics },
         data: settings.data.clone(),
-    }))
+    };
+    Ok(Some((begin, ears)))
 }
 
 /// Serves all that the old process does, or nothing.
@@ -286,7 +304,7 @@ fn follow_taken(gate: &mut Gate, taken: &mut Taken) -> Result<(), RunGate> {
 }
 
 /// Begins with what is on disk.
-async fn begin_anew(settings: &Settings) -> Result<Begin, RunGate> {
+async fn begin_anew(settings: &Settings) -> Result<(Begin, Ears), RunGate> {
     let data = &settings.data;
     let until = Instant::now() + if settings.takes_over { GONE_WITHIN } else { Duration::ZERO };
     let lock = loop {
@@ -302,8 +320,10 @@ async fn begin_anew(settings: &Settings) -> Result<Begin, RunGate> {
     let control = listen(&data.join(SOCKET_FILE));
     let control = control.map_err(|error| RunGate::Socket(Box::new(error)))?;
     let metrics = metrics_socket(settings, &mut Sockets::new())?;
+    let ears = Ears::of(&control, metrics.as_ref())?;
     let post = Post { lock, control, metrics };
-    Ok(Begin { data: data.clone(), gate, program, predecessors, post, id: None })
+    let begin = Begin { data: data.clone(), gate, program, predecessors, post, id: None };
+    Ok((begin, ears))
 }
 
 /// Returns the socket where Prometheus asks: the one of the process before, or a new one.

@@ -1,5 +1,7 @@
 //! The gate as a whole: takes programs, says what it does.
 
+mod unserved;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -9,18 +11,19 @@ use std::{
     sync::Arc,
 };
 
-use cutover_common::{ApplicationName, ErrorChain};
+use cutover_common::ApplicationName;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use self::unserved::{NotServed, Unserved};
 use crate::{
-    certificate::{Certificate, NoCertificate},
+    certificate::Certificate,
     closing::Closing,
     live::Live,
-    program::{InvalidProgram, Program, Protocol, Service, Upstream},
-    route::Table,
+    program::{InvalidProgram, Program, Protocol, Service},
     shard::{Accept, Thread},
-    state::{Counts, ServiceState, State, UpstreamState},
+    state::{ServiceState, State},
+    tcp,
 };
 
 /// Listening sockets that exist already, by their address.
@@ -44,9 +47,13 @@ pub struct Gate {
     id: Uuid,
     revision: Option<u64>,
     served: BTreeMap<ApplicationName, Served>,
+    /// Those that are gone from the program, while they have something under way.
+    gone: BTreeMap<ApplicationName, Served>,
     /// Those that are not served as the program says. Each is served as it was before, or by nobody.
     unserved: BTreeMap<ApplicationName, Unserved>,
     threads: Vec<Thread>,
+    /// What each thread is to accept as soon as anybody is accepted. None: they do.
+    waiting: Option<Vec<(usize, Accept)>>,
     /// Another process accepts its clients now.
     has_left: bool,
 }
@@ -59,50 +66,6 @@ struct Served {
     /// None: it is closing, and whoever connects is refused rather than left waiting.
     socket: Option<TcpListener>,
     closing: watch::Sender<Closing>,
-}
-
-/// A service that is not served as the program says.
-#[derive(Debug)]
-struct Unserved {
-    service: Service,
-    why: String,
-}
-
-/// Why a service is not served as the program says.
-#[derive(Debug, thiserror::Error)]
-enum NotServed {
-    #[error("nothing can listen on {listen}")]
-    Listen {
-        listen: SocketAddr,
-        #[source]
-        source: io::Error,
-    },
-    #[error("its certificate cannot be shown")]
-    Certificate(#[from] NoCertificate),
-}
-
-impl NotServed {
-    /// Says what is wrong, and what to do.
-    fn with_remedy(&self) -> String {
-        let remedy = match self {
-            Self::Listen { source, .. } => remedy_of(source.kind()),
-            Self::Certificate(_) => "put both files there, readable for the gate's user",
-        };
-        format!("{}; {remedy}", ErrorChain(self))
-    }
-}
-
-fn remedy_of(kind: io::ErrorKind) -> &'static str {
-    if kind == io::ErrorKind::AddrInUse {
-        return "end the program that has the port, or choose another";
-    }
-    if kind == io::ErrorKind::PermissionDenied {
-        return "choose a port from 1024 up, or let the gate use lower ones as its unit does";
-    }
-    if kind == io::ErrorKind::AddrNotAvailable {
-        return "give the agent an address of this host with --address";
-    }
-    "free what the host lacks"
 }
 
 impl Gate {
@@ -119,10 +82,33 @@ impl Gate {
             id,
             revision: None,
             served: BTreeMap::new(),
+            gone: BTreeMap::new(),
             unserved: BTreeMap::new(),
             threads,
+            waiting: None,
             has_left: false,
         })
+    }
+
+    /// Accepts nobody until it [begins](Self::begin). Who comes waits in the queue of its socket,
+    /// which another process may have, too.
+    pub(crate) fn wait(&mut self) {
+        self.waiting.get_or_insert_default();
+    }
+
+    /// Accepts clients from now on.
+    pub(crate) fn begin(&mut self) {
+        for (index, accept) in self.waiting.take().into_iter().flatten() {
+            self.accept(index, accept);
+        }
+    }
+
+    fn accept(&mut self, index: usize, accept: Accept) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.push((index, accept));
+        } else if let Some(thread) = self.threads.get(index) {
+            thread.accept(accept);
+        }
     }
 
     /// Follows `program`, as a whole. A route changes at one moment: each request sees the old one
@@ -145,9 +131,9 @@ impl Gate {
         self.spare(program, sockets);
         // Whoever is not wanted: its clients' requests end, and no other comes.
         let is_wanted = |name: &_| program.services.iter().any(|it| it.application == *name);
-        for (_, gone) in self.served.extract_if(.., |name, _| !is_wanted(name)) {
-            gone.closing.send_replace(Closing::Now);
-        }
+        let unwanted = self.served.extract_if(.., |name, _| !is_wanted(name));
+        self.gone.extend(unwanted.map(|(name, served)| (name, served.end())));
+        self.forget();
         let before = std::mem::take(&mut self.unserved);
         for service in &program.services {
             let known = before.get(&service.application);
@@ -158,8 +144,14 @@ impl Gate {
         Ok(())
     }
 
+    /// Forgets services that are gone and have nothing under way.
+    fn forget(&mut self) {
+        self.gone.retain(|_, gone| !gone.live.is_over());
+    }
+
     /// Tries to serve what could not be served as the program says.
     pub fn try_again(&mut self) {
+        self.forget();
         for (_, Unserved { service, why }) in std::mem::take(&mut self.unserved) {
             self.try_to_serve(&service, Some(&why), &mut Sockets::new());
         }
@@ -188,9 +180,8 @@ impl Gate {
             let is_it = |it: &Service| it.listen == listen && it.application != *name;
             unserved.contains_key(name) && program.services.iter().any(is_it)
         };
-        for (_, gone) in self.served.extract_if(.., is_in_the_way) {
-            gone.closing.send_replace(Closing::Now);
-        }
+        let in_the_way = self.served.extract_if(.., is_in_the_way);
+        self.gone.extend(in_the_way.map(|(name, served)| (name, served.end())));
     }
 
     fn try_to_serve(&mut self, service: &Service, known: Option<&str>, sockets: &mut Sockets) {
@@ -216,7 +207,7 @@ impl Gate {
         let before = self.served.get(name);
         if self.has_left {
             // Whoever took over listens for it, and shows its certificate.
-            if let Some(Served { live, .. }) = before {
+            if let Some(Served { live, .. }) = before.or_else(|| self.gone.get(name)) {
                 live.replace(service, live.certificate());
             }
             return Ok(());
@@ -230,7 +221,8 @@ impl Gate {
             return Ok(());
         }
         let (socket, listeners) = self.listen(service.listen, sockets)?;
-        let live = match self.served.remove(name) {
+        // One that comes back has what it had.
+        let live = match self.served.remove(name).or_else(|| self.gone.remove(name)) {
             Some(Served { live, closing, .. }) => {
                 closing.send_replace(Closing::Now);
                 live.replace(service, certificate);
@@ -239,13 +231,9 @@ impl Gate {
             None => Arc::new(Live::new(service, certificate, self.threads.len())),
         };
         let closing = watch::Sender::new(Closing::No);
-        for (thread, listener) in self.threads.iter().zip(listeners) {
-            thread.accept(Accept {
-                live: Arc::clone(&live),
-                listener,
-                protocol: service.protocol,
-                closing: closing.subscribe(),
-            });
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let (live, closing) = (Arc::clone(&live), closing.subscribe());
+            self.accept(index, Accept { live, listener, protocol: service.protocol, closing });
         }
         let served = Served { live, protocol: service.protocol, socket: Some(socket), closing };
         self.served.insert(name.clone(), served);
@@ -259,17 +247,25 @@ impl Gate {
         listen: SocketAddr,
         sockets: &mut Sockets,
     ) -> Result<(TcpListener, Vec<TcpListener>), NotServed> {
-        let mut open = || {
-            let socket = match sockets.remove(&listen) {
-                Some(socket) => socket,
-                None => TcpListener::bind(listen)?,
-            };
-            socket.set_nonblocking(true)?;
-            let listeners = self.threads.iter().map(|_| socket.try_clone());
-            let listeners = listeners.collect::<io::Result<_>>()?;
-            Ok((socket, listeners))
-        };
-        open().map_err(|source| NotServed::Listen { listen, source })
+        let failed = |source| NotServed::Listen { listen, source };
+        let handed = sockets.remove(&listen);
+        let is_handed = handed.is_some();
+        let socket = handed.map_or_else(|| TcpListener::bind(listen), Ok).map_err(failed)?;
+        match self.share(&socket) {
+            Ok(listeners) => Ok((socket, listeners)),
+            Err(error) => {
+                // Whoever handed it in sees by it that nobody accepts its clients.
+                sockets.extend(is_handed.then_some((listen, socket)));
+                Err(failed(error))
+            }
+        }
+    }
+
+    fn share(&self, socket: &TcpListener) -> io::Result<Vec<TcpListener>> {
+        socket.set_nonblocking(true)?;
+        // Who is accepted there inherits it.
+        tcp::keep_alive(socket)?;
+        self.threads.iter().map(|_| socket.try_clone()).collect()
     }
 
     /// Returns the services that stay as they were, as what the program says of them cannot be.
@@ -305,7 +301,7 @@ impl Gate {
 
     /// Ends what lasts, as at the limit of a drain.
     pub(crate) fn end_what_lasts(&self) {
-        for served in self.served.values() {
+        for served in self.served.values().chain(self.gone.values()) {
             served.live.end_what_lasts();
         }
     }
@@ -321,19 +317,26 @@ impl Gate {
 
     /// Returns how many clients are connected.
     pub fn connections(&self) -> u64 {
-        self.served.values().map(|served| served.live.load().0).sum()
+        self.served.values().chain(self.gone.values()).map(|served| served.live.load().0).sum()
     }
 
     /// Says what it does at this moment.
     pub fn state(&self) -> State {
-        let nobodys = self.unserved.iter().filter(|(name, _)| !self.served.contains_key(*name));
-        let nobodys = nobodys.map(|(_, unserved)| unserved.state_of_nobody());
-        let mut services: Vec<ServiceState> = self
-            .served
-            .iter()
-            .map(|(name, served)| served.state(name, self.unserved.get(name)))
-            .chain(nobodys)
-            .collect();
+        let served = self.served.iter().map(|(name, it)| it.state(name, self.unserved.get(name)));
+        let mut services: Vec<ServiceState> = served.collect();
+        for (name, unserved) in &self.unserved {
+            if !self.served.contains_key(name) {
+                services.push(unserved.state_of_nobody());
+            }
+        }
+        for (name, gone) in &self.gone {
+            let gone = gone.state(name, None);
+            match services.iter_mut().find(|it| it.application == *name) {
+                Some(unserved) => unserved.add(gone),
+                None if gone.has_something() => services.push(gone),
+                None => {}
+            }
+        }
         services.sort_by(|one, other| one.application.cmp(&other.application));
         State { gate: self.id, revision: self.revision, leaving: 0, services }
     }
@@ -353,6 +356,14 @@ fn certificate(
 }
 
 impl Served {
+    /// Lets go of its clients: their requests end, at the limits of a drain, and no other comes.
+    fn end(mut self) -> Self {
+        drop(self.socket.take());
+        self.closing.send_replace(Closing::Now);
+        self.live.lead_nowhere();
+        self
+    }
+
     fn state(&self, application: &ApplicationName, unserved: Option<&Unserved>) -> ServiceState {
         let (connections, held) = self.live.load();
         let mut upstreams = self.live.upstreams();
@@ -370,43 +381,5 @@ impl Served {
         };
         let is_served = unserved.is_none();
         ServiceState { application, listen, connections, held, is_served, trouble, upstreams }
-    }
-}
-
-impl Unserved {
-    /// Nobody can connect, and nothing is under way.
-    fn state_of_nobody(&self) -> ServiceState {
-        let mut upstreams = Vec::new();
-        self.add_to(&mut upstreams);
-        ServiceState {
-            application: self.service.application.clone(),
-            listen: self.service.listen,
-            connections: 0,
-            held: 0,
-            is_served: false,
-            trouble: self.why.clone(),
-            upstreams,
-        }
-    }
-
-    /// Adds where requests will go as soon as the service is served: no such place is empty.
-    fn add_to(&self, upstreams: &mut Vec<UpstreamState>) {
-        let route = &self.service.route;
-        let table = Table::new(route);
-        for (at, Upstream { name, address, .. }) in route.upstreams.iter().enumerate() {
-            let is_empty = !table.gives_to(at);
-            let is_it = |it: &&mut UpstreamState| it.name == *name && it.address == *address;
-            match upstreams.iter_mut().find(is_it) {
-                Some(known) => known.is_empty &= is_empty,
-                None => upstreams.push(UpstreamState {
-                    name: name.clone(),
-                    address: *address,
-                    requests_in_flight: 0,
-                    long_lived: 0,
-                    is_empty,
-                    counts: Counts::default(),
-                }),
-            }
-        }
     }
 }

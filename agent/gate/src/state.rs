@@ -22,6 +22,7 @@ pub struct State {
     /// numbers of the services.
     #[serde(default)]
     pub leaving: u64,
+    /// Those of the program, and those that are gone from it and have something under way.
     pub services: Vec<ServiceState>,
 }
 
@@ -46,6 +47,41 @@ pub struct ServiceState {
     pub upstreams: Vec<UpstreamState>,
 }
 
+impl ServiceState {
+    /// Returns whether anything is under way, or may be.
+    pub(crate) fn has_something(&self) -> bool {
+        self.connections > 0 || self.upstreams.iter().any(|it| !it.is_empty)
+    }
+
+    /// Returns the same service without anything under way, as if it were served.
+    pub(crate) fn emptied(&self) -> Self {
+        Self {
+            application: self.application.clone(),
+            listen: self.listen,
+            connections: 0,
+            held: 0,
+            is_served: true,
+            trouble: String::new(),
+            upstreams: Vec::new(),
+        }
+    }
+
+    /// Adds what the same service has from before it was gone from a program.
+    pub(crate) fn add(&mut self, before: Self) {
+        self.connections += before.connections;
+        self.held += before.held;
+        for upstream in before.upstreams {
+            let is_it = |it: &&mut UpstreamState| {
+                it.name == upstream.name && it.address == upstream.address
+            };
+            match self.upstreams.iter_mut().find(is_it) {
+                Some(known) => known.add(&upstream, true),
+                None => self.upstreams.push(upstream),
+            }
+        }
+    }
+}
+
 /// What a process says that knows no other way.
 const fn yes() -> bool {
     true
@@ -63,6 +99,18 @@ pub struct UpstreamState {
     /// stopped.
     pub is_empty: bool,
     pub counts: Counts,
+}
+
+impl UpstreamState {
+    /// Adds what another one has there. `counts`: it goes on being counted here.
+    pub(crate) fn add(&mut self, other: &Self, counts: bool) {
+        self.is_empty &= other.is_empty;
+        self.requests_in_flight += other.requests_in_flight;
+        self.long_lived += other.long_lived;
+        if counts {
+            self.counts.add(&other.counts);
+        }
+    }
 }
 
 /// What was counted since the process began. Only ever grows.

@@ -1,9 +1,10 @@
 //! Bytes both ways: what follows an upgrade, and applications that are not HTTP.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration};
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
     net::TcpStream,
@@ -12,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    live::{Chosen, Connected, End, Live, Span, UnderWay},
+    live::{Chosen, Connected, End, Live, Place, Span, UnderWay},
     program::UpstreamKind,
     proxied,
     route::{Wish, point_of_turn},
@@ -81,7 +82,7 @@ async fn agreed(
 }
 
 /// Runs `work` as a task that its place can end at the drain's limit for what lasts.
-fn known_while(place: &Arc<crate::live::Place>, work: impl Future<Output = ()> + Send + 'static) {
+fn known_while(place: &Arc<Place>, work: impl Future<Output = ()> + Send + 'static) {
     let (tell, known) = oneshot::channel();
     let task = tokio::spawn(async move {
         // Held to the end: a task that is over is not known any more.
@@ -162,7 +163,7 @@ async fn reach(shard: &Shard, live: &Live) -> Option<(UnderWay, TcpStream)> {
         let Chosen { under_way, connect_within } = live.choose(wish, &tried, 0).await.ok()?;
         let place = under_way.place();
         place.counters.began();
-        match timeout(connect_within, connect(place.address)).await {
+        match timeout(connect_within, connect(place)).await {
             Ok(Ok(stream)) => return Some((under_way, stream)),
             Ok(Err(_)) | Err(_) => place.counters.could_not_connect(),
         }
@@ -177,10 +178,33 @@ async fn reach(shard: &Shard, live: &Live) -> Option<(UnderWay, TcpStream)> {
     }
 }
 
-async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
+/// Connects to a place.
+pub(crate) async fn connect(place: &Place) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(place.address).await?;
     stream.set_nodelay(true)?;
+    match place.kind {
+        // On this host nobody goes without a word.
+        UpstreamKind::Slot => {}
+        UpstreamKind::Gate | UpstreamKind::Host => keep_alive(&stream)?,
+    }
     Ok(stream)
+}
+
+/// Has the kernel notice when the other end is gone without a word. What a listening socket accepts
+/// inherits it.
+pub(crate) fn keep_alive(socket: impl AsFd) -> io::Result<()> {
+    /// How long nothing may come before it is asked.
+    const IDLE: Duration = Duration::from_secs(60);
+    const INTERVAL: Duration = Duration::from_secs(10);
+    /// Questions that may stay unanswered.
+    const PROBES: u32 = 3;
+
+    let socket = socket.as_fd();
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, IDLE)?;
+    sockopt::set_tcp_keepintvl(socket, INTERVAL)?;
+    sockopt::set_tcp_keepcnt(socket, PROBES)?;
+    Ok(())
 }
 
 /// How long a listener that cannot accept rests: descriptors are freed by others meanwhile.

@@ -129,7 +129,7 @@ pub(crate) async fn carry(
 }
 
 /// Ends when they must end, and never when nobody is there to say so.
-async fn told(ends: &mut watch::Receiver<bool>) {
+pub(crate) async fn told(ends: &mut watch::Receiver<bool>) {
     if ends.wait_for(|ends| *ends).await.is_err() {
         std::future::pending::<()>().await;
     }

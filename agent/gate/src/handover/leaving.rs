@@ -166,6 +166,15 @@ impl Predecessors {
             for service in &mut state.services {
                 leaving.add_to(service);
             }
+            // What is gone from the program since.
+            for gone in &leaving.last.services {
+                let is_known = state.services.iter().any(|it| it.application == gone.application);
+                if !is_known && (gone.has_something() || !leaving.is_fresh) {
+                    let mut service = gone.emptied();
+                    leaving.add_to(&mut service);
+                    state.services.push(service);
+                }
+            }
         }
     }
 }
@@ -195,12 +204,7 @@ impl Leaving {
             let is_it =
                 |it: &&UpstreamState| it.name == upstream.name && it.address == upstream.address;
             let Some(their) = theirs.iter().find(is_it) else { continue };
-            upstream.is_empty &= their.is_empty;
-            upstream.requests_in_flight += their.requests_in_flight;
-            upstream.long_lived += their.long_lived;
-            if self.counts {
-                upstream.counts.add(&their.counts);
-            }
+            upstream.add(their, self.counts);
         }
         for their in theirs {
             let is_known = service

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -16,7 +16,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use crate::live::{Link, Place, UnderWay};
+use crate::live::{Link, Place, Span, UnderWay};
 
 /// Why a body ends before its end.
 #[derive(Debug, thiserror::Error)]
@@ -41,14 +41,43 @@ pub(crate) struct Upload {
 }
 
 /// How far a body is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Progress {
+    created: Instant,
     has_begun: AtomicBool,
     is_over: AtomicBool,
     is_too_long: AtomicBool,
+    /// Its client is waited for, whose own limit this has.
+    is_up_to_client: AtomicBool,
+    /// When the instance took something of it last, in microseconds since.
+    taken_at_us: AtomicU64,
 }
 
 impl Progress {
+    fn new(is_over: bool) -> Self {
+        Self {
+            created: Instant::now(),
+            has_begun: AtomicBool::new(false),
+            is_over: AtomicBool::new(is_over),
+            is_too_long: AtomicBool::new(false),
+            is_up_to_client: AtomicBool::new(false),
+            taken_at_us: AtomicU64::new(0),
+        }
+    }
+
+    fn was_taken(&self) {
+        let after = u64::try_from(self.created.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.taken_at_us.store(after, Ordering::Release);
+    }
+
+    /// Returns since when the instance is waited for.
+    pub(crate) fn instance_s_since(&self) -> Instant {
+        if self.is_up_to_client.load(Ordering::Acquire) {
+            return Instant::now();
+        }
+        self.created + Duration::from_micros(self.taken_at_us.load(Ordering::Acquire))
+    }
+
     /// Returns whether nothing of the body was taken from the client.
     pub(crate) fn is_untouched(&self) -> bool {
         !self.has_begun.load(Ordering::Acquire)
@@ -59,7 +88,7 @@ impl Progress {
         self.is_too_long.load(Ordering::Acquire)
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
     }
 }
@@ -72,7 +101,7 @@ impl Upload {
         place: Arc<Place>,
     ) -> Self {
         let incoming = incoming.filter(|body| !body.is_end_stream());
-        let progress = Progress { is_over: incoming.is_none().into(), ..Progress::default() };
+        let progress = Progress::new(incoming.is_none());
         Self {
             incoming,
             left: most,
@@ -88,12 +117,20 @@ impl Upload {
     }
 
     /// Returns the same body for another place. Only for one that was not begun.
-    pub(crate) fn sent_to(self, place: Arc<Place>) -> Self {
-        Self { place, ..self }
+    pub(crate) fn sent_to(mut self, place: Arc<Place>) -> Self {
+        self.place = place;
+        self
     }
 
     fn over(&self) {
         self.progress.is_over.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Upload {
+    /// Nothing more of it is waited for.
+    fn drop(&mut self) {
+        self.progress.is_up_to_client.store(false, Ordering::Release);
     }
 }
 
@@ -108,10 +145,11 @@ impl Body for Upload {
         let this = &mut *self;
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         this.progress.has_begun.store(true, Ordering::Release);
-        let frame = ready!(
-            this.stall.poll(context, |context| { Pin::new(&mut *incoming).poll_frame(context) })
-        )
-        .map_err(BrokenBody::Stalled);
+        let frame =
+            this.stall.poll(context, |context| Pin::new(&mut *incoming).poll_frame(context));
+        this.progress.is_up_to_client.store(frame.is_pending(), Ordering::Release);
+        let frame = ready!(frame).map_err(BrokenBody::Stalled);
+        this.progress.was_taken();
         let frame = match frame {
             Ok(frame) => frame,
             Err(stalled) => return Poll::Ready(Some(Err(stalled))),
@@ -164,7 +202,8 @@ pub(crate) struct Download {
     pub(crate) incoming: Incoming,
     pub(crate) stall: Stall,
     pub(crate) shard: usize,
-    /// Kept for a next request when this one is over.
+    /// Its place can cut it for as long as this is here. Kept for a next request when this one is
+    /// over.
     pub(crate) link: Option<Link>,
     pub(crate) upload: Arc<Progress>,
     pub(crate) under_way: UnderWay,
@@ -235,6 +274,7 @@ impl Drop for Download {
         let is_over = self.is_over || self.incoming.is_end_stream();
         if let Some(link) = self.link.take()
             && is_over
+            && self.under_way.span() == Span::Request
             && self.upload.is_over()
         {
             self.under_way.place().keep_idle(self.shard, link);

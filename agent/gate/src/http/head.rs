@@ -10,6 +10,8 @@ use http::{
     },
 };
 
+use hyper::body::Body;
+
 use super::refuse::Refusal;
 
 /// Set on requests to another host's gate, and says which gate sent them: an edge's go at most one
@@ -83,6 +85,9 @@ pub(super) fn prepare<B>(request: &mut Request<B>, client: &Client) -> Result<()
     if hosts > 1 || (hosts == 0 && request.version() > Version::HTTP_10) {
         return Err(Refusal::Malformed);
     }
+    if request.version() == Version::HTTP_2 {
+        join_cookies(request.headers_mut());
+    }
     *request.version_mut() = Version::HTTP_11;
     let headers = request.headers_mut();
     let upgrade = wanted_upgrade(headers);
@@ -99,6 +104,32 @@ pub(super) fn prepare<B>(request: &mut Request<B>, client: &Client) -> Result<()
     }
     forward(headers, client);
     Ok(())
+}
+
+/// Makes one of the several headers in which HTTP/2 brings cookies (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for cookie in std::iter::once(second).chain(cookies) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(cookie.as_bytes());
+    }
+    // Of values that can be sent, so that it can be.
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Says that a body follows where that is not known otherwise: of a GET or HEAD without this word
+/// nobody expects one (RFC 9112, 6.1).
+pub(super) fn announce_body<B: Body>(request: &mut Request<B>) {
+    let is_expected = ![Method::GET, Method::HEAD].contains(request.method());
+    let body = request.body();
+    if is_expected || body.is_end_stream() || body.size_hint().exact().is_some() {
+        return;
+    }
+    request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
 }
 
 /// Returns what a client wants to speak instead, when it says so properly.
@@ -173,14 +204,28 @@ fn forward(headers: &mut HeaderMap, client: &Client) {
         }
         return;
     }
-    // In the place of whatever there is.
+    // In the place of whatever there is. For most this takes no memory.
+    let claims: Vec<HeaderName> = headers.keys().filter(|it| is_claim(it)).cloned().collect();
+    for name in claims {
+        headers.remove(name);
+    }
     headers.insert(X_FORWARDED_FOR, client.x_forwarded_for.clone());
     headers.insert(FORWARDED, client.forwarded.clone());
     headers.insert(X_FORWARDED_PROTO, client.x_forwarded_proto.clone());
-    match host {
-        Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
-        None => drop(headers.remove(X_FORWARDED_HOST)),
+    if let Some(host) = host {
+        headers.insert(X_FORWARDED_HOST, host);
     }
+}
+
+/// Returns whether a header says who a client is, also where an instance reads `_` as `-`.
+fn is_claim(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    let begins_with = |known: &[u8]| {
+        let same = |(byte, known): (&u8, &u8)| byte == known || (*byte, *known) == (b'_', b'-');
+        name.len() >= known.len() && name.iter().zip(known).all(same)
+    };
+    let is = |known: &[u8]| name.len() == known.len() && begins_with(known);
+    is(b"forwarded") || is(b"x-real-ip") || begins_with(b"x-forwarded-")
 }
 
 fn append(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {

@@ -8,6 +8,7 @@ mod pass;
 mod refuse;
 mod rest;
 mod serve;
+mod streams;
 mod strict;
 
 pub(crate) use self::{body::Upload, serve::serve};

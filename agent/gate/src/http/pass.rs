@@ -14,7 +14,7 @@ use hyper::{
 use tokio::time::Instant;
 
 use super::{
-    body::{Answer, Download, Stall, Upload},
+    body::{Answer, Download, Progress, Stall, Upload},
     exchange::{NoAnswer, exchange, is_idempotent},
     head::{self, HOP, HOP_OF_EDGE, HOP_OF_GATE},
     refuse::{HeardBy, Refusal},
@@ -65,6 +65,7 @@ async fn try_pass(
     let (shard, live) = (&*connection.shard, &connection.live);
     let limits = live.limits();
     head::prepare(&mut request, &connection.client)?;
+    head::announce_body(&mut request);
     let most = limits.body_bytes_max;
     let announced = request.body().size_hint().lower();
     if most.is_some_and(|most| announced > most) {
@@ -154,7 +155,7 @@ async fn send(
         place.counters.began();
         let times = (chosen.connect_within, answer_within);
         let Missed { again, is_unsent, otherwise } =
-            match exchange(&place, shard.index(), request, times).await {
+            match exchange(&place, shard.index(), request, &progress, times).await {
                 Ok((response, link)) => {
                     let (under_way, progress) = (chosen.under_way, Arc::clone(&progress));
                     let done = Answered { response, link, under_way, progress };
@@ -165,7 +166,11 @@ async fn send(
                     };
                     kept.refused(heard, &place, done)
                 }
-                Err(failed) => kept.failed(failed, &place, &progress)?,
+                Err(failed) => {
+                    // Nothing is under way there while it may be held: that may wait for this.
+                    drop(chosen.under_way);
+                    kept.failed(failed, &place, &progress)?
+                }
             };
         if is_unsent && place.kind == UpstreamKind::Host {
             place.rest();
@@ -175,7 +180,9 @@ async fn send(
             Some(again) => match live.choose(sending.wish, &tried, size).await {
                 Ok(elsewhere) => Some((again, elsewhere)),
                 // Nobody else: what broke may have been only its connection.
-                Err(_) if matches!(otherwise, Otherwise::Refuse(Refusal::Broken)) => {
+                Err(NoPlace::NobodyServes)
+                    if matches!(otherwise, Otherwise::Refuse(Refusal::Broken)) =>
+                {
                     Some((again, live.choose(sending.wish, &[], size).await?))
                 }
                 Err(_) => None,
@@ -225,7 +232,7 @@ impl Kept {
         &self,
         failed: NoAnswer,
         place: &Arc<Place>,
-        progress: &super::body::Progress,
+        progress: &Progress,
     ) -> Result<Missed, Refusal> {
         match failed {
             NoAnswer::TooSlow => Err(Refusal::TooSlow),
@@ -271,13 +278,12 @@ struct Answered {
     response: Response<Incoming>,
     link: Link,
     under_way: UnderWay,
-    progress: Arc<super::body::Progress>,
+    progress: Arc<Progress>,
 }
 
 fn answer(connection: &Arc<Connection>, sending: Sending, answered: Answered) -> Response<Answer> {
     let Answered { mut response, link, mut under_way, progress } = answered;
     let mut stall = Stall::new(Duration::from_millis(sending.limits.stall_ms.into()));
-    let mut link = Some(link);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return switched(connection, sending, response, under_way);
     }
@@ -285,9 +291,7 @@ fn answer(connection: &Arc<Connection>, sending: Sending, answered: Answered) ->
     if is_stream_of_events(&response) {
         // It is silent for as long as nothing happens, and serves no other request after.
         under_way.lasts();
-        if let Some(link) = link.take() {
-            link.known.lasts();
-        }
+        link.known.lasts();
         stall = Stall::never();
     }
     if let Some(cookie) = sending.cookie {
@@ -295,7 +299,7 @@ fn answer(connection: &Arc<Connection>, sending: Sending, answered: Answered) ->
     }
     let shard = connection.shard.index();
     response.map(|incoming| {
-        let upload = progress;
+        let (link, upload) = (Some(link), progress);
         let download = Download { incoming, stall, shard, link, upload, under_way, is_over: false };
         Answer::Passed(Box::new(download))
     })

@@ -20,7 +20,7 @@ use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     net::TcpStream,
@@ -34,6 +34,7 @@ use super::{
     pace::{Busy, Pace, Paced},
     pass::pass,
     rest::Rest,
+    streams::{self, Streams},
 };
 use crate::{
     certificate::Certificate,
@@ -46,6 +47,16 @@ use crate::{
 
 /// How many requests one HTTP/2 client has under way at once: what common servers allow.
 const STREAMS_MAX: u32 = 128;
+
+/// How much of one answer waits in memory for an HTTP/2 client that has room for more.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How much of one request's body an HTTP/2 client sends before it is taken: one that waits leaves
+/// room to others of its connection.
+const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
+
+/// The same of all its requests together.
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
 /// What a connection of HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -202,11 +213,15 @@ where
 {
     let idle = Duration::from_millis(limits.idle_ms.into());
     let head = Duration::from_millis(limits.head_ms.into());
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let stall = Duration::from_millis(limits.stall_ms.into());
+    let mut builder = http2::Builder::new(Streams { stall });
     builder
         .timer(TokioTimer::new())
         .max_header_list_size(limits.head_bytes_max)
         .max_concurrent_streams(STREAMS_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         // A peer that is gone without a word is noticed.
         .keep_alive_interval(idle)
         .keep_alive_timeout(head);
@@ -251,7 +266,10 @@ async fn answer(
     if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(|answer| Held { answer, _busy: busy }))
+    Ok(response.map(|answer| {
+        streams::has_begun(&answer);
+        Held { answer, _busy: busy }
+    }))
 }
 
 /// An answer that keeps its connection busy until it is over.
@@ -268,7 +286,9 @@ impl Body for Held {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
-        Pin::new(&mut self.answer).poll_frame(context)
+        let frame = Pin::new(&mut self.answer).poll_frame(context);
+        streams::was_asked(frame.is_ready());
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

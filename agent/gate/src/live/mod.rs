@@ -21,7 +21,7 @@ pub(crate) use self::{
 };
 use crate::{
     certificate::Certificate,
-    program::{Drain, Flow, Limits, Service, UpstreamKind},
+    program::{Drain, Flow, Limits, Route, Service, UpstreamKind},
     route::{Table, Wish},
     state::UpstreamState,
 };
@@ -160,6 +160,20 @@ impl Live {
         drop(older);
         drop(before);
         self.changed.send_replace(());
+    }
+
+    /// Leads nowhere from now on. What is under way ends at the limits of a drain.
+    pub(crate) fn lead_nowhere(&self) {
+        let mut service = self.routing().service.clone();
+        service.route =
+            Route { flow: Flow::Open, upstreams: Vec::new(), sticky: None, allow: None };
+        self.replace(&service, self.certificate());
+    }
+
+    /// Returns whether nobody is connected and nothing is under way. Only of one that leads nowhere.
+    pub(crate) fn is_over(&self) -> bool {
+        let is_idle = |place: &Arc<Place>| place.load() == (0, 0);
+        self.load().0 == 0 && lock(&self.leaving).iter().all(is_idle)
     }
 
     /// Returns where a request goes, when it may go. It counts there from this moment on.

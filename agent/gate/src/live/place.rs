@@ -66,6 +66,8 @@ pub(crate) struct Link {
 struct Open {
     last: u64,
     tasks: BTreeMap<u64, (End, Span)>,
+    /// What is past its limit: what comes to be of it ends at once.
+    overdue: Vec<Span>,
 }
 
 /// How a task is ended.
@@ -169,12 +171,13 @@ impl Place {
 
     /// Keeps a connection for a next request.
     pub(crate) fn keep_idle(&self, shard: usize, link: Link) {
-        if self.drains.load(Ordering::SeqCst) || link.sender.is_closed() {
+        if link.sender.is_closed() {
             return;
         }
         let Some(idle) = self.idle.get(shard) else { return };
         let mut idle = lock(idle);
-        if idle.len() < IDLE_MAX {
+        // Looked at last: whoever begins to drain clears the list after it has said so.
+        if idle.len() < IDLE_MAX && !self.drains.load(Ordering::SeqCst) {
             idle.push(link);
         }
     }
@@ -184,6 +187,9 @@ impl Place {
         let mut open = lock(&self.open);
         open.last += 1;
         let number = open.last;
+        if open.overdue.contains(&span) {
+            task.now();
+        }
         open.tasks.insert(number, (task, span));
         Arc::new(Known { place: Arc::clone(self), number })
     }
@@ -203,7 +209,11 @@ impl Place {
             let after = Duration::from_millis(after.into());
             tokio::spawn(async move {
                 tokio::time::sleep(after).await;
-                place.cut(span);
+                let open = lock(&place.open);
+                // It may have been revived at this very moment.
+                if place.drains.load(Ordering::SeqCst) {
+                    place.cut_of(open, span);
+                }
             })
             .abort_handle()
         });
@@ -216,11 +226,19 @@ impl Place {
             for deadline in lock(&self.deadlines).drain(..) {
                 deadline.abort();
             }
+            lock(&self.open).overdue.clear();
         }
     }
 
+    /// Ends what is under way of this `span`, and what comes to be of it from now on.
     pub(super) fn cut(&self, span: Span) {
-        let open = lock(&self.open);
+        self.cut_of(lock(&self.open), span);
+    }
+
+    fn cut_of(&self, mut open: MutexGuard<'_, Open>, span: Span) {
+        if !open.overdue.contains(&span) {
+            open.overdue.push(span);
+        }
         let overdue: Vec<_> = open.tasks.values().filter(|(_, of)| *of == span).collect();
         if !overdue.is_empty() {
             tracing::warn!(
@@ -245,6 +263,10 @@ impl UnderWay {
         &self.place
     }
 
+    pub(crate) const fn span(&self) -> Span {
+        self.span
+    }
+
     /// What was begun as a request turns out to last.
     pub(crate) fn lasts(&mut self) {
         if self.span == Span::Request {
@@ -259,8 +281,13 @@ impl UnderWay {
 impl Known {
     /// What was begun as a request turns out to last.
     pub(crate) fn lasts(&self) {
-        if let Some((_, span)) = lock(&self.place.open).tasks.get_mut(&self.number) {
+        let mut open = lock(&self.place.open);
+        let Open { tasks, overdue, .. } = &mut *open;
+        if let Some((task, span)) = tasks.get_mut(&self.number) {
             *span = Span::LongLived;
+            if overdue.contains(span) {
+                task.now();
+            }
         }
     }
 }

@@ -58,8 +58,8 @@ pub struct Service {
     /// can connect then; who a client is, is what they say.
     #[serde(default)]
     pub accepts_proxy_protocol: bool,
-    /// Peers whose word on the client (`X-Forwarded-*`, `Forwarded`) is kept and added to. What
-    /// anybody else says of it is thrown away, so that no client can invent its address.
+    /// Peers whose word on the client (`X-Forwarded-*`, `X-Real-IP`, `Forwarded`) is kept and added
+    /// to. What anybody else says of it is thrown away, so that no client can invent its address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_peers: Vec<IpAddr>,
     /// What a client may take of the gate.

@@ -10,6 +10,8 @@ use crate::{
     support::{Bench, speak},
 };
 
+const CHUNKED_HELLO: &str = "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+
 /// Bytes of which no two stretches are alike.
 fn long(length: usize) -> Bytes {
     let mut random = fastrand::Rng::with_seed(7);
@@ -52,6 +54,24 @@ async fn chunks_and_requests_that_follow_each_other_at_once_are_understood() {
         .filter_map(|it| it.rsplit("\r\n\r\n").next())
         .collect();
     assert_eq!(bodies, ["11", "3", "blue"], "{said}");
+}
+
+#[tokio::test]
+async fn the_body_of_a_get_arrives_too() {
+    let blue = Instance::start("blue").await;
+    let bench = Bench::start(&[("blue", &blue, 1_000)]);
+
+    for length in ["Content-Length: 5\r\n\r\nhello", CHUNKED_HELLO] {
+        let said = speak(
+            bench.address,
+            &format!("GET /length HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{length}"),
+        )
+        .await;
+        assert!(said.ends_with("\r\n\r\n5"), "{said}");
+    }
+    let said =
+        speak(bench.address, "GET /headers HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(!said.contains(r#""transfer-encoding""#), "none is announced: {said}");
 }
 
 #[tokio::test]

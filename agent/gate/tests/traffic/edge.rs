@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     instance::Instance,
-    support::{Bench, Client, upstream},
+    support::{Bench, Client, upstream, wait_until},
 };
 
 /// Starts a gate that stands in front of these hosts.
@@ -36,6 +36,44 @@ fn of_kind(kind: &str, hosts: &[(&str, SocketAddr)]) -> Value {
 /// Returns an address at which nobody listens.
 async fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// Returns whether the kernel asks after the other end of this connection (`timer_active` of
+/// proc(5), `/proc/net/tcp`).
+fn is_asked_after(is_it: impl Fn(SocketAddr, SocketAddr) -> bool) -> bool {
+    let address = |text: &str| {
+        let (ip, port) = text.split_once(':').unwrap();
+        let ip = u32::from_str_radix(ip, 16).unwrap().to_ne_bytes();
+        SocketAddr::from((ip, u16::from_str_radix(port, 16).unwrap()))
+    };
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().skip(1).any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        is_it(address(fields[1]), address(fields[2])) && fields[5].starts_with("02:")
+    })
+}
+
+#[tokio::test]
+async fn the_kernel_asks_after_clients_and_other_gates() {
+    let blue = Instance::start("blue").await;
+    let host = Bench::start(&[("blue", &blue, 1_000)]);
+    let edge = edge(&[("host", host.address)]);
+    let mut client = edge.client().await;
+    assert_eq!(client.get("/").await.1, "blue");
+
+    let ends = [
+        ("a client", true, edge.address),
+        ("a gate", false, host.address),
+        ("a gate as a client", true, host.address),
+    ];
+    for (who, is_accepted, address) in ends {
+        // What was sent last is acknowledged first.
+        wait_until(who, || {
+            is_asked_after(|local, remote| address == if is_accepted { local } else { remote })
+        })
+        .await;
+    }
+    assert!(!is_asked_after(|_, remote| remote == blue.address), "on this host there is no need");
 }
 
 #[tokio::test]

@@ -75,3 +75,43 @@ async fn nothing_is_held_for_longer_than_it_may_be() {
     assert!(text.contains("waited too long"), "{text}");
     assert_eq!(blue.got(), 0);
 }
+
+#[tokio::test]
+async fn a_request_that_is_held_for_its_second_try_keeps_no_place_from_being_empty() {
+    let (blue, green) = (Instance::start("blue").await, Instance::start("green").await);
+    let mut bench = Bench::start(&[("blue", &blue, 1_000), ("green", &green, 0)]);
+    let mut client = bench.client().await;
+    let asked = tokio::spawn(async move { client.get("/slow").await });
+    bench.wait_for("blue", |it| it.requests_in_flight == 1).await;
+    bench.service["route"]["flow"] = hold(1, 600_000);
+    bench.apply();
+
+    // Its connections break.
+    drop(blue.tasks);
+    wait_until("it is held", || bench.gate.state().services[0].held == 1).await;
+    bench.wait_for("blue", |it| it.requests_in_flight == 0).await;
+    green.shared.slow.add_permits(1);
+    bench.service["route"]["flow"] = json!("open");
+    bench.service["route"]["upstreams"][0]["weight"] = json!(0);
+    bench.service["route"]["upstreams"][1]["weight"] = json!(1_000);
+    bench.apply();
+
+    assert_eq!(asked.await.unwrap(), (StatusCode::OK, "green".to_owned()));
+}
+
+#[tokio::test]
+async fn a_second_try_that_cannot_be_held_is_not_held_again() {
+    let (blue, green) = (Instance::start("blue").await, Instance::start("green").await);
+    let mut bench = Bench::start(&[("blue", &blue, 1_000), ("green", &green, 0)]);
+    let mut client = bench.client().await;
+    let asked = tokio::spawn(async move { client.get("/slow").await });
+    bench.wait_for("blue", |it| it.requests_in_flight == 1).await;
+    bench.service["route"]["flow"] = hold(0, 600_000);
+    bench.apply();
+
+    drop(blue.tasks);
+
+    let (status, text) = asked.await.unwrap();
+    assert_eq!(status, StatusCode::BAD_GATEWAY);
+    assert!(text.contains("broke before it answered"), "{text}");
+}

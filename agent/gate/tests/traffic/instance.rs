@@ -30,6 +30,9 @@ type Said = Either<Full<Bytes>, Either<Incoming, StreamBody<Events>>>;
 /// How long the answer to `/big` is: more than all sockets between hold.
 pub(crate) const BIG_BYTES: usize = 64 * 1024 * 1024;
 
+/// The answer to `/large`: more than the gate keeps of it.
+static LARGE: [u8; 2 * 1024 * 1024] = [7; 2 * 1024 * 1024];
+
 /// What is still to be sent.
 pub(crate) struct Events(mpsc::UnboundedReceiver<Frame<Bytes>>);
 
@@ -48,13 +51,15 @@ impl futures::Stream for Events {
 pub(crate) struct Instance {
     pub(crate) address: SocketAddr,
     pub(crate) shared: Arc<Shared>,
-    _tasks: JoinSet<()>,
+    pub(crate) tasks: JoinSet<()>,
 }
 
 pub(crate) struct Shared {
     name: &'static str,
     /// How many requests it got.
     pub(crate) got: AtomicU64,
+    /// How many connections it has.
+    pub(crate) connected: AtomicU64,
     /// Lets requests for `/slow` go on, one each.
     pub(crate) slow: Semaphore,
     /// Closes each connection after one answer, without saying so before.
@@ -79,6 +84,7 @@ impl Instance {
         let shared = Arc::new(Shared {
             name,
             got: AtomicU64::new(0),
+            connected: AtomicU64::new(0),
             slow: Semaphore::new(0),
             closes,
             heard: std::sync::Mutex::default(),
@@ -90,11 +96,16 @@ impl Instance {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
-                connections.spawn(connection(Arc::clone(&of_all), stream));
+                let shared = Arc::clone(&of_all);
+                connections.spawn(async move {
+                    shared.connected.fetch_add(1, Ordering::SeqCst);
+                    connection(Arc::clone(&shared), stream).await;
+                    shared.connected.fetch_sub(1, Ordering::SeqCst);
+                });
                 while connections.try_join_next().is_some() {}
             }
         });
-        Self { address, shared, _tasks: tasks }
+        Self { address, shared, tasks }
     }
 
     pub(crate) fn got(&self) -> u64 {
@@ -146,17 +157,23 @@ async fn answer_and_close(shared: &Shared, mut stream: TcpStream) {
 async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Said> {
     shared.got.fetch_add(1, Ordering::SeqCst);
     let text = |text: String| Response::new(Either::Left(Full::new(Bytes::from(text))));
-    match request.uri().path() {
-        "/slow" => {
+    let path = request.uri().path().to_owned();
+    // What is below it is the same later.
+    let path = match path.strip_prefix("/slow") {
+        Some(later) => {
             shared.slow.acquire().await.unwrap().forget();
-            text(shared.name.to_owned())
+            later
         }
+        None => &path,
+    };
+    match path {
         "/echo" => Response::new(Either::Right(Either::Left(request.into_body()))),
         "/length" => {
             let body = request.into_body().collect().await;
             text(body.map_or_else(|_| "broken".to_owned(), |it| it.to_bytes().len().to_string()))
         }
         "/big" => Response::new(Either::Left(Full::new(Bytes::from(vec![7; BIG_BYTES])))),
+        "/large" => Response::new(Either::Left(Full::new(Bytes::from_static(&LARGE)))),
         "/headers" => text(format!("{:?}", request.headers())),
         "/upgrade" => upgraded(shared, request),
         "/trailers" => {

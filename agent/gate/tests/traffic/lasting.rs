@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{instance::Instance, support::Bench};
 
-async fn upgrade(bench: &Bench) -> TokioIo<Upgraded> {
+pub(crate) async fn upgrade(bench: &Bench) -> TokioIo<Upgraded> {
     upgrade_to(bench, "echo").await
 }
 
@@ -31,7 +31,7 @@ async fn upgrade_to(bench: &Bench, protocol: &str) -> TokioIo<Upgraded> {
     TokioIo::new(hyper::upgrade::on(response).await.unwrap())
 }
 
-async fn echo(stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin)) {
+pub(crate) async fn echo(stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin)) {
     stream.write_all(b"ping").await.unwrap();
     let mut back = [0; 4];
     stream.read_exact(&mut back).await.unwrap();
@@ -118,6 +118,50 @@ async fn events_come_one_by_one_and_count_as_long_lived() {
     for _ in 0..3 {
         blue.tell("data: again\n\n");
         assert_eq!(next().await, "data: again\n\n");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_events_has_its_own_limit_when_its_place_drains() {
+    let blue = Instance::start("blue").await;
+    let mut bench = Bench::start(&[("blue", &blue, 1_000)]);
+    let mut client = bench.client().await;
+    let response = client.ask(Request::get("/events"), bytes::Bytes::new()).await.unwrap();
+    let mut body = response.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "data: hello\n\n");
+
+    bench.service["route"]["upstreams"][0]["drain"] =
+        json!({ "requests_ms": 0, "long_lived_ms": 50 });
+    bench.apply();
+
+    bench.wait_until_empty("blue").await;
+    assert!(body.frame().await.is_none_or(|frame| frame.is_err()), "it is over for its client");
+}
+
+#[tokio::test]
+async fn what_turns_out_to_last_after_that_limit_ends_at_once() {
+    let blue = Instance::start("blue").await;
+    let mut bench = Bench::start(&[("blue", &blue, 1_000)]);
+    for path in ["/slow/events", "/slow/upgrade"] {
+        let mut client = bench.client().await;
+        let asked = Request::get(path).header("connection", "upgrade").header("upgrade", "echo");
+        let asked = tokio::spawn(async move { client.ask(asked, bytes::Bytes::new()).await });
+        bench.wait_for("blue", |it| it.requests_in_flight == 1).await;
+        let mut lasting = upgrade(&bench).await;
+        bench.service["route"]["upstreams"][0]["drain"] =
+            json!({ "requests_ms": 3_600_000, "long_lived_ms": 0 });
+        bench.apply();
+        let mut rest = Vec::new();
+        drop(lasting.read_to_end(&mut rest).await);
+        bench.wait_for("blue", |it| it.long_lived == 0).await;
+        assert_eq!(bench.upstream("blue").unwrap().requests_in_flight, 1, "it has its own limit");
+
+        blue.shared.slow.add_permits(1);
+
+        bench.wait_until_empty("blue").await;
+        drop(asked.await.unwrap());
+        bench.route(&[("blue", &blue, 1_000)]);
+        echo(&mut upgrade(&bench).await).await;
     }
 }
 

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, StatusCode, client::conn::http2};
+use hyper::{Request, Response, StatusCode, body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
 
@@ -113,7 +113,7 @@ async fn who_takes_nothing_of_its_answer_is_sent_away() {
     assert!(taken < BIG_BYTES as u64 / 2, "{taken}");
 }
 
-async fn http2(bench: &Bench) -> (http2::SendRequest<Empty<Bytes>>, tokio::task::JoinHandle<bool>) {
+async fn http2(bench: &Bench) -> (http2::SendRequest<Empty<Bytes>>, JoinHandle<bool>) {
     let stream = TcpStream::connect(bench.address).await.unwrap();
     let (sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -122,6 +122,102 @@ async fn http2(bench: &Bench) -> (http2::SendRequest<Empty<Bytes>>, tokio::task:
 
 fn get(path: &str) -> http::request::Builder {
     Request::get(format!("http://shop.example{path}"))
+}
+
+/// Asks over HTTP/2 for something of which nothing is taken.
+async fn ask_and_take_nothing(bench: &Bench, path: &str) -> (JoinHandle<bool>, Response<Incoming>) {
+    let stream = TcpStream::connect(bench.address).await.unwrap();
+    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let ended = tokio::spawn(async { connection.await.is_ok() });
+    let response = sender.send_request(get(path).body(Empty::<Bytes>::new()).unwrap()).await;
+    (ended, response.unwrap())
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_takes_nothing_of_its_answer_loses_it() {
+    let blue = Instance::start("blue").await;
+    let bench = bench(&blue, json!({ "stall_ms": 100 }));
+
+    for path in ["/", "/big", "/events"] {
+        let (_ended, response) = ask_and_take_nothing(&bench, path).await;
+
+        bench.wait_for("blue", |it| it.requests_in_flight + it.long_lived == 0).await;
+        assert!(response.into_body().collect().await.is_err(), "it is never whole");
+    }
+}
+
+/// What a client of HTTP/2 sends that lets everything come, and asks for `/large` so often.
+fn ask_for_much(times: u32) -> Vec<u8> {
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let parts: [&[u8]; 4] = [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload];
+        parts.concat()
+    };
+    let window = (u32::MAX >> 1).to_be_bytes();
+    let settings = frame(4, 0, 0, &[&[0, 4], &window[..]].concat());
+    let more = frame(8, 0, 0, &((u32::MAX >> 1) - 65_535).to_be_bytes());
+    // GET, http, both by their numbers in the static table; the path and the host as they are.
+    let head = b"\x82\x86\x04\x06/large\x01\x01a";
+    let asks = (0..times).flat_map(|number| frame(1, 0b101, 2 * number + 1, head));
+    let first = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings, &more].concat();
+    first.into_iter().chain(asks).collect()
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_takes_nothing_costs_little_memory() {
+    const TIMES: u32 = 64;
+    let blue = Instance::start("blue").await;
+    let bench = bench(&blue, json!({ "stall_ms": 300 }));
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let mut stream = socket.connect(bench.address).await.unwrap();
+
+    stream.write_all(&ask_for_much(TIMES)).await.unwrap();
+    wait_until("it has them all", || blue.got() == u64::from(TIMES)).await;
+    bench.wait_for("blue", |it| it.requests_in_flight == 0).await;
+
+    // And what sockets hold.
+    let taken = bench.upstream("blue").unwrap().counts.bytes_in;
+    assert!(taken < u64::from(TIMES) * 512 * 1024, "{taken}");
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_takes_nothing_keeps_no_place_from_being_empty() {
+    let blue = Instance::start("blue").await;
+    let mut bench = bench(&blue, json!({ "stall_ms": LONG_MS }));
+    for path in ["/big", "/events"] {
+        let (_ended, _response) = ask_and_take_nothing(&bench, path).await;
+        let load = bench.upstream("blue").unwrap();
+        assert_eq!(load.requests_in_flight + load.long_lived, 1);
+
+        bench.service["route"]["upstreams"][0]["drain"] =
+            json!({ "requests_ms": 50, "long_lived_ms": 50 });
+        bench.apply();
+
+        bench.wait_until_empty("blue").await;
+        bench.route(&[("blue", &blue, 1_000)]);
+    }
+}
+
+#[tokio::test]
+async fn a_silent_stream_of_events_is_not_its_client_s_fault() {
+    let blue = Instance::start("blue").await;
+    let bench = bench(&blue, json!({ "stall_ms": 50 }));
+    let (mut sender, _ended) = http2(&bench).await;
+    let response = sender.send_request(get("/events").body(Empty::new()).unwrap()).await;
+    let mut body = response.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "data: hello\n\n");
+    // As long as it takes to lose another.
+    let (_ended, _lost) = ask_and_take_nothing(&bench, "/big").await;
+    bench.wait_for("blue", |it| it.requests_in_flight == 0).await;
+
+    blue.tell("data: again\n\n");
+
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "data: again\n\n");
 }
 
 #[tokio::test]

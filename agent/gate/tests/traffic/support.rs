@@ -69,6 +69,14 @@ impl Bench {
         self.gate.apply(&program, &mut sockets).unwrap();
     }
 
+    /// Follows a program in which the service is not.
+    pub(crate) fn end_service(&mut self) {
+        self.revision += 1;
+        let program = json!({ "revision": self.revision, "services": [] });
+        let program = serde_json::from_value(program).unwrap();
+        self.gate.apply(&program, &mut Sockets::new()).unwrap();
+    }
+
     /// What is wrong with the service, as the gate says.
     pub(crate) fn trouble(&self) -> (bool, String) {
         let state = self.gate.state();
@@ -82,7 +90,7 @@ impl Bench {
 
     pub(crate) fn upstream(&self, name: &str) -> Option<UpstreamState> {
         let state = self.gate.state();
-        state.services[0].upstreams.iter().find(|it| it.name.as_str() == name).cloned()
+        state.services.first()?.upstreams.iter().find(|it| it.name.as_str() == name).cloned()
     }
 
     /// Waits until the gate says so of an upstream.

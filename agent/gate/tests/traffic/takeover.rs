@@ -31,7 +31,7 @@ use crate::{
 /// How often the gate is replaced under load.
 const UPGRADES: usize = 10;
 
-fn program(revision: u64, listen: SocketAddr, upstreams: &[Value]) -> Program {
+pub(crate) fn program(revision: u64, listen: SocketAddr, upstreams: &[Value]) -> Program {
     serde_json::from_value(json!({
         "revision": revision,
         "services": [{
@@ -44,7 +44,7 @@ fn program(revision: u64, listen: SocketAddr, upstreams: &[Value]) -> Program {
 
 impl Process {
     /// Starts another process that takes over, and returns the one before.
-    async fn take_over(&mut self) -> Ours {
+    pub(crate) async fn take_over(&mut self) -> Ours {
         let mut old = std::mem::replace(&mut self.child, spawn(&self.dir, &["--take-over"]));
         let begin = std::time::Instant::now();
         // It says that another one leaves, or that one is gone already.
@@ -54,7 +54,7 @@ impl Process {
         old
     }
 
-    async fn state(&self) -> State {
+    pub(crate) async fn state(&self) -> State {
         self.wait_until_ready().await.state().await.unwrap()
     }
 
@@ -63,7 +63,7 @@ impl Process {
         state.services[0].upstreams.iter().find(|it| it.name.as_str() == name).unwrap().clone()
     }
 
-    async fn wait_for(&self, what: &str, is_so: impl Fn(&State) -> bool) {
+    pub(crate) async fn wait_for(&self, what: &str, is_so: impl Fn(&State) -> bool) {
         let mut control = self.wait_until_ready().await;
         let begin = std::time::Instant::now();
         while !is_so(&control.state().await.unwrap()) {
@@ -82,7 +82,7 @@ fn leaving_sockets(socket: &Path) -> Vec<String> {
     names
 }
 
-async fn wait_until_ended(mut child: Ours) {
+pub(crate) async fn wait_until_ended(mut child: Ours) {
     wait_until("the old process ends", || child.try_wait().unwrap().is_some()).await;
     assert!(child.wait().unwrap().success());
 }

@@ -81,6 +81,49 @@ fn a_client_cannot_invent_its_address_and_a_trusted_peer_can_tell_it() {
 }
 
 #[test]
+fn no_other_spelling_of_who_asks_passes() {
+    let invented = [
+        "X_Forwarded_For",
+        "X-Forwarded_Host",
+        "X_Real_IP",
+        "X-Real-Ip",
+        "X-Forwarded-Port",
+        "x-forwarded-prefix",
+        "X-Forwarded-Anything",
+    ];
+    let kept = ["x-forwarder", "x-real-ips", "forwarded-for", "x-forward"];
+    let given = invented.iter().chain(&kept).map(|name| (*name, "10.0.0.1"));
+    let given: Vec<(&str, &str)> = given.chain([("host", "a")]).collect();
+
+    let headers = prepared("/", &given);
+    for name in invented {
+        assert!(!headers.get_all(name).iter().any(|it| it == "10.0.0.1"), "{name}");
+    }
+    for name in kept {
+        assert!(headers.contains_key(name), "{name}");
+    }
+
+    let mut request = request("/", &given);
+    prepare(&mut request, &client(true)).unwrap();
+    assert_eq!(request.headers()["x-real-ip"], "10.0.0.1", "of a trusted peer");
+}
+
+#[test]
+fn cookies_that_come_one_by_one_are_one_header_for_an_instance() {
+    let given = [("host", "a"), ("cookie", "a=1"), ("x-other", "1"), ("cookie", "b=2; c=3")];
+    let cookies = |version| {
+        let mut request = request("/", &given);
+        *request.version_mut() = version;
+        prepare(&mut request, &client(false)).unwrap();
+        let cookies = request.headers().get_all("cookie").iter().map(|it| it.to_str().unwrap());
+        cookies.map(str::to_owned).collect::<Vec<_>>()
+    };
+
+    assert_eq!(cookies(Version::HTTP_2), ["a=1; b=2; c=3"]);
+    assert_eq!(cookies(Version::HTTP_11), ["a=1", "b=2; c=3"], "as its client sends them");
+}
+
+#[test]
 fn the_host_comes_from_the_address_where_that_names_one() {
     let mut request = request("http://real.example/a?b", &[("host", "other.example")]);
     prepare(&mut request, &client(false)).unwrap();
