@@ -1,13 +1,19 @@
 //! Bytes both ways: what follows an upgrade, and applications that are not HTTP.
 
-use std::{io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsFd,
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::{oneshot, watch},
     time::timeout,
 };
@@ -16,7 +22,7 @@ use crate::{
     live::{Chosen, Connected, End, Live, Place, Span, UnderWay},
     program::UpstreamKind,
     proxied,
-    route::{Wish, point_of_turn},
+    route::{CameFrom, Wish, point_of_turn},
     shard::Shard,
     websocket,
 };
@@ -129,11 +135,11 @@ pub(crate) async fn serve(
         return;
     }
     let Some(certificate) = live.certificate() else {
-        return connect_to_instance(&shard, &live, client, connected).await;
+        return connect_to_instance(&shard, &live, client, (connected, peer)).await;
     };
     let within = Duration::from_millis(live.limits().head_ms.into());
     match certificate.shake_hands(client, within).await {
-        Ok(client) => connect_to_instance(&shard, &live, client, connected).await,
+        Ok(client) => connect_to_instance(&shard, &live, client, (connected, peer)).await,
         Err(error) => tracing::debug!(%peer, %error, "a client's handshake failed"),
     }
 }
@@ -142,9 +148,9 @@ async fn connect_to_instance(
     shard: &Shard,
     live: &Live,
     client: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    connected: Connected,
+    (connected, peer): (Connected, SocketAddr),
 ) {
-    let Some((mut under_way, instance)) = reach(shard, live).await else {
+    let Some((mut under_way, instance)) = reach(shard, live, peer).await else {
         tracing::debug!("a client is sent away: no instance takes connections");
         return;
     };
@@ -156,14 +162,26 @@ async fn connect_to_instance(
     });
 }
 
-async fn reach(shard: &Shard, live: &Live) -> Option<(UnderWay, TcpStream)> {
-    let wish = Wish { point: point_of_turn(shard.turn()), ..Wish::default() };
+/// Returns from whom a connection comes. It has no place for a word between gates: who has the address
+/// of one that this could be passed on to is taken for that one, so that nothing circles.
+fn came_from(live: &Live, peer: SocketAddr) -> CameFrom {
+    let routing = live.routing();
+    let gates = routing.service.route.upstreams.iter().filter(|it| it.kind == UpstreamKind::Gate);
+    let mut addresses = gates.map(|gate| gate.address.ip());
+    let is_gate = addresses.any(|address| address == peer.ip().to_canonical());
+    if is_gate { CameFrom::Gate } else { CameFrom::Client }
+}
+
+async fn reach(shard: &Shard, live: &Live, peer: SocketAddr) -> Option<(UnderWay, TcpStream)> {
+    let came_from = came_from(live, peer);
+    let wish = Wish { point: point_of_turn(shard.turn()), came_from, ..Wish::default() };
+    let from = live.routing().service.listen.ip();
     let mut tried = Vec::new();
     loop {
         let Chosen { under_way, connect_within } = live.choose(wish, &tried, 0).await.ok()?;
         let place = under_way.place();
         place.counters.began();
-        match timeout(connect_within, connect(place)).await {
+        match timeout(connect_within, connect_from(from, place)).await {
             Ok(Ok(stream)) => return Some((under_way, stream)),
             Ok(Err(_)) | Err(_) => place.counters.could_not_connect(),
         }
@@ -178,9 +196,23 @@ async fn reach(shard: &Shard, live: &Live) -> Option<(UnderWay, TcpStream)> {
     }
 }
 
+/// Connects to a place. Another gate sees the address at which this one serves, if it has one.
+async fn connect_from(from: IpAddr, place: &Place) -> io::Result<TcpStream> {
+    let is_same_kind = from.is_ipv4() == place.address.is_ipv4();
+    if place.kind == UpstreamKind::Slot || from.is_unspecified() || !is_same_kind {
+        return connect(place).await;
+    }
+    let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind((from, 0).into())?;
+    prepared(place, socket.connect(place.address).await?)
+}
+
 /// Connects to a place.
 pub(crate) async fn connect(place: &Place) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(place.address).await?;
+    prepared(place, TcpStream::connect(place.address).await?)
+}
+
+fn prepared(place: &Place, stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     match place.kind {
         // On this host nobody goes without a word.

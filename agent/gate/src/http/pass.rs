@@ -104,6 +104,8 @@ fn wish_of(
         }
         Some(Sticky::Cookie { name }) => match head::cookie(headers, name) {
             Some(value) => (point_of_client(value.as_bytes()), None),
+            // It is given one by the edge, which its host must not replace.
+            None if came_from != CameFrom::Client => (by_turn(), None),
             None => {
                 let value = uuid::Uuid::new_v4().simple().to_string();
                 let cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax");

@@ -5,11 +5,15 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 
 use crate::{
     instance::Instance,
-    support::{Bench, Client, upstream, wait_until},
+    support::{Bench, Client, PATIENCE, upstream, wait_until},
 };
 
 /// Starts a gate that stands in front of these hosts.
@@ -154,6 +158,59 @@ async fn through_a_host_that_is_out_a_request_goes_one_gate_further_and_nothing_
     lead(&mut front, &[("host-a", other.address)]);
     let (status, _) = Client::connect(front.address).await.get("/").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn plain_tcp_is_passed_on_by_one_gate_and_does_not_circle() {
+    let mut gates = ["127.7.0.1", "127.7.0.2"].map(Bench::unprogrammed_at);
+    let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let instance = upstream("blue", echo.local_addr().unwrap(), 1_000);
+    let echoes = tokio::spawn(async move {
+        let (mut stream, _) = echo.accept().await.unwrap();
+        let (mut reader, mut writer) = stream.split();
+        drop(tokio::io::copy(&mut reader, &mut writer).await);
+    });
+    let [first, second] = &mut gates;
+    for gate in [&mut *first, &mut *second] {
+        gate.service["protocol"] = json!("tcp");
+    }
+    first.service["route"]["upstreams"] = of_kind("gate", &[("peer-0", second.address)]);
+    second.service["route"]["upstreams"] = json!([instance]);
+    first.apply();
+    second.apply();
+
+    let mut client = TcpStream::connect(first.address).await.unwrap();
+    client.write_all(b"hello").await.unwrap();
+    let mut back = [0; 5];
+    client.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"hello");
+    drop(client);
+    echoes.await.unwrap();
+
+    // Both are out, and each has the other for a peer.
+    second.service["route"]["upstreams"] = of_kind("gate", &[("peer-0", first.address)]);
+    second.apply();
+    let mut client = TcpStream::connect(first.address).await.unwrap();
+    let ended = timeout(PATIENCE, client.read(&mut back)).await.expect("it ends");
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_client_of_an_edge_is_given_one_cookie_to_stay_by() {
+    let blue = Instance::start("blue").await;
+    let sticky = json!({ "cookie": { "name": "stay" } });
+    let mut host = Bench::unprogrammed();
+    host.service["route"]["sticky"] = sticky.clone();
+    host.route(&[("blue", &blue, 1_000)]);
+    let mut front = Bench::unprogrammed();
+    front.service["route"]["sticky"] = sticky;
+    lead(&mut front, &[("host-a", host.address)]);
+
+    for (asked, given) in [(&front, 1), (&host, 1)] {
+        let mut client = asked.client().await;
+        let response = client.ask(Request::get("/"), Bytes::new()).await.unwrap();
+        assert_eq!(response.headers().get_all("set-cookie").iter().count(), given);
+    }
 }
 
 #[tokio::test]

@@ -40,7 +40,11 @@ impl Bench {
     }
 
     pub(crate) fn unprogrammed() -> Self {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::unprogrammed_at("127.0.0.1")
+    }
+
+    pub(crate) fn unprogrammed_at(ip: &str) -> Self {
+        let socket = TcpListener::bind((ip, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         let service = json!({
             "application": "shop", "listen": address, "protocol": "http",
