@@ -15,6 +15,7 @@ pub mod host;
 pub mod manifest;
 pub mod name;
 pub mod nearest;
+pub mod network;
 pub mod pace;
 pub mod planted;
 pub mod protocol;
@@ -36,6 +37,7 @@ pub use error_chain::ErrorChain;
 pub use fence::{Acceptance, Fence, Generation, Term};
 pub use host::{HostLoad, Inventory, Labels};
 pub use name::{AgentName, ApplicationName, EnvironmentName, Version};
+pub use network::Network;
 pub use pace::{Amount, AmountSetting, Batches, InvalidSetting};
 pub use release::{
     Hook, HookKind, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, StopSignal,

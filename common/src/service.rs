@@ -4,7 +4,7 @@ mod limits;
 mod sticky;
 mod tls_files;
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,7 @@ pub use self::{
     sticky::{InvalidSticky, Sticky, check_header},
     tls_files::{InvalidHostPath, TlsFiles},
 };
+use crate::Network;
 
 /// The application's public side.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -39,7 +40,7 @@ pub struct Service {
     pub proxy_protocol: bool,
     /// Peers whose word on the client is believed.
     #[serde(default)]
-    pub trusted_peers: Vec<IpAddr>,
+    pub trusted_peers: Vec<Network>,
     #[serde(default)]
     pub limits: Limits,
 }

@@ -51,7 +51,7 @@ pub(crate) async fn client_of(
         if !service.accepts_proxy_protocol {
             return Ok(peer);
         }
-        if !service.trusted_peers.contains(&peer.ip().to_canonical()) {
+        if !service.trusts(peer.ip()) {
             return Err(NoHeader::Untrusted);
         }
         Duration::from_millis(service.limits.head_ms.into())

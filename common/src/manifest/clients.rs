@@ -1,14 +1,13 @@
 //! `[service]`, what clients meet: TLS, sticky, the PROXY protocol, limits.
 
-use std::net::IpAddr;
-
 use super::{
     problem::Problem,
     reader::{Item, Reader, Section, read},
     words::{LIMITS, STICKY, TLS},
 };
 use crate::{
-    Limits, Protocol, Service, Sticky, TlsFiles,
+    Limits, Network, Protocol, Service, Sticky, TlsFiles,
+    network::InvalidNetwork,
     pace::echo,
     service::{InvalidHostPath, InvalidSticky},
 };
@@ -97,9 +96,9 @@ pub(super) fn read_peers(
     service: &Section<'_>,
     protocol: Protocol,
     reader: &mut Reader<'_>,
-) -> (bool, Vec<IpAddr>) {
+) -> (bool, Vec<Network>) {
     let is_on = service.read("proxy_protocol", reader, |item| item.boolean());
-    let peers = service.item("trusted_peers").and_then(|item| read_addresses(&item, reader));
+    let peers = service.item("trusted_peers").and_then(|item| read_networks(&item, reader));
     let instead = "write trusted_peers = [\"10.0.0.1\"] with the addresses of the load balancers";
     match (is_on, service.item("trusted_peers")) {
         (Some(true), None) => {
@@ -122,8 +121,8 @@ pub(super) fn read_peers(
     (is_on.unwrap_or_default(), peers.unwrap_or_default())
 }
 
-fn read_addresses(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Vec<IpAddr>> {
-    let example = "write a list of addresses, such as [\"10.0.0.1\", \"fd00::1\"]";
+fn read_networks(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Vec<Network>> {
+    let example = "write a list of addresses or networks, such as [\"10.0.0.1\", \"fd00::/8\"]";
     let Some(entries) = item.entries() else {
         let problem = format!("{} is not a list of addresses", item.description());
         reader.refuse(&item.place, Problem::new(problem, example));
@@ -135,23 +134,26 @@ fn read_addresses(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Vec<IpAddr
         reader.refuse(&item.place, Problem::new(problem, instead));
         return None;
     }
-    let mut addresses = Vec::new();
+    let mut networks = Vec::new();
     for entry in entries {
-        addresses.extend(read(&entry, reader, address));
+        networks.extend(read(&entry, reader, network));
     }
-    Some(addresses)
+    Some(networks)
 }
 
-fn address(item: &Item<'_>) -> Result<IpAddr, Problem> {
+fn network(item: &Item<'_>) -> Result<Network, Problem> {
     let text = item.string("\"10.0.0.1\"")?;
-    match text.parse::<IpAddr>() {
-        Ok(address) => Ok(address.to_canonical()),
-        Err(_) => {
-            let instead =
-                "write an address such as \"10.0.0.1\"; names and networks are not looked up";
-            Err(Problem::new(format!("{} is no address", echo(text)), instead))
-        }
-    }
+    text.parse().map_err(|error| {
+        let instead = match error {
+            InvalidNetwork::Unaligned(network) => format!("write \"{network}\""),
+            InvalidNetwork::Unreadable => {
+                "write an address such as \"10.0.0.1\", or a network such as \"10.0.0.0/8\"; \
+                 names are not looked up"
+                    .to_owned()
+            }
+        };
+        Problem::new(format!("{} {error}", echo(text)), instead)
+    })
 }
 
 /// Reads `limits`, or returns the defaults.

@@ -236,7 +236,7 @@ fn what_clients_cannot_meet_is_refused() {
             service("proxy_protocol = true"),
             service("proxy_protocol = true\ntrusted_peers = []"),
             service("trusted_peers = \"10.0.0.1\""),
-            service("trusted_peers = [\"10.0.0.0/8\", 7, \"lb.example\"]"),
+            service("trusted_peers = [\"10.0.0.1/8\", 7, \"lb.example\"]"),
             service("limits = { body = 100, head = \"1KiB\", connections = 0, idle = \"1s\" }"),
             service("limits = { body = \"5TiB\", stall_within = \"0s\", answer_within = 30 }"),
             service(
@@ -261,10 +261,10 @@ fn what_clients_cannot_meet_is_refused() {
     cutover.toml:7:18: service.proxy_protocol: string "v2" is neither true nor false; write true or false, without quotes
     cutover.toml:5:1: service.trusted_peers: is missing; write trusted_peers = ["10.0.0.1"] with the addresses of the load balancers
     cutover.toml:8:17: service.trusted_peers: trusts nobody to speak the PROXY protocol, so nobody could connect; write trusted_peers = ["10.0.0.1"] with the addresses of the load balancers
-    cutover.toml:7:17: service.trusted_peers: string "10.0.0.1" is not a list of addresses; write a list of addresses, such as ["10.0.0.1", "fd00::1"]
-    cutover.toml:7:18: service.trusted_peers[0]: "10.0.0.0/8" is no address; write an address such as "10.0.0.1"; names and networks are not looked up
+    cutover.toml:7:17: service.trusted_peers: string "10.0.0.1" is not a list of addresses; write a list of addresses or networks, such as ["10.0.0.1", "fd00::/8"]
+    cutover.toml:7:18: service.trusted_peers[0]: "10.0.0.1/8" has an address of the network 10.0.0.0/8 where that itself should be; write "10.0.0.0/8"
     cutover.toml:7:32: service.trusted_peers[1]: integer 7 is not a string; write "10.0.0.1"
-    cutover.toml:7:35: service.trusted_peers[2]: "lb.example" is no address; write an address such as "10.0.0.1"; names and networks are not looked up
+    cutover.toml:7:35: service.trusted_peers[2]: "lb.example" is neither an address nor a network; write an address such as "10.0.0.1", or a network such as "10.0.0.0/8"; names are not looked up
     cutover.toml:7:19: service.limits.body: integer 100 is no size; write "100B" for bytes, or another unit
     cutover.toml:7:31: service.limits.head: "1KiB" is too small; write a size from "8KiB" to "1MiB"
     cutover.toml:7:53: service.limits.connections: 0 is out of range; write a whole number from 1 to 1000000

@@ -1,7 +1,5 @@
 //! What a manifest may say, and a file that has everything wrong.
 
-use std::net::IpAddr;
-
 use super::*;
 use crate::{
     Amount, Batches, HookKind, Limits, ProbePort, ProbeTarget, Protocol, Sticky, StopSignal,
@@ -283,7 +281,7 @@ fn what_clients_meet_is_read() {
 tls = { certificate = "/etc/ssl/web.pem", key = "/etc/ssl/web.key" }
 sticky = { header = "X-Session" }
 proxy_protocol = true
-trusted_peers = ["10.0.0.1", "::ffff:10.0.0.2", "fd00::1"]
+trusted_peers = ["10.0.0.1", "::ffff:10.0.0.2", "fd00::/8"]
 [service.limits]
 head = "8KiB"
 body = "100MiB"
@@ -298,7 +296,8 @@ connections = 5
     assert_eq!((&*tls.certificate, &*tls.key), ("/etc/ssl/web.pem", "/etc/ssl/web.key"));
     assert_eq!(all.sticky, Some(Sticky::Header("X-Session".to_owned())));
     assert!(all.proxy_protocol);
-    let peers: [IpAddr; 3] = ["10.0.0.1", "10.0.0.2", "fd00::1"].map(|peer| peer.parse().unwrap());
+    let peers: [crate::Network; 3] =
+        ["10.0.0.1", "10.0.0.2", "fd00::/8"].map(|peer| peer.parse().unwrap());
     assert_eq!(all.trusted_peers, peers);
     let expected = Limits {
         head_bytes: 8 << 10,

@@ -48,7 +48,7 @@ pub enum InvalidRelease {
     Path { field: &'static str, source: InvalidHostPath },
     #[error("field `service.sticky` is invalid")]
     Sticky(#[source] InvalidSticky),
-    #[error("field `service.trusted_peers` has {0:?}, which is no address")]
+    #[error("field `service.trusted_peers` has {0:?}, which is neither an address nor a network")]
     Peer(String),
     #[error("field `service.trusted_peers` is empty, and nobody could connect")]
     NobodyTrusted,

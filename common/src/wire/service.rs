@@ -1,6 +1,6 @@
 //! Service <-> pb.
 
-use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 use cutover_proto::v1 as pb;
 
@@ -8,7 +8,7 @@ use super::{
     InvalidRelease, millis,
     release::{duration, port},
 };
-use crate::{Limits, Protocol, Service, Sticky, Swap, TlsFiles};
+use crate::{Limits, Network, Protocol, Service, Sticky, Swap, TlsFiles};
 
 fn within<T: PartialOrd>(
     field: &'static str,
@@ -69,15 +69,14 @@ impl TryFrom<pb::Service> for Service {
     }
 }
 
-fn peers(texts: Vec<String>) -> Result<Vec<IpAddr>, InvalidRelease> {
+fn peers(texts: Vec<String>) -> Result<Vec<Network>, InvalidRelease> {
     if texts.len() > Service::TRUSTED_PEERS_MAX {
         return Err(InvalidRelease::OutOfRange("service.trusted_peers"));
     }
-    let address = |text: String| match text.parse::<IpAddr>() {
-        Ok(address) => Ok(address.to_canonical()),
-        Err(_) => Err(InvalidRelease::Peer(text.chars().take(64).collect())),
+    let network = |text: String| {
+        text.parse().map_err(|_| InvalidRelease::Peer(text.chars().take(64).collect()))
     };
-    texts.into_iter().map(address).collect()
+    texts.into_iter().map(network).collect()
 }
 
 fn sticky(sticky: pb::service::Sticky, protocol: Protocol) -> Result<Sticky, InvalidRelease> {

@@ -49,7 +49,7 @@ fn release() -> Release {
             tls: Some(TlsFiles { certificate: "/c.pem".to_owned(), key: "/k.pem".to_owned() }),
             sticky: None,
             proxy_protocol: true,
-            trusted_peers: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            trusted_peers: vec!["10.0.0.1".parse().unwrap(), "fd00::/8".parse().unwrap()],
             limits: Limits {
                 head_bytes: 8192,
                 body_bytes: Some(1 << 20),
@@ -112,7 +112,7 @@ fn a_service_is_judged_again_where_it_arrives() {
             told(|it| it.tls.as_mut().unwrap().key = "web.key".into()),
             told(|it| it.tls.as_mut().unwrap().certificate = format!("/{}", "x".repeat(5000))),
             told(|it| it.trusted_peers.clear()),
-            told(|it| it.trusted_peers[0] = "10.0.0.0/8".into()),
+            told(|it| it.trusted_peers[0] = "10.0.0.1/8".into()),
             told(|it| it.trusted_peers = vec!["10.0.0.1".into(); 257]),
             told(|it| it.limits.as_mut().unwrap().head_bytes = 1),
             told(|it| it.limits.as_mut().unwrap().body_bytes = Some(u64::MAX)),
@@ -129,7 +129,7 @@ fn a_service_is_judged_again_where_it_arrives() {
     field `service.tls.key` is invalid: no absolute path of a file
     field `service.tls.certificate` is invalid: 5001 bytes long; paths have at most 4095
     field `service.trusted_peers` is empty, and nobody could connect
-    field `service.trusted_peers` has "10.0.0.0/8", which is no address
+    field `service.trusted_peers` has "10.0.0.1/8", which is neither an address nor a network
     field `service.trusted_peers` is out of range
     field `service.limits.head_bytes` is out of range
     field `service.limits.body_bytes` is out of range

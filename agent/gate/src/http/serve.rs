@@ -92,7 +92,7 @@ pub(crate) async fn serve(
             return;
         }
     };
-    let is_trusted = live.routing().service.trusted_peers.contains(&address.ip().to_canonical());
+    let is_trusted = live.routing().service.trusts(address.ip());
     let certificate = live.certificate();
     let connection = Arc::new(Connection {
         client: Client::new(address, is_trusted, certificate.is_some()),

@@ -14,7 +14,7 @@ use std::{
     path::PathBuf,
 };
 
-use cutover_common::ApplicationName;
+use cutover_common::{ApplicationName, Network};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -61,12 +61,19 @@ pub struct Service {
     /// Peers whose word on the client (`X-Forwarded-*`, `X-Real-IP`, `Forwarded`) is kept and added
     /// to. What anybody else says of it is thrown away, so that no client can invent its address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub trusted_peers: Vec<IpAddr>,
+    pub trusted_peers: Vec<Network>,
     /// What a client may take of the gate.
     #[serde(default)]
     pub limits: Limits,
     /// Where its requests go.
     pub route: Route,
+}
+
+impl Service {
+    /// Returns whether the word of who has this address is believed.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_peers.iter().any(|peers| peers.contains(address))
+    }
 }
 
 /// What a service's clients speak.

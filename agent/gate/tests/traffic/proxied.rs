@@ -28,7 +28,7 @@ fn header() -> Vec<u8> {
 fn bench(blue: &Instance) -> Bench {
     let mut bench = Bench::start(&[("blue", blue, 1_000)]);
     bench.service["accepts_proxy_protocol"] = json!(true);
-    bench.service["trusted_peers"] = json!(["127.0.0.1"]);
+    bench.service["trusted_peers"] = json!(["10.0.0.0/8", "127.0.0.0/8"]);
     bench.apply();
     bench
 }
