@@ -17,7 +17,7 @@ use crate::{
     report,
     session::Session,
     slots::{SlotTraffic, SlotView, Work, prepare_retry_at},
-    traffic::{self, TrafficDecision},
+    traffic::TrafficDecision,
     turn::Turn,
     volatile::Volatile,
 };
@@ -212,9 +212,8 @@ impl Agent {
         let application = self.remembered.applications.get(name)?;
         let volatile = self.volatile.get(name)?;
         let mut trouble = self.gate_trouble(name);
-        let shift = self.traffic_view(name).map(traffic::decide);
-        if let (true, Some(TrafficDecision::Wait(Permission::SplitBrain))) =
-            (trouble.is_empty(), shift)
+        if trouble.is_empty()
+            && self.decide_traffic(name) == Some(TrafficDecision::Wait(Permission::SplitBrain))
         {
             "its traffic stays where it is, as two coordinators claim the same term"
                 .clone_into(&mut trouble);

@@ -149,6 +149,11 @@ impl GateLink {
         self.follows.as_ref().and_then(|(_, state)| state.troubles.get(name))
     }
 
+    /// Returns whether the program that it follows has this application.
+    fn serves(&self, name: &ApplicationName) -> bool {
+        self.follows.as_ref().is_some_and(|(program, _)| program.services.contains_key(name))
+    }
+
     /// Returns whether the gate has said that it leads to `edges`.
     pub(crate) fn follows_edges(&self, edges: &BTreeMap<ApplicationName, EdgeRoute>) -> bool {
         self.follows.as_ref().is_some_and(|(program, _)| program.edges == *edges)
@@ -215,7 +220,9 @@ impl Agent {
     /// Returns why this application is not served as it should be; empty if nothing is known to be
     /// wrong.
     pub(crate) fn gate_trouble(&self, name: &ApplicationName) -> String {
-        self.port_trouble(name).unwrap_or_else(|| self.gate.trouble(name).to_owned())
+        let has_port = self.gate.serves(name);
+        let port_trouble = if has_port { None } else { self.port_trouble(name) };
+        port_trouble.unwrap_or_else(|| self.gate.trouble(name).to_owned())
     }
 
     /// Returns why the gate cannot serve this application at its port, if it cannot: a port leads

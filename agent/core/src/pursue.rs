@@ -85,14 +85,21 @@ impl Agent {
 
     /// Moves the traffic, if it is to move now.
     fn shift(&mut self, turn: &mut Turn, name: &ApplicationName) -> bool {
-        let decision = self.traffic_view(name).map(crate::traffic::decide);
-        let Some(TrafficDecision::Shift(to)) = decision else { return false };
+        let Some(TrafficDecision::Shift(to)) = self.decide_traffic(name) else { return false };
         let application = name.clone();
         self.record(turn, Event::Shifted { application, to, at: turn.now });
         true
     }
 
-    pub(crate) fn traffic_view(&self, name: &ApplicationName) -> Option<TrafficView<'_>> {
+    pub(crate) fn decide_traffic(&self, name: &ApplicationName) -> Option<TrafficDecision> {
+        let decision = crate::traffic::decide(self.traffic_view(name)?);
+        // The gate cannot serve it where its port leads to somebody else.
+        let is_vain = matches!(decision, TrafficDecision::Shift(Some(_)))
+            && self.port_trouble(name).is_some();
+        Some(if is_vain { TrafficDecision::Rest } else { decision })
+    }
+
+    fn traffic_view(&self, name: &ApplicationName) -> Option<TrafficView<'_>> {
         let application = self.remembered.applications.get(name)?;
         let volatile = self.volatile.get(name)?;
         let timers = application.assignment.timers;
@@ -100,9 +107,7 @@ impl Agent {
             live.watch.as_ref().map_or(Health::Unknown, |watch| watch.health(timers, self.now))
         });
         let serves_well = volatile.slots.map(|slot, _| volatile.serves_well(slot));
-        let has_port = self.port_trouble(name).is_none();
-        let permission = self.permission();
-        Some(TrafficView { application, health, serves_well, has_port, permission })
+        Some(TrafficView { application, health, serves_well, permission: self.permission() })
     }
 
     /// Takes one step, if there is one.

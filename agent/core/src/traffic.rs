@@ -21,8 +21,6 @@ pub(crate) struct TrafficView<'a> {
     pub(crate) health: Slots<Health>,
     /// Whether the gate may lead to the instance in each slot.
     pub(crate) serves_well: Slots<bool>,
-    /// Whether the gate can serve it: its port leads to nobody else.
-    pub(crate) has_port: bool,
     pub(crate) permission: Permission,
 }
 
@@ -58,8 +56,7 @@ pub(crate) fn decide(view: TrafficView<'_>) -> TrafficDecision {
         };
         let state = application.slots.of(slot);
         let hooks = before_the_traffic(release, state, application.fence().generation);
-        let is_ready =
-            is_ready && view.has_port && planted!(ShiftBeforeSmoke: true; hooks.has_passed());
+        let is_ready = is_ready && planted!(ShiftBeforeSmoke: true; hooks.has_passed());
         return if is_ready { shift(view, Some(slot)) } else { TrafficDecision::Rest };
     }
     match to {

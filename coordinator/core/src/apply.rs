@@ -171,13 +171,10 @@ impl Coordinator {
                         key_hash: *key_hash,
                     });
                 }
-                let enrolled = Enrolled {
-                    enrolment: *enrolment,
-                    labels: labels.clone(),
-                    joined: at,
-                    drained: None,
-                };
+                let enrolled =
+                    Enrolled { enrolment: *enrolment, labels: labels.clone(), joined: at };
                 self.enrolments.agents.insert(agent.clone(), enrolled);
+                self.enrolments.drains.remove(agent);
             }
             EventKind::AgentLabelled { agent, labels, .. } => {
                 if let Some(enrolled) = self.enrolments.agents.get_mut(agent) {
@@ -186,18 +183,17 @@ impl Coordinator {
             }
             EventKind::AgentRemoved { agent, .. } => {
                 self.enrolments.agents.remove(agent);
+                self.enrolments.drains.remove(agent);
                 self.goals.forget(agent);
             }
             EventKind::AgentDrained { agent, by, reason } => {
-                if let Some(enrolled) = self.enrolments.agents.get_mut(agent) {
-                    let (by, reason) = (by.clone(), reason.clone());
-                    enrolled.drained = Some(Drain { by, reason, since: at });
+                if self.enrolments.agents.contains_key(agent) {
+                    let drain = Drain { by: by.clone(), reason: reason.clone(), since: at };
+                    self.enrolments.drains.insert(agent.clone(), drain);
                 }
             }
             EventKind::AgentUndrained { agent, .. } => {
-                if let Some(enrolled) = self.enrolments.agents.get_mut(agent) {
-                    enrolled.drained = None;
-                }
+                self.enrolments.drains.remove(agent);
             }
             EventKind::Started { .. }
             | EventKind::Restored { .. }

@@ -61,9 +61,6 @@ pub struct Enrolled {
     pub enrolment: Uuid,
     pub labels: Labels,
     pub joined: Timestamp,
-    /// Set while its host is taken out for maintenance. It survives restarts, and ends with the
-    /// enrolment.
-    pub drained: Option<Drain>,
 }
 
 /// That a host is taken out for maintenance.
@@ -80,6 +77,9 @@ pub struct Enrolments {
     pub operators: BTreeMap<Sha256, Operator>,
     pub tokens: BTreeMap<Sha256, JoinToken>,
     pub agents: BTreeMap<AgentName, Enrolled>,
+    /// Of agents whose hosts are taken out for maintenance. A drain survives restarts, and ends with
+    /// the enrolment.
+    pub(crate) drains: BTreeMap<AgentName, Drain>,
 }
 
 impl Enrolments {
@@ -91,7 +91,7 @@ impl Enrolments {
 
     /// Returns why `agent` is taken out for maintenance, if it is.
     pub fn drain(&self, agent: &AgentName) -> Option<&Drain> {
-        self.agents.get(agent)?.drained.as_ref()
+        self.drains.get(agent)
     }
 
     /// Returns the agents that all of `select` fits.

@@ -28,7 +28,7 @@ pub(super) fn agent(core: &Coordinator, name: &AgentName, enrolled: &Enrolled) -
             .map(|seen| seen.counts.iter().cloned().map(Into::into).collect())
             .unwrap_or_default(),
         agent_version: seen.map(|seen| seen.agent_version.clone()).unwrap_or_default(),
-        drain: enrolled.drained.as_ref().map(drain),
+        drain: core.enrolments().drain(name).map(drain),
         edge: seen.and_then(|seen| seen.edge.clone()).map(Into::into),
     }
 }

@@ -83,7 +83,6 @@ fn decide_for(swap: Swap, green: Option<Health>, is_prepared: bool, lease: bool)
         application: &application,
         health: Slots { blue: Health::Settled, green: green.unwrap_or_default() },
         serves_well: Slots { blue: true, green: green.is_some_and(Health::is_passing) },
-        has_port: true,
         permission: if lease { Permission::Fresh } else { Permission::NoLease },
     });
     match decision {

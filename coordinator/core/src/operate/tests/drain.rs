@@ -19,8 +19,7 @@ fn a_drain_survives_a_restart_and_is_done_once() {
     assert_eq!(story.drain("web-2"), Ok(Answer::Done));
 
     story.restart();
-    let enrolled = &story.core.enrolments().agents[&name("web-2")];
-    let drain = enrolled.drained.clone().unwrap();
+    let drain = story.core.enrolments().drain(&name("web-2")).unwrap();
     assert_eq!((drain.by.as_str(), drain.reason.as_str()), ("ann", "a new disk"));
 
     assert_eq!(story.undrain("web-2"), Ok(Answer::Done));

@@ -28,7 +28,7 @@ impl Ledger {
             return broken(format!("rollout {} is held, and not stored", other.id));
         }
         let agents = core.agents().map(|(agent, enrolled)| {
-            (host_of(agent), enrolled.enrolment, enrolled.drained.is_some())
+            (host_of(agent), enrolled.enrolment, core.enrolments().drain(agent).is_some())
         });
         let stored = self.by_name().map(|(host, agent)| (host, agent.enrolment, agent.is_drained));
         if !agents.eq(stored) {
