@@ -370,6 +370,12 @@ fn is_wanted(view: &SlotView<'_>, release: &Arc<Release>) -> bool {
     matches!(view.goal, SlotGoal::Running(wanted) if wanted == release)
 }
 
+/// Returns whether the slot is to hold another release than the one of its instance.
+fn is_for_another(view: &SlotView<'_>) -> bool {
+    let held = view.state.instance.as_ref().map(|instance| &instance.release);
+    view.goal.release().is_some_and(|wanted| Some(wanted) != held)
+}
+
 /// Decides whether an instance that is not wanted may be ended.
 fn decide_end(view: &SlotView<'_>, step: SlotStep) -> Decision {
     let is_ready = |goal: &SlotGoal, state: &SlotState| match goal {
@@ -397,8 +403,8 @@ fn decide_end(view: &SlotView<'_>, step: SlotStep) -> Decision {
             StopsBeforeEmpty: Decision::Do(step);
             Decision::Wait(Waiting::ForDrain)
         ),
-        // Nothing is kept warm in the place of what is to run there.
-        SlotTraffic::Warm { until } if !view.goal.wants_instance() => {
+        // Nothing is kept warm in the place of what is to be there.
+        SlotTraffic::Warm { until } if planted!(WarmKeepsItsPlace: true; !is_for_another(view)) => {
             Decision::Wait(Waiting::ForWarmth { until })
         }
         SlotTraffic::Out => Decision::Do(step),

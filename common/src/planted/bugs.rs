@@ -161,6 +161,9 @@ bugs! {
     /// A service that the gate cannot serve counts as led to when its program says so.
     UnservedCountsAsLed "unserved-counts-as-led" breaks "G2":
         "a port that a stranger has: the agent tells of traffic where there is none",
+    /// What is kept warm keeps its place, also when another release is to run there.
+    WarmKeepsItsPlace "warm-keeps-its-place" breaks "A6":
+        "a deploy soon after another: a good release waits for what is warm, and is taken back",
     /// An instance is stopped while the gate leads to it.
     StopsUnderTraffic "stops-under-traffic" breaks "G1":
         "a swap in place: clients are sent to what is being stopped",
@@ -238,6 +241,9 @@ bugs! {
     /// The floor is compared by `<` where it should be `<=`.
     FloorOffByOne "floor-off-by-one" breaks "A1":
         "the coordinator stops itself, or one host too many is out",
+    /// A host gets no time for what still drains where the release is to run.
+    LeavingGetsNoTime "leaving-gets-no-time" breaks "A6":
+        "a deploy soon after another: a good release waits for a drain, and is taken back",
     /// One more host may fail than the budget bears.
     FailureBudgetOffByOne "failure-budget-off-by-one" breaks "A4":
         "the coordinator stops itself, or goes on with one failure too many",

@@ -1,6 +1,7 @@
 //! The swarm: a seed draws first which faults are on and how often, then the fleet, then the run.
 //! Each run has some of them only: faults that are always on hide what others would show.
 
+mod drains;
 mod edges;
 mod exclusions;
 mod faults;
@@ -47,6 +48,7 @@ pub fn draw(seed: u64) -> Script {
         script.entries.retain(|entry| entry.at_ms < heals_ms);
         script.ends_ms = heals_ms + crate::oracle::bound_ms(&script);
     }
+    drains::draw(&mut script);
     script
 }
 

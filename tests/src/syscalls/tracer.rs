@@ -11,12 +11,15 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{BufRead as _, BufReader, Read},
     path::Path,
     process::{Child, ChildStderr, Command, Stdio},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
+use cutover_runtime::descendants;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::live::program_on_path;
@@ -29,6 +32,9 @@ const CALLS: &str = "openat,openat2,write,pwrite64,writev,fsync,fdatasync,sync_f
 /// How long a call is held at its end, in microseconds: for this program to read of it and to kill.
 /// Being too late is counted, not hidden.
 const HELD_US: u32 = 1_000;
+
+/// How long strace may take to end when the daemon that it was started with has.
+const ENDED_WITHIN: Duration = Duration::from_secs(20);
 
 /// One call of a daemon.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -158,9 +164,31 @@ impl Tracer {
             // Not SIGTERM, after which strace 6.1 waits for ever for a call that it holds. The kernel
             // lets go of whatever is traced.
             end(&mut strace);
+        } else {
+            until_read(&reader);
         }
         reader.join().expect("the reader of the trace does not panic")
     }
+}
+
+/// Waits until a trace is read to its end. A daemon that is killed before strace has attached to it
+/// leaves strace waiting for ever, and with it who reads what it says.
+fn until_read(reader: &JoinHandle<Trace>) {
+    let begun = Instant::now();
+    while !reader.is_finished() {
+        if begun.elapsed() > ENDED_WITHIN {
+            for pid in descendants::all().into_iter().filter(is_strace) {
+                // It may have ended by now.
+                let _asked = kill_process(pid, Signal::KILL);
+            }
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn is_strace(pid: &Pid) -> bool {
+    let name = fs::read(format!("/proc/{}/comm", pid.as_raw_nonzero())).unwrap_or_default();
+    name == b"strace\n"
 }
 
 /// Waits until strace says that it is attached to every thread.

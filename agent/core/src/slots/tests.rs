@@ -275,11 +275,11 @@ fn an_instance_behind_the_gate_is_ended_only_when_nothing_is_under_way_there() {
         instance: Some(instance("a", running())),
         hooks: Vec::new(),
     };
-    let (empty, goal) = (SlotState::default(), SlotGoal::Prepared(release("b")));
-    let shown_for = |traffic, permission| {
+    let empty = SlotState::default();
+    let shown_as = |goal: &SlotGoal, traffic, permission| {
         shown(&decide(&SlotView {
             slot: Slot::Blue,
-            goal: &goal,
+            goal,
             state: &state,
             other_goal: &SlotGoal::Absent,
             other_state: &empty,
@@ -295,11 +295,15 @@ fn an_instance_behind_the_gate_is_ended_only_when_nothing_is_under_way_there() {
             now: Timestamp::default(),
         }))
     };
+    let another = SlotGoal::Prepared(release("b"));
+    let shown_for = |traffic, permission| shown_as(&another, traffic, permission);
+    let warm = SlotTraffic::Warm { until };
+    assert_eq!(shown_as(&SlotGoal::Absent, warm, Permission::Fresh), "ForWarmth");
     for (traffic, with_lease, without) in [
         (SlotTraffic::Ungated, "Stop", "NoLease"),
         (SlotTraffic::Led, "ForShift", "ForShift"),
         (SlotTraffic::Leaving, "ForDrain", "ForDrain"),
-        (SlotTraffic::Warm { until }, "ForWarmth", "ForWarmth"),
+        (warm, "Stop", "NoLease"),
         (SlotTraffic::Replaced, "Stop", "NoLease"),
         (SlotTraffic::Out, "Stop", "Stop"),
     ] {

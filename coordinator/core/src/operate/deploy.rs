@@ -1,8 +1,8 @@
 //! Deploys: plan and start.
 
 use cutover_common::{
-    AgentName, ApplicationName, EnvironmentName, Release, ReleaseRef, Timestamp, Traffic, Version,
-    manifest::Manifest, planted,
+    AgentName, ApplicationName, EnvironmentName, Release, ReleaseRef, SlotReport, Timestamp,
+    Traffic, Version, manifest::Manifest, planted,
 };
 use uuid::Uuid;
 
@@ -135,7 +135,9 @@ impl Coordinator {
     fn leaving(&self, agents: &[AgentName], application: &ApplicationName) -> Vec<&Release> {
         let reports = agents.iter().filter_map(|agent| self.fleet.fresh_report(agent, application));
         let slots = reports.flat_map(|report| report.slots.iter().map(|(_, slot)| slot));
-        let leaving = slots.filter(|slot| slot.instance.is_some() && slot.traffic == Traffic::Away);
+        let is_leaving =
+            |slot: &&SlotReport| slot.instance.is_some() && slot.traffic == Traffic::Away;
+        let leaving = slots.filter(|slot| planted!(LeavingGetsNoTime: false; is_leaving(slot)));
         leaving.filter_map(|slot| self.held(application, &slot.release.as_ref()?.0)).collect()
     }
 

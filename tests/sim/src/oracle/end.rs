@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Seen, Violation, rest::is_stuck};
 use crate::{
-    script::{Application, Life, Mode, Script, What},
+    script::{Application, Behaviour, Life, Mode, Script, What},
     world::{Host, World},
 };
 
@@ -26,6 +26,8 @@ pub(super) struct EndOracle {
     is_healed: bool,
     /// Nothing goes wrong in the script, and nobody interferes.
     is_quiet: bool,
+    /// Besides, all releases are good everywhere, and quickly there.
+    is_calm: bool,
     /// The rollouts of coordinators that began with nothing behind them.
     begun: BTreeSet<Uuid>,
 }
@@ -37,10 +39,18 @@ impl EndOracle {
         let network = &script.network;
         // What is more than TCP does can make a host late, and failed.
         let is_kind = network.reorder_permille == 0 && network.drop_permille == 0;
-        Self {
-            is_quiet: is_kind && script.entries.iter().all(|entry| is_deploy(&entry.what)),
-            ..Self::default()
-        }
+        let is_quiet = is_kind && script.entries.iter().all(|entry| is_deploy(&entry.what));
+        let is_good = |application: &Application| {
+            application.hooks.is_empty()
+                && application.releases.iter().all(|release| {
+                    !release.is_damaged
+                        && release.exceptions.is_empty()
+                        && release.behaviour == Behaviour::WELL
+                })
+        };
+        let is_quick = network.bytes_per_ms >= 100_000;
+        let is_calm = is_quiet && is_quick && script.applications.iter().all(is_good);
+        Self { is_quiet, is_calm, ..Self::default() }
     }
 
     pub(super) fn see(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), Violation> {
@@ -71,6 +81,15 @@ impl EndOracle {
                 let core = world.site(number).process.as_ref().map(|process| &process.core);
                 let rollout = core.and_then(|core| core.rollout(*id));
                 rollout.map_or(Ok(()), |rollout| may_succeed(world, rollout))
+            }
+            // A6: with nothing wrong and nobody in the way a good release arrives at once.
+            EventKind::Rollout {
+                id,
+                change: Change::HostFailed { why, .. } | Change::Held { why },
+                ..
+            } if self.is_calm => {
+                let text = format!("nothing is wrong, and rollout {id} meets with this: {why}");
+                Err(Violation::new("A6", text))
             }
             _ => Ok(()),
         }

@@ -154,8 +154,13 @@ fn what_is_kept_warm_makes_room_for_the_next_release() {
     world.pass(60);
     world.trace.clear();
 
+    // First it is brought to disk, which the coordinator waits for.
+    let blue = SlotGoal::Prepared(served("3", Swap::Beside));
+    world.assign(assignment(3, blue, SlotGoal::Running(second.clone())));
+    world.pass(10);
+    assert_eq!(world.report(BLUE).phase, Phase::Prepared);
     let blue = SlotGoal::Running(served("3", Swap::Beside));
-    world.assign(assignment(3, blue, SlotGoal::Prepared(second)));
+    world.assign(assignment(4, blue, SlotGoal::Prepared(second)));
     world.pass(60);
 
     assert_eq!(world.trace[..3], ["hook", "stop blue 1", "start blue 3"]);
