@@ -254,7 +254,14 @@ impl Fleet {
             self.cluster.daemon(daemon).start();
             return trace;
         }
-        tracer.end()
+        let trace = tracer.end();
+        if trace.killed_after.is_some() {
+            // At this very moment, perhaps: who looks next must see that it is to be started again.
+            wait_for("a daemon that was killed to end", SAID_WITHIN, || {
+                self.cluster.daemon(daemon).ended()
+            });
+        }
+        trace
     }
 
     /// Waits until every host is connected and its application healthy: the floor of the next rollout.
