@@ -10,7 +10,7 @@ use cutover_common::{
     Protocol, Service, edge::EDGE_ROUTES_MAX, planted,
 };
 
-use crate::{Agent, Event, gate::GateService, lease::Permission, turn::Turn};
+use crate::{Agent, Application, Event, gate::GateService, lease::Permission, turn::Turn};
 
 /// What is known of an edge's routes besides those that are followed.
 #[derive(Debug, Default)]
@@ -73,9 +73,7 @@ impl Agent {
         services: &BTreeMap<ApplicationName, GateService>,
     ) -> (BTreeMap<ApplicationName, EdgeRoute>, Vec<String>) {
         let applications = self.remembered.applications.values();
-        let instances = applications.flat_map(|application| {
-            application.slots.iter().filter_map(|(_, state)| state.instance.as_ref()?.port)
-        });
+        let instances = applications.flat_map(Application::instance_ports);
         let services_ports = services.values().map(|it| it.service.port);
         let mut taken: BTreeSet<u16> = services_ports.chain(instances).collect();
         let (mut edges, mut left_out) = (BTreeMap::new(), Vec::new());

@@ -230,11 +230,8 @@ impl Agent {
     pub(crate) fn port_trouble(&self, name: &ApplicationName) -> Option<String> {
         let applications = &self.remembered.applications;
         let port = applications.get(name)?.service()?.port;
-        let holds = |application: &Application| {
-            application.slots.iter().any(|(_, state)| {
-                state.instance.as_ref().is_some_and(|instance| instance.port == Some(port))
-            })
-        };
+        let holds =
+            |application: &Application| application.instance_ports().any(|taken| taken == port);
         if let Some((listener, _)) = applications.iter().find(|(_, it)| holds(it)) {
             return Some(format!(
                 "an instance of {listener} was given port {port} of this host; restart that, or \

@@ -178,10 +178,9 @@ impl Agent {
         let state = application.slots.of(slot);
         let held = state.instance.as_ref().map(|instance| &instance.release);
         held.or(state.prepared.as_ref())?.service.as_ref()?;
-        let instances = self.remembered.applications.values().flat_map(|application| {
-            application.slots.iter().filter_map(|(_, state)| state.instance.as_ref()?.port)
-        });
-        let services = self.remembered.applications.values().filter_map(Application::service);
+        let applications = || self.remembered.applications.values();
+        let instances = applications().flat_map(Application::instance_ports);
+        let services = applications().filter_map(Application::service);
         let taken: BTreeSet<u16> = instances.chain(services.map(|service| service.port)).collect();
         let count = u64::from(PORTS.end - PORTS.start);
         let first = turn.draw_number() % count;

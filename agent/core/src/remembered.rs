@@ -203,6 +203,11 @@ impl Application {
         served.and_then(|release| release.service.as_ref())
     }
 
+    /// Returns the ports that its instances were given.
+    pub(crate) fn instance_ports(&self) -> impl Iterator<Item = u16> {
+        self.slots.iter().filter_map(|(_, state)| state.instance.as_ref()?.port)
+    }
+
     /// Returns the slot that holds this instance.
     pub fn slot_of(&self, id: InstanceId) -> Option<Slot> {
         Slot::ALL.into_iter().find(|slot| {

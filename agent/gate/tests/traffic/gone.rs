@@ -2,19 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
-use hyper::{Request, StatusCode};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
-
 use crate::{
     instance::Instance,
-    lasting::{echo, upgrade},
+    lasting::{echo, upgrade, upgrade_at},
     process::{Process, own_address},
     support::{Bench, upstream, wait_until},
     takeover::{program, wait_until_ended},
 };
+use hyper::{Request, StatusCode};
 
 #[tokio::test]
 async fn what_it_has_under_way_is_said_until_it_ends() {
@@ -86,13 +81,7 @@ async fn a_process_that_has_left_carries_it_to_its_end() {
     let with = [upstream("blue", blue.address, 1_000)];
     let mut program = program(1, listen, &with);
     control.apply(&program).await.unwrap();
-    let mut lasting = TcpStream::connect(listen).await.unwrap();
-    let asked = b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
-    lasting.write_all(asked).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(lasting.read_u8().await.unwrap());
-    }
+    let mut lasting = upgrade_at(listen, "echo").await;
 
     let old = process.take_over().await;
     (program.revision, program.services) = (2, Vec::new());

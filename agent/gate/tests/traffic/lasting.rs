@@ -1,5 +1,7 @@
 //! What lasts: upgrades, streams of events, plain TCP.
 
+use std::net::SocketAddr;
+
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{Request, StatusCode, client::conn::http1, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
@@ -16,7 +18,11 @@ pub(crate) async fn upgrade(bench: &Bench) -> TokioIo<Upgraded> {
 }
 
 async fn upgrade_to(bench: &Bench, protocol: &str) -> TokioIo<Upgraded> {
-    let stream = TcpStream::connect(bench.address).await.unwrap();
+    upgrade_at(bench.address, protocol).await
+}
+
+pub(crate) async fn upgrade_at(address: SocketAddr, protocol: &str) -> TokioIo<Upgraded> {
+    let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection.with_upgrades());
     let request = Request::get("/upgrade")

@@ -17,13 +17,13 @@ use hyper::{Request, StatusCode, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     task::{JoinHandle, JoinSet},
 };
 
 use crate::{
     instance::Instance,
+    lasting::{echo, upgrade_at},
     process::{Ours, Process, command, own_address, spawn, start},
     support::{Client, upstream, wait_until},
 };
@@ -236,13 +236,7 @@ async fn what_lasts_goes_on_in_the_old_process_and_http_2_is_told_to_go() {
     let mut control = process.wait_until_ready().await;
     let with = [upstream("blue", blue.address, 1_000)];
     control.apply(&program(1, listen, &with)).await.unwrap();
-    let mut lasting = TcpStream::connect(listen).await.unwrap();
-    let asked = b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
-    lasting.write_all(asked).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(lasting.read_u8().await.unwrap());
-    }
+    let mut lasting = upgrade_at(listen, "echo").await;
     let stream = TokioIo::new(TcpStream::connect(listen).await.unwrap());
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
     let ended = tokio::spawn(async { connection.await.is_ok() });
@@ -256,10 +250,7 @@ async fn what_lasts_goes_on_in_the_old_process_and_http_2_is_told_to_go() {
 
     let under_way = process.upstream("blue").await;
     assert_eq!((under_way.requests_in_flight, under_way.long_lived), (1, 1));
-    lasting.write_all(b"ping").await.unwrap();
-    let mut back = [0; 4];
-    lasting.read_exact(&mut back).await.unwrap();
-    assert_eq!(&back, b"ping");
+    echo(&mut lasting).await;
     blue.shared.slow.add_permits(1);
     assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::OK);
     assert!(ended.await.unwrap(), "it ends with a word");

@@ -1,0 +1,359 @@
+//! Which events of a rollout may follow which.
+
+use std::time::Duration;
+
+use cutover_coordinator_core::{
+    event::Change,
+    rollout::{Cause, Outcome, PlanStep},
+};
+
+use super::{Course, Member, Phase, Standing};
+use crate::{
+    moment::Moment,
+    oracle::{Violation, fleet::ledger::host_of},
+};
+
+impl Course {
+    /// Takes a change.
+    pub(in crate::oracle::fleet) fn take(
+        &mut self,
+        change: &Change,
+        now: Moment,
+    ) -> Result<(), Violation> {
+        if self.outcome.is_some() {
+            return self.broken("E5", change, "it is over");
+        }
+        match change {
+            Change::StepStarted { wave, step } => {
+                self.require(change, self.moves() && self.is_next(*wave, *step))?;
+                self.leave_step(change, now)?;
+                self.phase = Phase::Forward { wave: *wave, step: *step };
+                self.since = Some(now);
+            }
+            Change::BakeStarted => {
+                self.require(change, self.moves() && self.is_last_step())?;
+                self.leave_step(change, now)?;
+                self.phase = Phase::Bake;
+                self.since = Some(now);
+            }
+            Change::HostsReleased { agents } => self.release(change, agents, now)?,
+            Change::HostsReverted { agents } => self.revert(change, agents, now)?,
+            Change::HostsWithdrawn { agents } => self.call_back(change, agents)?,
+            Change::HostsExcluded { agents, .. } => {
+                for agent in agents {
+                    let is_in = |standing: Standing| standing != Standing::Out;
+                    self.member(change, host_of(agent), is_in)?.standing = Standing::Out;
+                }
+            }
+            Change::HostUpdated { agent } => {
+                self.require(change, !self.goes_back())?;
+                let is_told = |standing: Standing| matches!(standing, Standing::Told { .. });
+                self.member(change, host_of(agent), is_told)?.standing = Standing::Done;
+            }
+            Change::HostReverted { agent } => {
+                let is_told = |standing: Standing| matches!(standing, Standing::ToldBack { .. });
+                let member = self.member(change, host_of(agent), is_told)?;
+                (member.standing, member.told) = (Standing::Back, 0);
+            }
+            Change::HostFailed { agent, .. } => {
+                self.require(change, !self.goes_back())?;
+                self.member(change, host_of(agent), can_fail)?.standing = Standing::Failed;
+            }
+            Change::HostUnreachable { agent, .. } => {
+                self.require(change, !self.goes_back())?;
+                self.member(change, host_of(agent), can_fail)?.standing = Standing::LeftOut;
+                if self.count(Standing::LeftOut) > count(self.spec.max_unreachable) {
+                    return self.broken("A4", change, "max_unreachable bears no more");
+                }
+            }
+            Change::HostStuck { agent, .. } => {
+                let is_told = |standing: Standing| matches!(standing, Standing::ToldBack { .. });
+                self.member(change, host_of(agent), is_told)?.standing = Standing::Stuck;
+            }
+            Change::RollbackStarted { .. }
+            | Change::RollbackWave { .. }
+            | Change::Paused { .. }
+            | Change::Resumed { .. }
+            | Change::Held { .. }
+            | Change::Retried { .. }
+            | Change::Ended { .. } => self.turn(change, now)?,
+        }
+        Ok(())
+    }
+
+    /// Takes a change of the whole rollout.
+    fn turn(&mut self, change: &Change, now: Moment) -> Result<(), Violation> {
+        match change {
+            Change::RollbackStarted { cause, waves } => {
+                self.require(change, !self.goes_back() && self.has_way_back())?;
+                if let Cause::Failed { .. } = cause {
+                    let is_over = self.count(Standing::Failed) > count(self.spec.max_failed);
+                    self.require(change, self.moves() && self.spec.auto_rollback)?;
+                    if !is_over {
+                        return self.broken("A7", change, "no more hosts failed than are borne");
+                    }
+                }
+                let waves = waves.iter().map(|wave| wave.iter().map(host_of).collect()).collect();
+                self.phase = Phase::Back { waves, wave: 0 };
+                (self.is_paused, self.is_held) = (false, false);
+                self.since = Some(now);
+            }
+            Change::RollbackWave { wave } => self.next_back(change, *wave)?,
+            Change::Paused { .. } => {
+                self.require(change, self.moves())?;
+                self.is_paused = true;
+            }
+            Change::Resumed { .. } => {
+                self.require(change, self.is_paused)?;
+                (self.is_paused, self.since) = (false, Some(now));
+            }
+            Change::Held { .. } => {
+                self.require(change, self.moves())?;
+                self.is_held = true;
+            }
+            Change::Retried { .. } => {
+                self.require(change, self.is_held)?;
+                (self.is_held, self.since) = (false, Some(now));
+                self.send_again();
+            }
+            Change::Ended { outcome, .. } => self.end(change, *outcome, now)?,
+            Change::StepStarted { .. }
+            | Change::HostsReleased { .. }
+            | Change::HostUpdated { .. }
+            | Change::HostFailed { .. }
+            | Change::HostUnreachable { .. }
+            | Change::BakeStarted
+            | Change::HostsReverted { .. }
+            | Change::HostReverted { .. }
+            | Change::HostStuck { .. }
+            | Change::HostsExcluded { .. }
+            | Change::HostsWithdrawn { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, change: &Change, outcome: Outcome, now: Moment) -> Result<(), Violation> {
+        match outcome {
+            Outcome::Succeeded => {
+                self.require(change, self.moves())?;
+                match self.phase {
+                    Phase::Forward { .. } => {
+                        self.require(change, self.is_last_step() && self.spec.bake.is_zero())?;
+                        self.leave_step(change, now)?;
+                    }
+                    Phase::Bake => self.watched_for(change, self.spec.bake, now)?,
+                    Phase::Back { .. } => return self.broken("E5", change, "it goes back"),
+                }
+                if self.count(Standing::Done) == 0 {
+                    return self.broken("E4", change, "no host was updated");
+                }
+            }
+            Outcome::RolledBack => {
+                self.require(change, self.moves() && self.goes_back())?;
+                let goes_back =
+                    |member: &Member| member.told > 0 && member.standing != Standing::Out;
+                let left = self.hosts_that(goes_back).next();
+                if let Some(host) = left {
+                    return self.broken("E8", change, &format!("host-{host} has not come back"));
+                }
+            }
+            Outcome::Aborted => {}
+        }
+        self.outcome = Some(outcome);
+        Ok(())
+    }
+
+    fn release(
+        &mut self,
+        change: &Change,
+        agents: &[cutover_common::AgentName],
+        now: Moment,
+    ) -> Result<(), Violation> {
+        let is_start = matches!(self.step(), Some(PlanStep::Start));
+        self.require(change, self.moves() && is_start)?;
+        if self.count(Standing::Failed) > count(self.spec.max_failed) {
+            return self.broken("A4", change, "more hosts failed than are borne");
+        }
+        let Phase::Forward { wave, .. } = self.phase else { return Ok(()) };
+        for agent in agents {
+            let waits = |standing: Standing| standing == Standing::Waits;
+            let member = self.member(change, host_of(agent), waits)?;
+            let is_ahead = member.wave != wave;
+            member.standing = Standing::Told { at: now };
+            member.told += 1;
+            if is_ahead {
+                return self.broken("A4", change, "it is a host of another wave");
+            }
+        }
+        Ok(())
+    }
+
+    fn call_back(
+        &mut self,
+        change: &Change,
+        agents: &[cutover_common::AgentName],
+    ) -> Result<(), Violation> {
+        for agent in agents {
+            // Whoever was given up stays so, and is to do nothing.
+            let given_up = |standing| matches!(standing, Standing::LeftOut | Standing::Failed);
+            let is_told =
+                |standing| matches!(standing, Standing::Told { .. }) || given_up(standing);
+            let member = self.member(change, host_of(agent), is_told)?;
+            if !given_up(member.standing) {
+                member.standing = Standing::Waits;
+            }
+            member.told = 0;
+            member.is_withdrawn = true;
+        }
+        Ok(())
+    }
+
+    fn revert(
+        &mut self,
+        change: &Change,
+        agents: &[cutover_common::AgentName],
+        now: Moment,
+    ) -> Result<(), Violation> {
+        self.require(change, self.moves() && self.goes_back())?;
+        for agent in agents {
+            let may = |standing: Standing| {
+                !matches!(
+                    standing,
+                    Standing::ToldBack { .. } | Standing::Back | Standing::Stuck | Standing::Out
+                )
+            };
+            self.member(change, host_of(agent), may)?.standing = Standing::ToldBack { at: now };
+        }
+        Ok(())
+    }
+
+    fn next_back(&mut self, change: &Change, next: usize) -> Result<(), Violation> {
+        self.require(change, self.moves())?;
+        let Phase::Back { waves, wave } = &mut self.phase else {
+            return self.broken("E5", change, "it does not go back");
+        };
+        let is_next = next == *wave + 1 && next < waves.len();
+        let done = waves.get(*wave).cloned().unwrap_or_default();
+        *wave = next;
+        self.require(change, is_next)?;
+        let untold = |host: &&u16| {
+            self.hosts.get(host).is_some_and(|member| {
+                !matches!(
+                    member.standing,
+                    Standing::ToldBack { .. } | Standing::Back | Standing::Stuck | Standing::Out
+                )
+            })
+        };
+        match done.iter().find(untold) {
+            None => Ok(()),
+            Some(host) => {
+                self.broken("E8", change, &format!("host-{host} was not told to go back"))
+            }
+        }
+    }
+
+    /// What was begun in a step is done before the next one begins.
+    fn leave_step(&self, change: &Change, now: Moment) -> Result<(), Violation> {
+        let Phase::Forward { wave, .. } = self.phase else { return Ok(()) };
+        let of_wave = |wanted: fn(Standing) -> bool| {
+            self.hosts_that(move |member| member.wave == wave && wanted(member.standing)).next()
+        };
+        match self.step() {
+            Some(PlanStep::Start) => {
+                let is_open =
+                    |standing| matches!(standing, Standing::Waits | Standing::Told { .. });
+                match of_wave(is_open) {
+                    None => Ok(()),
+                    Some(host) => {
+                        self.broken("A4", change, &format!("host-{host} of this wave is not done"))
+                    }
+                }
+            }
+            Some(PlanStep::Hold(duration)) => {
+                let is_watched = of_wave(|standing| standing == Standing::Done).is_some();
+                if is_watched { self.watched_for(change, duration, now) } else { Ok(()) }
+            }
+            Some(PlanStep::Prepare) | None => Ok(()),
+        }
+    }
+
+    fn watched_for(
+        &self,
+        change: &Change,
+        duration: Duration,
+        now: Moment,
+    ) -> Result<(), Violation> {
+        let Some(since) = self.since else { return Ok(()) };
+        let watched = now.since(since);
+        // The clock of a process counts whole milliseconds.
+        if watched + Duration::from_millis(1) < duration {
+            let text = format!("watched for {watched:?} and not for {duration:?}");
+            return self.broken("A4", change, &text);
+        }
+        Ok(())
+    }
+
+    fn send_again(&mut self) {
+        let goes_back = self.goes_back();
+        for member in self.hosts.values_mut() {
+            member.standing = match member.standing {
+                Standing::Failed | Standing::LeftOut if !goes_back => Standing::Waits,
+                Standing::Stuck | Standing::ToldBack { .. } if goes_back => Standing::Failed,
+                other => other,
+            };
+        }
+        if let Phase::Back { wave, .. } = &mut self.phase {
+            *wave = 0;
+            return;
+        }
+        let open = self
+            .hosts
+            .values()
+            .filter(|member| !matches!(member.standing, Standing::Done | Standing::Out));
+        let wave = open.map(|member| member.wave).min().unwrap_or(0);
+        self.phase = Phase::Forward { wave, step: 0 };
+    }
+
+    fn is_next(&self, wave: usize, step: usize) -> bool {
+        let Phase::Forward { wave: at_wave, step: at_step } = self.phase else { return false };
+        let steps = self.plan.waves.get(at_wave).map_or(0, |wave| wave.steps.len());
+        (wave, step) == (at_wave, at_step + 1)
+            || (wave, step) == (at_wave + 1, 0) && at_step + 1 == steps
+    }
+
+    fn is_last_step(&self) -> bool {
+        let Phase::Forward { wave, step } = self.phase else { return false };
+        let steps = self.plan.waves.get(wave).map_or(0, |wave| wave.steps.len());
+        wave + 1 >= self.plan.waves.len() && step + 1 >= steps
+    }
+
+    fn member(
+        &mut self,
+        change: &Change,
+        host: u16,
+        may: impl Fn(Standing) -> bool,
+    ) -> Result<&mut Member, Violation> {
+        let standing = self.hosts.get(&host).map(|member| member.standing);
+        if !standing.is_some_and(may) {
+            let text = format!("host-{host} stands at {standing:?}");
+            return self.broken("E5", change, &text);
+        }
+        Ok(self.hosts.get_mut(&host).expect("it was found a moment ago"))
+    }
+
+    fn require(&self, change: &Change, holds: bool) -> Result<(), Violation> {
+        if holds { Ok(()) } else { self.broken("E5", change, "it may not follow") }
+    }
+
+    fn broken<T>(&self, promise: &'static str, change: &Change, why: &str) -> Result<T, Violation> {
+        Err(Violation::new(promise, format!("rollout {}: {change:?}: {why}", self.id)))
+    }
+}
+
+const fn can_fail(standing: Standing) -> bool {
+    matches!(standing, Standing::Waits | Standing::Told { .. } | Standing::Done)
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
