@@ -16,7 +16,7 @@ pub enum InvalidNetwork {
     #[error("is neither an address nor a network")]
     Unreadable,
     /// Whether the whole network is meant, or the one address in it, cannot be told.
-    #[error("has an address of the network {0} where that itself should be")]
+    #[error("names one address of the network {0}, and not the network")]
     Unaligned(Network),
 }
 

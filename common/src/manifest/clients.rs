@@ -145,7 +145,9 @@ fn network(item: &Item<'_>) -> Result<Network, Problem> {
     let text = item.string("\"10.0.0.1\"")?;
     text.parse().map_err(|error| {
         let instead = match error {
-            InvalidNetwork::Unaligned(network) => format!("write \"{network}\""),
+            InvalidNetwork::Unaligned(network) => {
+                format!("write \"{network}\" for all of it, or the address alone")
+            }
             InvalidNetwork::Unreadable => {
                 "write an address such as \"10.0.0.1\", or a network such as \"10.0.0.0/8\"; \
                  names are not looked up"

@@ -262,7 +262,7 @@ fn what_clients_cannot_meet_is_refused() {
     cutover.toml:5:1: service.trusted_peers: is missing; write trusted_peers = ["10.0.0.1"] with the addresses of the load balancers
     cutover.toml:8:17: service.trusted_peers: trusts nobody to speak the PROXY protocol, so nobody could connect; write trusted_peers = ["10.0.0.1"] with the addresses of the load balancers
     cutover.toml:7:17: service.trusted_peers: string "10.0.0.1" is not a list of addresses; write a list of addresses or networks, such as ["10.0.0.1", "fd00::/8"]
-    cutover.toml:7:18: service.trusted_peers[0]: "10.0.0.1/8" has an address of the network 10.0.0.0/8 where that itself should be; write "10.0.0.0/8"
+    cutover.toml:7:18: service.trusted_peers[0]: "10.0.0.1/8" names one address of the network 10.0.0.0/8, and not the network; write "10.0.0.0/8" for all of it, or the address alone
     cutover.toml:7:32: service.trusted_peers[1]: integer 7 is not a string; write "10.0.0.1"
     cutover.toml:7:35: service.trusted_peers[2]: "lb.example" is neither an address nor a network; write an address such as "10.0.0.1", or a network such as "10.0.0.0/8"; names are not looked up
     cutover.toml:7:19: service.limits.body: integer 100 is no size; write "100B" for bytes, or another unit
