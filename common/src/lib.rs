@@ -22,6 +22,7 @@ pub mod protocol;
 pub mod release;
 pub mod report;
 pub mod service;
+pub mod setting;
 pub mod size_text;
 pub mod time;
 pub mod wire;
@@ -38,10 +39,11 @@ pub use fence::{Acceptance, Fence, Generation, Term};
 pub use host::{HostLoad, Inventory, Labels};
 pub use name::{AgentName, ApplicationName, EnvironmentName, Version};
 pub use network::Network;
-pub use pace::{Amount, AmountSetting, Batches, InvalidSetting};
+pub use pace::{Amount, AmountSetting, Batches, InvalidSetting, MaxLoad, Pauses};
 pub use release::{
     Hook, HookKind, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, StopSignal,
 };
 pub use report::{Health, InstanceEvidence, InstanceId, Phase, Report, SlotReport, Traffic};
 pub use service::{Limits, Protocol, Service, Sticky, Swap, TlsFiles};
+pub use setting::DeploySetting;
 pub use time::Timestamp;

@@ -2,9 +2,15 @@
 //!
 //! Whether a count fits a fleet is judged where the fleet is known, when the plan is made.
 
+mod load;
+mod pauses;
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::{load::MaxLoad, pauses::Pauses};
+use crate::DeploySetting;
 
 /// Why a deploy setting is refused: what is wrong with its text, and what to write instead.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -48,6 +54,8 @@ pub enum AmountSetting {
     Batch,
     /// How many instances must stay healthy.
     MinHealthy,
+    /// How many instances must stay healthy in each zone.
+    ZoneMinHealthy,
     /// How many failed hosts a rollout may have before it stops.
     MaxFailed,
     /// How many unreachable hosts a rollout may have before it stops.
@@ -57,19 +65,23 @@ pub enum AmountSetting {
 impl AmountSetting {
     /// Returns the name, as in `cutover.toml`.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Batch => "batch",
-            Self::MinHealthy => "min_healthy",
-            Self::MaxFailed => "max_failed",
-            Self::MaxUnreachable => "max_unreachable",
-        }
+        let setting = match self {
+            Self::Batch => DeploySetting::Batch,
+            Self::MinHealthy => DeploySetting::MinHealthy,
+            Self::ZoneMinHealthy => DeploySetting::ZoneMinHealthy,
+            Self::MaxFailed => DeploySetting::MaxFailed,
+            Self::MaxUnreachable => DeploySetting::MaxUnreachable,
+        };
+        setting.name()
     }
 
     const fn allows_zero(self) -> bool {
         match self {
             // A batch of no hosts never ends.
             Self::Batch => false,
-            Self::MinHealthy | Self::MaxFailed | Self::MaxUnreachable => true,
+            Self::MinHealthy | Self::ZoneMinHealthy | Self::MaxFailed | Self::MaxUnreachable => {
+                true
+            }
         }
     }
 }
@@ -127,7 +139,7 @@ impl Amount {
     pub fn of(self, setting: AmountSetting, total: u32) -> u32 {
         match setting {
             AmountSetting::Batch => self.rounded_down(total).max(1).min(total),
-            AmountSetting::MinHealthy => self.rounded_up(total),
+            AmountSetting::MinHealthy | AmountSetting::ZoneMinHealthy => self.rounded_up(total),
             AmountSetting::MaxFailed | AmountSetting::MaxUnreachable => self.rounded_down(total),
         }
     }

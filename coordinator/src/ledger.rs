@@ -90,15 +90,18 @@ mod tests {
     #[test]
     fn the_plan_of_the_largest_rollout_fits_into_one_event() {
         use cutover_coordinator_core::{
-            ROLLOUT_HOSTS_MAX,
+            ROLLOUT_HOSTS_MAX, ZONES_MAX,
             rollout::{Plan, PlanStep, Wave},
         };
         let hold = PlanStep::Hold(std::time::Duration::new(123_456, 999_000_000));
         let wave = Wave {
             agents: vec!["a".repeat(63).parse().unwrap()],
             steps: vec![PlanStep::Prepare, PlanStep::Start, hold],
+            zone: Some(u16::MAX),
+            window: Some(1_000),
         };
-        let plan = Plan { waves: vec![wave; ROLLOUT_HOSTS_MAX] };
+        let zones = vec!["z".repeat(63); ZONES_MAX];
+        let plan = Plan { waves: vec![wave; ROLLOUT_HOSTS_MAX], zones };
 
         let size_bytes = serde_json::to_vec(&plan).unwrap().len();
 

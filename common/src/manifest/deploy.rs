@@ -11,8 +11,8 @@ use super::{
     words::{DEPLOY, NOT_SUPPORTED},
 };
 use crate::{
-    Amount, AmountSetting, Batches, EnvironmentName, InvalidSetting, duration_text,
-    nearest::nearest, pace::echo,
+    Amount, AmountSetting, Batches, DeploySetting, EnvironmentName, InvalidSetting, MaxLoad,
+    Pauses, duration_text, host::is_label_part, nearest::nearest, pace::echo,
 };
 
 /// The settings of one `[[deploy]]`, each only if it was written.
@@ -21,7 +21,14 @@ pub struct DeploySpec {
     pub environment: EnvironmentName,
     pub strategy: Option<Strategy>,
     pub batch: Option<Batches>,
+    pub sliding: Option<bool>,
+    pub pause_after: Option<Pauses>,
+    /// The key of the label that says in which zone a host is.
+    pub zone: Option<String>,
+    pub zone_soak: Option<Duration>,
     pub min_healthy: Option<Amount>,
+    pub zone_min_healthy: Option<Amount>,
+    pub max_load: Option<MaxLoad>,
     pub max_failed: Option<Amount>,
     pub max_unreachable: Option<Amount>,
     pub healthy_for: Option<Duration>,
@@ -40,23 +47,26 @@ pub enum Strategy {
     Rolling,
     /// One wave.
     AllAtOnce,
+    /// Rolling, with the release that runs: each instance is replaced by a new one of the same.
+    Restart,
 }
 
 impl Strategy {
     /// All of them, in the order to list.
-    pub const ALL: [Self; 2] = [Self::Rolling, Self::AllAtOnce];
+    pub const ALL: [Self; 3] = [Self::Rolling, Self::AllAtOnce, Self::Restart];
 
     /// Returns the name, as in `cutover.toml`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rolling => "rolling",
             Self::AllAtOnce => "all_at_once",
+            Self::Restart => "restart",
         }
     }
 }
 
 /// Strategies of the design that this version does not do.
-pub(super) const STRATEGIES_LATER: [&str; 3] = ["blue_green", "canary", "restart"];
+pub(super) const STRATEGIES_LATER: [&str; 2] = ["blue_green", "canary"];
 
 impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,7 +84,7 @@ impl FromStr for Strategy {
             return Ok(strategy);
         }
         let names = Self::ALL.map(Self::name);
-        let write_one = || format!("write {}", names.map(echo).join(" or "));
+        let write_one = || format!("write one of {}", names.map(echo).join(", "));
         if STRATEGIES_LATER.contains(&name.as_str()) {
             return Err(InvalidSetting::new("strategy", NOT_SUPPORTED, write_one()));
         }
@@ -91,30 +101,41 @@ pub enum Timing {
     HealthyWithin,
     ProgressWithin,
     Soak,
+    ZoneSoak,
     Bake,
 }
 
 impl Timing {
     /// All of them, in the order to list.
-    pub const ALL: [Self; 5] =
-        [Self::HealthyFor, Self::HealthyWithin, Self::ProgressWithin, Self::Soak, Self::Bake];
+    pub const ALL: [Self; 6] = [
+        Self::HealthyFor,
+        Self::HealthyWithin,
+        Self::ProgressWithin,
+        Self::Soak,
+        Self::ZoneSoak,
+        Self::Bake,
+    ];
 
     /// Returns the name, as in `cutover.toml`.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::HealthyFor => "healthy_for",
-            Self::HealthyWithin => "healthy_within",
-            Self::ProgressWithin => "progress_within",
-            Self::Soak => "soak",
-            Self::Bake => "bake",
-        }
+        let setting = match self {
+            Self::HealthyFor => DeploySetting::HealthyFor,
+            Self::HealthyWithin => DeploySetting::HealthyWithin,
+            Self::ProgressWithin => DeploySetting::ProgressWithin,
+            Self::Soak => DeploySetting::Soak,
+            Self::ZoneSoak => DeploySetting::ZoneSoak,
+            Self::Bake => DeploySetting::Bake,
+        };
+        setting.name()
     }
 
     /// Returns what is accepted. 0 is a watch that is not wanted, but never a deadline: one that
     /// has passed at once fails every rollout.
     pub const fn range(self) -> RangeInclusive<Duration> {
         match self {
-            Self::HealthyFor | Self::Soak | Self::Bake => Duration::ZERO..=duration_text::LONGEST,
+            Self::HealthyFor | Self::Soak | Self::ZoneSoak | Self::Bake => {
+                Duration::ZERO..=duration_text::LONGEST
+            }
             Self::HealthyWithin | Self::ProgressWithin => {
                 Duration::from_millis(1)..=duration_text::LONGEST
             }
@@ -176,6 +197,7 @@ fn read_deploy(
     let mut amount =
         |setting: AmountSetting| section.read(setting.name(), reader, |item| amount(item, setting));
     let min_healthy = amount(AmountSetting::MinHealthy);
+    let zone_min_healthy = amount(AmountSetting::ZoneMinHealthy);
     let max_failed = amount(AmountSetting::MaxFailed);
     let max_unreachable = amount(AmountSetting::MaxUnreachable);
     let mut wait = |timing: Timing| {
@@ -185,14 +207,27 @@ fn read_deploy(
     let healthy_within = wait(Timing::HealthyWithin);
     let progress_within = wait(Timing::ProgressWithin);
     let soak = wait(Timing::Soak);
+    let zone_soak = wait(Timing::ZoneSoak);
     let bake = wait(Timing::Bake);
     refuse_impossible_waits(&section, healthy_for, healthy_within, progress_within, reader);
-    let auto_rollback = section.read("auto_rollback", reader, Item::boolean);
+    let auto_rollback = section.read(DeploySetting::AutoRollback.name(), reader, Item::boolean);
+    let sliding = section.read(DeploySetting::Sliding.name(), reader, Item::boolean);
+    let pause_after = section.read(DeploySetting::PauseAfter.name(), reader, pauses);
+    let zone = section.read(DeploySetting::Zone.name(), reader, label_key);
+    let max_load = section.read(DeploySetting::MaxLoad.name(), reader, |item| {
+        Ok(MaxLoad::parse(item.string("\"80%\"")?)?)
+    });
     Some(DeploySpec {
         environment: environment?,
         strategy,
         batch,
+        sliding,
+        pause_after,
+        zone,
+        zone_soak,
         min_healthy,
+        zone_min_healthy,
+        max_load,
         max_failed,
         max_unreachable,
         healthy_for,
@@ -202,6 +237,34 @@ fn read_deploy(
         bake,
         auto_rollback,
     })
+}
+
+/// Reads the number of a batch, or a list of them.
+fn pauses(item: &Item<'_>) -> Result<Pauses, Problem> {
+    let number = |item: &Item<'_>| {
+        let instead = "write the number of a batch, such as 1, or a list of them";
+        let number = item.decimal().and_then(|digits| digits.parse().ok());
+        number.ok_or_else(|| {
+            Problem::new(format!("{} is no number of a batch", item.description()), instead)
+        })
+    };
+    let batches = match item.entries() {
+        None => vec![number(item)?],
+        Some(entries) => entries
+            .take(Pauses::MAX + 1)
+            .map(|entry| number(&entry))
+            .collect::<Result<Vec<u32>, Problem>>()?,
+    };
+    Ok(Pauses::new(batches)?)
+}
+
+fn label_key(item: &Item<'_>) -> Result<String, Problem> {
+    let text = item.string("\"zone\"")?;
+    if is_label_part(text) {
+        return Ok(text.to_owned());
+    }
+    let problem = format!("{} is no key of a label", echo(text));
+    Err(Problem::new(problem, "write the key of a label that agents have, such as \"zone\""))
 }
 
 /// Refuses waits that no rollout could pass. The coordinator judges again with flags and defaults.

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::{
-    Amount, Batches, HookKind, Limits, ProbePort, ProbeTarget, Protocol, Sticky, StopSignal,
+    Amount, Batches, HookKind, Limits, MaxLoad, Pauses, ProbePort, ProbeTarget, Protocol, Sticky,
+    StopSignal,
     duration_text::{self, parse as duration},
 };
 
@@ -18,6 +19,7 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one text with all mistakes, and what is said of each")]
 fn every_mistake_is_told_at_once_with_its_line_and_what_to_write() {
     let text = r#"[application]
 name = "Web Shop"
@@ -60,6 +62,9 @@ max_unreachable = nan
 soak = 60
 auto_rollback = "yes"
 window = 3
+zone = "a b"
+max_load = "0%"
+pause_after = [0]
 
 [colour]
 "#;
@@ -88,13 +93,16 @@ window = 3
     cutover.toml:31:15: deploy[0].min_healthy: "101%" is more than all hosts; write a percentage up to "100%"
     cutover.toml:32:14: deploy[0].max_failed: "-1" is below zero; write a number of hosts such as 3, or a percentage such as "25%"
     cutover.toml:35:15: deploy[1].environment: "staging" has a [[deploy]] already; keep one of them
-    cutover.toml:36:12: deploy[1].strategy: not supported by this version of cutover; write "rolling" or "all_at_once"
+    cutover.toml:36:12: deploy[1].strategy: not supported by this version of cutover; write one of "rolling", "all_at_once", "restart"
     cutover.toml:37:9: deploy[1].batch: "50" may mean hosts or percent; write 50 for hosts, or "50%"
     cutover.toml:38:19: deploy[1].max_unreachable: float nan is no number of hosts; write a number of hosts such as 3, or a percentage such as "25%"
     cutover.toml:39:8: deploy[1].soak: integer 60 is no duration; write "60s" for seconds, or another unit
     cutover.toml:40:17: deploy[1].auto_rollback: string "yes" is neither true nor false; write true or false, without quotes
-    cutover.toml:41:1: deploy[1].window: not supported by this version of cutover; remove it
-    cutover.toml:43:2: colour: unknown name; valid names: application, run, service, health, hooks, deploy
+    cutover.toml:41:1: deploy[1].window: unknown name; write batch = 2 and sliding = true
+    cutover.toml:42:8: deploy[1].zone: "a b" is no key of a label; write the key of a label that agents have, such as "zone"
+    cutover.toml:43:12: deploy[1].max_load: "0%" is no share of a host's cpus; write a percentage from "1%" to "100%", such as "80%"
+    cutover.toml:44:15: deploy[1].pause_after: 0 is no batch; count batches from 1
+    cutover.toml:46:2: colour: unknown name; valid names: application, run, service, health, hooks, deploy
     "#);
 }
 
@@ -140,7 +148,13 @@ environment = "staging"
 environment = "production"
 strategy = "rolling"
 batch = [1, 5, "20%"]
+sliding = false
+pause_after = [1, 2]
+zone = "rack"
+zone_soak = "5m"
 min_healthy = "75%"
+zone_min_healthy = 1
+max_load = "80%"
 max_failed = 0
 max_unreachable = 2
 healthy_for = "10s"
@@ -178,7 +192,13 @@ fn every_key_is_read() {
     let expected = DeploySpec {
         strategy: Some(Strategy::Rolling),
         batch: Some(Batches::parse("1,5,20%").unwrap()),
+        sliding: Some(false),
+        pause_after: Pauses::parse("1,2").ok(),
+        zone: Some("rack".to_owned()),
+        zone_soak: duration("5m").ok(),
         min_healthy: Some(Amount::Percent(75)),
+        zone_min_healthy: Some(Amount::Count(1)),
+        max_load: MaxLoad::parse("80%").ok(),
         max_failed: Some(Amount::Count(0)),
         max_unreachable: Some(Amount::Count(2)),
         healthy_for: duration("10s").ok(),
@@ -197,7 +217,13 @@ fn nothing_said(environment: &str) -> DeploySpec {
         environment: environment.parse().unwrap(),
         strategy: None,
         batch: None,
+        sliding: None,
+        pause_after: None,
+        zone: None,
+        zone_soak: None,
         min_healthy: None,
+        zone_min_healthy: None,
+        max_load: None,
         max_failed: None,
         max_unreachable: None,
         healthy_for: None,
@@ -262,7 +288,7 @@ bake = "10m"
     cutover.toml:26:2: source: not supported by this version of cutover; remove it, build outside and push with `cutover release push`
     cutover.toml:30:2: build: not supported by this version of cutover; remove it, build outside and push with `cutover release push`
     cutover.toml:41:1: deploy[1].approval: not supported by this version of cutover; remove it
-    cutover.toml:42:12: deploy[1].strategy: not supported by this version of cutover; write "rolling" or "all_at_once"
+    cutover.toml:42:12: deploy[1].strategy: not supported by this version of cutover; write one of "rolling", "all_at_once", "restart"
     cutover.toml:43:1: deploy[1].canary: not supported by this version of cutover; remove it
     "#);
 }

@@ -122,7 +122,13 @@ pub(super) const DEPLOY: Words = Words {
         "environment",
         "strategy",
         "batch",
+        "sliding",
+        "pause_after",
+        "zone",
+        "zone_soak",
         "min_healthy",
+        "zone_min_healthy",
+        "max_load",
         "max_failed",
         "max_unreachable",
         "healthy_for",
@@ -132,7 +138,7 @@ pub(super) const DEPLOY: Words = Words {
         "bake",
         "auto_rollback",
     ],
-    later: &[("approval", REMOVE), ("canary", REMOVE), ("max_load", REMOVE), ("window", REMOVE)],
+    later: &[("approval", REMOVE), ("canary", REMOVE)],
 };
 
 /// All tables, with the path that stands before their keys.
@@ -181,6 +187,9 @@ const HABITS: &[(&str, &str, &str)] = &[
     ("[hooks]", "validate", "write \"smoke\""),
     ("[hooks.", "timeout", "write \"within\""),
     ("[[deploy]]", "env", "write \"environment\""),
+    ("[[deploy]]", "window", "write batch = 2 and sliding = true"),
+    ("[[deploy]]", "serial", "write \"batch\""),
+    ("[[deploy]]", "max_parallel", "write \"batch\""),
 ];
 
 /// What a key of a table is.

@@ -72,7 +72,7 @@ impl Coordinator {
                     rollout: *rollout,
                 };
                 if let Some(rollout) = self.rollouts.get_mut(rollout) {
-                    rollout.note_goal(agent, goal.running());
+                    rollout.note_goal(agent, &goal.slots);
                 }
                 self.goals.set(agent.clone(), application.clone(), goal);
             }

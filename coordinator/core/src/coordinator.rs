@@ -126,6 +126,11 @@ impl Coordinator {
         self.rollouts.values().filter(|rollout| !rollout.is_over())
     }
 
+    /// Returns whether how busy hosts are decides anything.
+    fn watches_load(&self) -> bool {
+        self.active().any(|rollout| rollout.spec.max_load.is_some())
+    }
+
     /// Takes one input, and says what follows.
     pub fn handle(&mut self, now: Timestamp, input: Input) -> Step {
         let mut step = Step::default();
@@ -147,7 +152,7 @@ impl Coordinator {
             Input::Beat { session, heartbeat } => {
                 if let Some(seen) = self.fleet.hear(session, now) {
                     let nonce = heartbeat.nonce;
-                    is_moot = !seen.beat(heartbeat);
+                    is_moot = !seen.beat(heartbeat, now) && !self.watches_load();
                     step.actions.push(Action::Echo { session, nonce });
                     step.actions.push(Action::Changed);
                     self.show_again(session, now, &mut step);

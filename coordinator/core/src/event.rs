@@ -190,6 +190,13 @@ pub enum Change {
         outcome: Outcome,
         why: String,
     },
+    /// A person says that the step which is under way is done; in full: also everything that is
+    /// still to be watched or approved.
+    Promoted {
+        by: String,
+        reason: String,
+        full: bool,
+    },
     /// These hosts were taken out of the rollout, which keeps its hands off them from here on (A5).
     HostsExcluded {
         agents: Vec<AgentName>,
@@ -203,6 +210,7 @@ impl Change {
         match self {
             Self::Paused { .. } => Some(Deed::Control(Verb::Pause)),
             Self::Resumed { .. } => Some(Deed::Control(Verb::Resume)),
+            Self::Promoted { full, .. } => Some(Deed::Control(Verb::Promote { full: *full })),
             Self::Retried { .. } => Some(Deed::Control(Verb::Retry)),
             Self::RollbackStarted { cause: Cause::Operator { .. }, .. } => {
                 Some(Deed::Control(Verb::Rollback))

@@ -40,7 +40,6 @@ pub enum Input {
 
 /// What can be asked for. Random ids are drawn by whoever asks.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "made once for a call, and taken apart at once")]
 pub enum Request {
     CreateOperator {
         name: String,
@@ -138,6 +137,11 @@ pub enum Verb {
     Abort,
     Retry,
     Rollback,
+    /// The step that is under way is done; in full: also everything that is still to be watched or
+    /// approved.
+    Promote {
+        full: bool,
+    },
 }
 
 impl Verb {
@@ -149,6 +153,8 @@ impl Verb {
             Self::Abort => "abort",
             Self::Retry => "retry",
             Self::Rollback => "rollback",
+            Self::Promote { full: false } => "promote",
+            Self::Promote { full: true } => "promote --full",
         }
     }
 }

@@ -82,6 +82,7 @@ pub(crate) fn assert_change(
         | Change::Resumed { .. }
         | Change::Held { .. }
         | Change::Retried { .. }
+        | Change::Promoted { .. }
         | Change::Ended { .. } => {}
     }
 }

@@ -30,4 +30,4 @@ pub use action::{Action, Answer, EndReason, Refusal, RefusalKind};
 pub use coordinator::{Coordinator, Step};
 pub use event::{Event, EventKind};
 pub use input::{Deed, DeployOrder, Input, Request, SessionId, Verb};
-pub use operate::ROLLOUT_HOSTS_MAX;
+pub use operate::{ROLLOUT_HOSTS_MAX, ZONES_MAX};

@@ -12,7 +12,7 @@ use crate::{
     coordinator::{Coordinator, StoredRelease},
     enrolment::Enrolled,
     fleet::Presence,
-    rollout::{Direction, Host, HostState, Outcome, Rollout, State, story},
+    rollout::{Direction, Host, HostState, Outcome, PlanStep, Rollout, State, story},
 };
 
 /// A rollout as it is shown.
@@ -335,6 +335,13 @@ fn next_commands(rollout: &Rollout) -> Vec<String> {
     let has_way_back = rollout.has_way_back();
     let was_told = rollout.hosts.values().any(Host::is_touched);
     let verbs: &[&str] = match (&rollout.state, rollout.direction()) {
+        (State::Advancing { .. }, _) if matches!(rollout.step(), Some((_, PlanStep::Approve))) => {
+            if has_way_back {
+                &["promote", "rollback", "abort"]
+            } else {
+                &["promote", "abort"]
+            }
+        }
         (State::Advancing { .. } | State::Baking { .. }, _) if has_way_back => {
             &["watch", "pause", "rollback"]
         }

@@ -1,8 +1,10 @@
 //! Operator service: parse, ask the engine, answer. Who calls was settled in front of it.
 
-use std::{pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
-use cutover_common::{AgentName, EnvironmentName, name::InvalidName};
+use cutover_common::{
+    AgentName, DeploySetting, EnvironmentName, name::InvalidName, setting::UnknownSetting,
+};
 use cutover_coordinator_core::{
     Answer, DeployOrder, ROLLOUT_HOSTS_MAX, Request as Ask, Verb, rollout::Options,
 };
@@ -256,6 +258,8 @@ impl Operator for Operating {
             pb::ControlVerb::Abort => Verb::Abort,
             pb::ControlVerb::Retry => Verb::Retry,
             pb::ControlVerb::Rollback => Verb::Rollback,
+            pb::ControlVerb::Promote => Verb::Promote { full: false },
+            pb::ControlVerb::PromoteFull => Verb::Promote { full: true },
         };
         let reason = reason(request.reason)?;
         let new_rollout = if request.request_id.is_empty() {
@@ -445,7 +449,7 @@ fn reason(text: String) -> Result<String, Status> {
 }
 
 fn deploy_order(request: pb::DeployRequest) -> Result<(Uuid, DeployOrder), Status> {
-    let pb::DeployRequest { request_id, application, version, environment, options } = request;
+    let pb::DeployRequest { request_id, application, version, environment, settings } = request;
     let request_id = if request_id.is_empty() { dice::uuid() } else { uuid(&request_id)? };
     let named = |error: InvalidName| invalid(error.to_string());
     let order = DeployOrder {
@@ -454,36 +458,19 @@ fn deploy_order(request: pb::DeployRequest) -> Result<(Uuid, DeployOrder), Statu
             .parse()
             .map_err(|error: cutover_common::name::InvalidVersion| invalid(error.to_string()))?,
         environment: environment.parse().map_err(named)?,
-        options: deploy_options(options.unwrap_or_default()),
+        options: deploy_options(settings)?,
     };
     Ok((request_id, order))
 }
 
-fn deploy_options(options: pb::DeployOptions) -> Options {
-    let pb::DeployOptions {
-        strategy,
-        batch,
-        min_healthy,
-        max_failed,
-        max_unreachable,
-        healthy_for,
-        healthy_within,
-        progress_within,
-        soak,
-        bake,
-        auto_rollback,
-    } = options;
-    Options {
-        strategy,
-        batch,
-        min_healthy,
-        max_failed,
-        max_unreachable,
-        healthy_for,
-        healthy_within,
-        progress_within,
-        soak,
-        bake,
-        auto_rollback,
-    }
+/// Takes settings by their names; what each says is the core's to judge.
+fn deploy_options(settings: BTreeMap<String, String>) -> Result<Options, Status> {
+    settings
+        .into_iter()
+        .map(|(name, value)| {
+            let setting: DeploySetting =
+                name.parse().map_err(|error: UnknownSetting| invalid(error.to_string()))?;
+            Ok((setting, value))
+        })
+        .collect()
 }

@@ -155,18 +155,13 @@ impl Operator {
         version: &str,
         arrivals: &mut mpsc::UnboundedReceiver<Arrival>,
     ) -> Result<Deploy> {
-        let options = pb::DeployOptions {
-            batch: "1".to_owned(),
-            min_healthy: "0".to_owned(),
-            healthy_for: "0s".to_owned(),
-            ..Default::default()
-        };
+        let settings = [("batch", "1"), ("min_healthy", "0"), ("healthy_for", "0s")];
         let request = self.request(pb::DeployRequest {
             request_id: Uuid::new_v4().to_string(),
             application: "web".to_owned(),
             version: version.to_owned(),
             environment: "test".to_owned(),
-            options: Some(options),
+            settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         });
         let mut client = self.client.clone();
         let submitted = Instant::now();

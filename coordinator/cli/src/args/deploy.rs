@@ -1,7 +1,7 @@
 //! `cutover deploy`.
 
 use clap::builder::NonEmptyStringValueParser;
-use cutover_common::EnvironmentName;
+use cutover_common::{DeploySetting, EnvironmentName};
 use uuid::Uuid;
 
 use super::{OutputArgs, rollout::WaitArgs, values::ReleaseArg};
@@ -62,7 +62,7 @@ impl FollowingArgs {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Settings (default: what cutover.toml says)")]
 pub struct SettingArgs {
-    /// How the release gets there: rolling, all_at_once, …
+    /// How the release gets there: rolling, all_at_once, restart
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub strategy: Option<String>,
 
@@ -70,9 +70,33 @@ pub struct SettingArgs {
     #[arg(long, value_name = "N|N%|LIST", value_parser = NonEmptyStringValueParser::new())]
     pub batch: Option<String>,
 
+    /// Begin with the next host as soon as one is done, instead of when the batch is
+    #[arg(long)]
+    pub sliding: bool,
+
+    /// Wait for `cutover promote` after these batches, such as 1 or 1,3
+    #[arg(long, value_name = "LIST", value_parser = NonEmptyStringValueParser::new())]
+    pub pause_after: Option<String>,
+
+    /// Zone after zone: the label that says in which zone a host is
+    #[arg(long, value_name = "LABEL", value_parser = NonEmptyStringValueParser::new())]
+    pub zone: Option<String>,
+
+    /// How long each zone is watched before the next one begins
+    #[arg(long, value_name = "DURATION", value_parser = NonEmptyStringValueParser::new())]
+    pub zone_soak: Option<String>,
+
     /// How many hosts must stay healthy at every moment
     #[arg(long, value_name = "N|N%", value_parser = NonEmptyStringValueParser::new())]
     pub min_healthy: Option<String>,
+
+    /// How many hosts of each zone must stay healthy at every moment
+    #[arg(long, value_name = "N|N%", value_parser = NonEmptyStringValueParser::new())]
+    pub zone_min_healthy: Option<String>,
+
+    /// How busy the hosts that stay may be when others are taken out, such as 80%
+    #[arg(long, value_name = "N%", value_parser = NonEmptyStringValueParser::new())]
+    pub max_load: Option<String>,
 
     /// How many hosts may fail before the rollout does
     #[arg(long, value_name = "N|N%", value_parser = NonEmptyStringValueParser::new())]
@@ -105,4 +129,51 @@ pub struct SettingArgs {
     /// Hold for a person instead of rolling back when the rollout fails
     #[arg(long)]
     pub no_auto_rollback: bool,
+}
+
+impl SettingArgs {
+    /// Returns what was given, by its name.
+    pub fn named(&self) -> Vec<(DeploySetting, String)> {
+        let Self {
+            strategy,
+            batch,
+            sliding,
+            pause_after,
+            zone,
+            zone_soak,
+            min_healthy,
+            zone_min_healthy,
+            max_load,
+            max_failed,
+            max_unreachable,
+            healthy_for,
+            healthy_within,
+            progress_within,
+            soak,
+            bake,
+            no_auto_rollback,
+        } = self.clone();
+        let sliding = sliding.then(|| "on".to_owned());
+        let auto_rollback = no_auto_rollback.then(|| "off".to_owned());
+        let all = [
+            (DeploySetting::Strategy, strategy),
+            (DeploySetting::Batch, batch),
+            (DeploySetting::Sliding, sliding),
+            (DeploySetting::PauseAfter, pause_after),
+            (DeploySetting::Zone, zone),
+            (DeploySetting::ZoneSoak, zone_soak),
+            (DeploySetting::MinHealthy, min_healthy),
+            (DeploySetting::ZoneMinHealthy, zone_min_healthy),
+            (DeploySetting::MaxLoad, max_load),
+            (DeploySetting::MaxFailed, max_failed),
+            (DeploySetting::MaxUnreachable, max_unreachable),
+            (DeploySetting::HealthyFor, healthy_for),
+            (DeploySetting::HealthyWithin, healthy_within),
+            (DeploySetting::ProgressWithin, progress_within),
+            (DeploySetting::Soak, soak),
+            (DeploySetting::Bake, bake),
+            (DeploySetting::AutoRollback, auto_rollback),
+        ];
+        all.into_iter().filter_map(|(setting, value)| Some((setting, value?))).collect()
+    }
 }

@@ -74,6 +74,8 @@ pub enum Command {
     Retry(rollout::ControlArgs),
     /// Bring back the release from before the rollout
     Rollback(rollout::ControlArgs),
+    /// Say that what is being watched, or waits for a word, is good enough to go on
+    Promote(rollout::PromoteArgs),
     /// Take hosts out of a rollout, which then keeps its hands off them
     Exclude(rollout::ExcludeArgs),
     /// Read what the instances and hooks of an application say on its hosts

@@ -79,6 +79,16 @@ pub struct ControlArgs {
     pub output: OutputArgs,
 }
 
+/// Arguments of `cutover promote`.
+#[derive(Debug, clap::Args)]
+pub struct PromoteArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// Skip everything that is still to be watched or approved; health and the floor still count
+    #[arg(long)]
+    pub full: bool,
+}
+
 /// Arguments of `cutover exclude`.
 #[derive(Debug, clap::Args)]
 pub struct ExcludeArgs {

@@ -93,7 +93,7 @@ fn wrong_use_exits_with_2_and_help_with_0() {
         ("env create production", ErrorKind::MissingRequiredArgument),
         ("history --limit 0", ErrorKind::ValueValidation),
         ("completions powershell", ErrorKind::InvalidValue),
-        ("promote web", ErrorKind::InvalidSubcommand),
+        ("promote", ErrorKind::MissingRequiredArgument),
         ("exclude web", ErrorKind::MissingRequiredArgument),
         ("exclude web Web-1", ErrorKind::ValueValidation),
     ] {

@@ -19,7 +19,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::{
-    args::{Cli, Command, OutputArgs, OutputFormat},
+    args::{Cli, Command, OutputArgs, OutputFormat, rollout::PromoteArgs},
     failure::Failure,
     grpc::{Coordinator, Verb},
     login_file::{self, Surroundings},
@@ -78,6 +78,9 @@ pub async fn run(cli: Cli, console: Console) -> Result<Outcome, Failure> {
         Command::Abort(args) => rollouts::control(desk, Verb::Abort, args).await?,
         Command::Retry(args) => rollouts::control(desk, Verb::Retry, args).await?,
         Command::Rollback(args) => rollouts::control(desk, Verb::Rollback, args).await?,
+        Command::Promote(PromoteArgs { control, full }) => {
+            rollouts::control(desk, Verb::Promote { full }, control).await?;
+        }
         Command::Exclude(args) => rollouts::exclude(desk, args).await?,
         Command::Logs(args) => return logs::logs(desk, args).await,
         Command::Demo(args) => return crate::demo::run(console, args).await,

@@ -23,38 +23,17 @@ pub struct DeployOrder {
 
 impl Order {
     pub(super) fn to_pb(&self, request_id: Option<Uuid>) -> pb::DeployRequest {
-        let SettingArgs {
-            strategy,
-            batch,
-            min_healthy,
-            max_failed,
-            max_unreachable,
-            healthy_for,
-            healthy_within,
-            progress_within,
-            soak,
-            bake,
-            no_auto_rollback,
-        } = self.settings.clone();
-        let auto_rollback = no_auto_rollback.then(|| "off".to_owned());
         pb::DeployRequest {
             request_id: request_id.map(|id| id.to_string()).unwrap_or_default(),
             application: self.release.application.to_string(),
             version: self.release.version.to_string(),
             environment: self.environment.to_string(),
-            options: Some(pb::DeployOptions {
-                strategy: strategy.unwrap_or_default(),
-                batch: batch.unwrap_or_default(),
-                min_healthy: min_healthy.unwrap_or_default(),
-                max_failed: max_failed.unwrap_or_default(),
-                max_unreachable: max_unreachable.unwrap_or_default(),
-                healthy_for: healthy_for.unwrap_or_default(),
-                healthy_within: healthy_within.unwrap_or_default(),
-                progress_within: progress_within.unwrap_or_default(),
-                soak: soak.unwrap_or_default(),
-                bake: bake.unwrap_or_default(),
-                auto_rollback: auto_rollback.unwrap_or_default(),
-            }),
+            settings: self
+                .settings
+                .named()
+                .into_iter()
+                .map(|(setting, value)| (setting.to_string(), value))
+                .collect(),
         }
     }
 }
@@ -67,6 +46,7 @@ pub enum Verb {
     Abort,
     Retry,
     Rollback,
+    Promote { full: bool },
 }
 
 /// An operator's word on a rollout.
@@ -86,6 +66,8 @@ impl Control {
             Verb::Abort => pb::ControlVerb::Abort,
             Verb::Retry => pb::ControlVerb::Retry,
             Verb::Rollback => pb::ControlVerb::Rollback,
+            Verb::Promote { full: false } => pb::ControlVerb::Promote,
+            Verb::Promote { full: true } => pb::ControlVerb::PromoteFull,
         };
         pb::ControlRequest {
             request_id: self.request_id.to_string(),

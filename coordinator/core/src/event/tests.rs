@@ -1,7 +1,7 @@
 //! The stored format. A log outlives the program that wrote it: a difference here means that
 //! existing stores need a migration, or that the change must be made another way.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cutover_common::{AgentName, Batches, Generation, Slots, Term, Timers, Timestamp};
 use uuid::Uuid;
@@ -24,7 +24,14 @@ fn spec() -> Spec {
     Spec {
         strategy: Strategy::Rolling,
         batches: Batches::parse("1,5,20%").unwrap(),
+        sliding: false,
+        pause_after: None,
+        zone: None,
+        zone_soak: Duration::ZERO,
         min_healthy: 3,
+        zone_min_healthy: None,
+        zone_floors: BTreeMap::new(),
+        max_load: None,
         max_failed: 1,
         max_unreachable: 2,
         healthy_for: Duration::from_secs(10),
@@ -54,7 +61,10 @@ fn started() -> RolloutStarted {
                     PlanStep::Start,
                     PlanStep::Hold(Duration::from_millis(1_500)),
                 ],
+                zone: None,
+                window: None,
             }],
+            zones: Vec::new(),
         },
         by: "ann".to_owned(),
     }
@@ -177,7 +187,9 @@ fn kinds() -> Vec<EventKind> {
         by: by.clone(),
         reason: reason.clone(),
     });
-    kinds.push(EventKind::AgentUndrained { agent, by, reason });
+    kinds.push(EventKind::AgentUndrained { agent, by: by.clone(), reason: reason.clone() });
+    let change = Change::Promoted { by, reason, full: true };
+    kinds.push(EventKind::Rollout { id: ID, change, call: None });
     kinds
 }
 

@@ -46,20 +46,28 @@ pub struct Goal {
 impl Goal {
     /// Returns the version that should run.
     pub fn running(&self) -> Option<&Version> {
-        running(&self.slots)
+        running(&self.slots).map(|(_, version)| version)
+    }
+
+    /// Returns the slot that should run.
+    pub fn running_slot(&self) -> Option<Slot> {
+        running(&self.slots).map(|(slot, _)| slot)
     }
 }
 
-/// Returns the version that `slots` want to run.
-pub(crate) fn running(slots: &Slots<GoalSlot>) -> Option<&Version> {
-    slots.iter().find_map(|(_, slot)| match slot {
-        GoalSlot::Running(version) => Some(version),
+/// Returns the version that `slots` want to run, and where.
+pub(crate) fn running(slots: &Slots<GoalSlot>) -> Option<(Slot, &Version)> {
+    slots.iter().find_map(|(slot, held)| match held {
+        GoalSlot::Running(version) => Some((slot, version)),
         GoalSlot::Absent | GoalSlot::Prepared(_) => None,
     })
 }
 
-fn slot_of(slots: &Slots<GoalSlot>, version: &Version) -> Option<Slot> {
-    slots.iter().find(|(_, slot)| slot.version() == Some(version)).map(|(slot, _)| slot)
+/// Returns the slot that holds `version`; of two the one that should run it, as after a restart.
+pub(crate) fn slot_of(slots: &Slots<GoalSlot>, version: &Version) -> Option<Slot> {
+    let runs = running(slots).filter(|(_, held)| *held == version).map(|(slot, _)| slot);
+    let holds = || slots.iter().find(|(_, held)| held.version() == Some(version));
+    runs.or_else(|| holds().map(|(slot, _)| slot))
 }
 
 /// Returns `slots` with `version` on disk, and what runs left running.
@@ -79,11 +87,19 @@ pub(crate) fn with_prepared(slots: &Slots<GoalSlot>, version: &Version) -> Slots
 /// Returns `slots` with `version` running, and what ran before kept on disk beside it (E7).
 pub(crate) fn with_running(slots: &Slots<GoalSlot>, version: &Version) -> Slots<GoalSlot> {
     let prepared = with_prepared(slots, version);
-    prepared.map(|_, slot| match slot {
+    let slot = slot_of(&prepared, version).unwrap_or(Slot::Blue);
+    running_in(&prepared, slot, version)
+}
+
+/// Returns `slots` with `version` running in `slot`, and what else runs kept on disk (E7).
+pub(crate) fn running_in(
+    slots: &Slots<GoalSlot>,
+    slot: Slot,
+    version: &Version,
+) -> Slots<GoalSlot> {
+    slots.map(|place, held| match held {
+        _ if place == slot => GoalSlot::Running(version.clone()),
         GoalSlot::Absent => GoalSlot::Absent,
-        GoalSlot::Prepared(held) | GoalSlot::Running(held) if held == version => {
-            GoalSlot::Running(held.clone())
-        }
         GoalSlot::Prepared(held) | GoalSlot::Running(held) => GoalSlot::Prepared(held.clone()),
     })
 }
@@ -177,7 +193,7 @@ impl Goals {
         if let Some(before) = self.last(&agent, &application) {
             goal.known_before = goal.known_before.max(before.known_before);
             goal.is_informed |= before.is_informed;
-            if before.running() == goal.running() {
+            if running(&before.slots) == running(&goal.slots) {
                 goal.steady_since = before.steady_since;
             }
         }
@@ -217,12 +233,13 @@ mod tests {
         let back = with_running(&second, &v1);
         let third = with_running(&second, &v3);
 
-        assert_eq!(running(&first), Some(&v1));
-        assert_eq!(running(&prepared), Some(&v1));
-        assert_eq!(running(&second), Some(&v2));
+        let runs = |slots| running(slots).map(|(_, version)| version);
+        assert_eq!(runs(&first), Some(&v1));
+        assert_eq!(runs(&prepared), Some(&v1));
+        assert_eq!(runs(&second), Some(&v2));
         assert!(second.iter().any(|(_, slot)| *slot == GoalSlot::Prepared(v1.clone())));
-        assert_eq!(running(&back), Some(&v1));
-        assert_eq!(running(&third), Some(&v3));
+        assert_eq!(runs(&back), Some(&v1));
+        assert_eq!(runs(&third), Some(&v3));
         assert!(third.iter().any(|(_, slot)| *slot == GoalSlot::Prepared(v2.clone())));
     }
 

@@ -3,9 +3,7 @@
 mod goal;
 mod view;
 
-#[cfg(test)]
-pub(crate) use goal::running;
 pub use goal::{Goal, GoalSlot, Goals};
-pub(crate) use goal::{with_prepared, with_running, without};
+pub(crate) use goal::{running, running_in, slot_of, with_prepared, with_running, without};
 pub(crate) use view::SHOWN_EVERY;
 pub use view::{Fleet, Fresh, Presence, Seen, UNREACHABLE_AFTER};

@@ -46,6 +46,10 @@ pub struct Seen {
     pub load: HostLoad,
     /// What its gate counted.
     pub counts: Vec<SlotCounts>,
+    /// Requests of each application in a thousand seconds, from its last two beats.
+    rates: BTreeMap<ApplicationName, u64>,
+    /// When it beat last.
+    beaten: Option<Timestamp>,
     pub reports: BTreeMap<ApplicationName, Report>,
     /// The highest fence that the agent holds, as it said itself.
     pub held: BTreeMap<ApplicationName, Fence>,
@@ -64,9 +68,12 @@ pub struct Seen {
 impl Seen {
     /// Takes an agent's sign of life. It tells the whole state, so that a lost report is
     /// repaired. Returns whether it says anything that was not known.
-    pub(crate) fn beat(&mut self, heartbeat: Heartbeat) -> bool {
+    pub(crate) fn beat(&mut self, heartbeat: Heartbeat, now: Timestamp) -> bool {
         self.load = heartbeat.load;
-        self.counts = heartbeat.counts;
+        let before = std::mem::replace(&mut self.counts, heartbeat.counts);
+        if let Some(beaten) = self.beaten.replace(now) {
+            self.rates = rates(&before, &self.counts, now.since(beaten));
+        }
         let was_edge = self.edge.is_some();
         self.edge = heartbeat.edge;
         let is_first = !std::mem::replace(&mut self.has_beaten, true);
@@ -75,6 +82,22 @@ impl Seen {
             self.report(report);
         }
         is_first || self.reports != known || self.edge.is_some() != was_edge
+    }
+
+    /// Returns whether it has told how busy it is.
+    pub(crate) const fn has_told_load(&self) -> bool {
+        self.has_beaten
+    }
+
+    /// Returns its part of an application's requests, to be compared with other hosts': by time,
+    /// or where none end, as with long connections, by what is under way.
+    pub(crate) fn requests_of(&self, application: &ApplicationName) -> u64 {
+        let rate = self.rates.get(application).copied().unwrap_or_default();
+        if rate > 0 {
+            return rate;
+        }
+        let counts = self.counts.iter().filter(|counts| counts.application == *application);
+        counts.map(|counts| counts.requests_in_flight + counts.long_lived).sum()
     }
 
     /// Takes an agent's report of one application.
@@ -119,6 +142,32 @@ impl Seen {
     fn has_spoken_of(&self, application: &ApplicationName) -> bool {
         self.has_beaten || self.spoken.contains(application)
     }
+}
+
+/// Returns the requests of each application in a thousand seconds, as counted `between` two moments.
+fn rates(
+    before: &[SlotCounts],
+    counts: &[SlotCounts],
+    between: Duration,
+) -> BTreeMap<ApplicationName, u64> {
+    let Ok(between_ms) = u64::try_from(between.as_millis()) else { return BTreeMap::new() };
+    let mut requests: BTreeMap<ApplicationName, u64> = BTreeMap::new();
+    for slot in counts {
+        let is_same = |other: &&SlotCounts| {
+            other.application == slot.application
+                && other.slot == slot.slot
+                && other.gate == slot.gate
+        };
+        // Another gate process has counted from zero.
+        let counted = before.iter().find(is_same).map_or(0, |slot| slot.requests);
+        *requests.entry(slot.application.clone()).or_default() +=
+            slot.requests.saturating_sub(counted);
+    }
+    let rate = |requests: u64| requests.saturating_mul(1_000_000).checked_div(between_ms);
+    requests
+        .into_iter()
+        .filter_map(|(application, requests)| Some((application, rate(requests)?)))
+        .collect()
 }
 
 /// What is known of an application on an agent at this moment.
@@ -224,7 +273,9 @@ impl Fleet {
             .slots
             .iter()
             .map(|(_, slot)| slot)
-            .find(|slot| slot.release.as_ref().is_some_and(|(held, _)| held == version))
+            .filter(|slot| slot.release.as_ref().is_some_and(|(held, _)| held == version))
+            // Of two that hold it, as after a restart, the one that lives.
+            .max_by_key(|slot| slot.instance.is_some())
     }
 
     /// Returns whether some release of `application` is freshly known to serve well on `agent`.
@@ -272,6 +323,8 @@ impl Fleet {
             inventory: Some(hello.inventory),
             load: HostLoad::default(),
             counts: Vec::new(),
+            rates: BTreeMap::new(),
+            beaten: None,
             // What was said in an earlier session is shown, and is no evidence.
             reports: reports
                 .into_iter()

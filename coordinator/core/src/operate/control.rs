@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{AgentName, Slots, Timestamp, Version, planted};
+use cutover_common::{AgentName, DeploySetting, Slots, Timestamp, Version, planted};
 use uuid::Uuid;
 
 use super::deploy::refuse;
@@ -10,7 +10,7 @@ use crate::{
     action::{Answer, Refusal, RefusalKind},
     coordinator::{Coordinator, Step},
     event::{Change, EventKind},
-    fleet::{GoalSlot, with_prepared, with_running, without},
+    fleet::GoalSlot,
     input::{Deed, DeployOrder, Verb},
     rollout::{
         Cause, Direction, Host, HostState, Options, Outcome, Rollout, Spec, State, Strategy,
@@ -51,6 +51,9 @@ impl Coordinator {
             Verb::Abort => self.abort(now, (by, order.call), id, &order.reason, step),
             Verb::Retry => self.retry(now, (by, order.call), id, step)?,
             Verb::Rollback => self.roll_back(now, (by, order.call), id, order.reason, step)?,
+            Verb::Promote { full } => {
+                self.promote(now, (by, order.call), id, (order.reason, full), step)?
+            }
         };
         Ok(Answer::Controlled { rollout: id, text })
     }
@@ -176,18 +179,13 @@ impl Coordinator {
         if agents.is_empty() {
             return;
         }
-        let (application, to) = (rollout.application.clone(), rollout.to.clone());
+        let application = rollout.application.clone();
         let goals = agents
             .iter()
             .map(|agent| {
                 let goal = self.goals.of(agent, &application);
                 let slots = goal.map(|goal| goal.slots.clone()).unwrap_or_default();
-                let before = rollout.hosts.get(agent).and_then(|host| host.before.as_ref());
-                let stay = match before {
-                    Some(before) => with_running(&slots, before),
-                    None => with_prepared(&without(&slots, &to), &to),
-                };
-                (agent.clone(), stay)
+                (agent.clone(), rollout.stay(agent, &slots))
             })
             .collect();
         let change = Change::HostsWithdrawn { agents };
@@ -347,7 +345,7 @@ impl Coordinator {
                 let moved = rollout.hosts.values().any(Host::is_touched);
                 if moved && rollout.has_way_back() { rollout.from.clone() } else { None }
             }
-            Verb::Pause | Verb::Resume | Verb::Abort => {
+            Verb::Pause | Verb::Resume | Verb::Abort | Verb::Promote { .. } => {
                 return Err(refuse(
                     format!("rollout {id} is over, so it cannot be {}", participle(order.verb)),
                     format!("see how it ended: cutover why {id}"),
@@ -387,7 +385,7 @@ impl Coordinator {
             application: rollout.application.clone(),
             version: version.clone(),
             environment: rollout.environment.clone(),
-            options: same_options(&rollout.spec),
+            options: same_options(&rollout.spec, order.verb),
         };
         self.deploy(now, by, order.call, order.call, &order_again, step)?;
         Ok(Answer::Controlled { rollout: order.call, text: started_anew(&version) })
@@ -410,27 +408,49 @@ const fn participle(verb: Verb) -> &'static str {
         Verb::Abort => "aborted",
         Verb::Retry => "retried",
         Verb::Rollback => "rolled back",
+        Verb::Promote { .. } => "promoted",
     }
 }
 
 /// Returns options that resolve to `spec` again, whatever the manifest of the other release says.
-fn same_options(spec: &Spec) -> Options {
+/// The way back asks nobody in between, and a restart is gone back from by nothing.
+fn same_options(spec: &Spec, verb: Verb) -> Options {
     use cutover_common::duration_text::print;
-    let batch = match spec.strategy {
-        Strategy::Rolling => spec.batches.to_string(),
-        Strategy::AllAtOnce => String::new(),
-    };
-    Options {
-        strategy: spec.strategy.to_string(),
-        batch,
-        min_healthy: spec.min_healthy.to_string(),
-        max_failed: spec.max_failed.to_string(),
-        max_unreachable: spec.max_unreachable.to_string(),
-        healthy_for: print(spec.healthy_for),
-        healthy_within: print(spec.healthy_within),
-        progress_within: print(spec.progress_within),
-        soak: print(spec.soak),
-        bake: print(spec.bake),
-        auto_rollback: if spec.auto_rollback { "on" } else { "off" }.to_owned(),
+    let is_way_back = verb == Verb::Rollback;
+    let mut options: Options = [
+        (DeploySetting::Strategy, spec.strategy.to_string()),
+        (DeploySetting::MinHealthy, spec.min_healthy.to_string()),
+        (DeploySetting::MaxFailed, spec.max_failed.to_string()),
+        (DeploySetting::MaxUnreachable, spec.max_unreachable.to_string()),
+        (DeploySetting::HealthyFor, print(spec.healthy_for)),
+        (DeploySetting::HealthyWithin, print(spec.healthy_within)),
+        (DeploySetting::ProgressWithin, print(spec.progress_within)),
+        (DeploySetting::Soak, print(spec.soak)),
+        (DeploySetting::Bake, print(spec.bake)),
+        (DeploySetting::AutoRollback, on_or_off(spec.auto_rollback)),
+    ]
+    .into_iter()
+    .collect();
+    if spec.strategy != Strategy::AllAtOnce {
+        options.set(DeploySetting::Batch, spec.batches.to_string());
+        options.set(DeploySetting::Sliding, on_or_off(spec.sliding));
     }
+    if let Some(pauses) = spec.pause_after.as_ref().filter(|_| !is_way_back) {
+        options.set(DeploySetting::PauseAfter, pauses.to_string());
+    }
+    if let Some(zone) = &spec.zone {
+        options.set(DeploySetting::Zone, zone);
+        options.set(DeploySetting::ZoneSoak, print(spec.zone_soak));
+    }
+    if let Some(floor) = &spec.zone_min_healthy {
+        options.set(DeploySetting::ZoneMinHealthy, floor.to_string());
+    }
+    if let Some(load) = &spec.max_load {
+        options.set(DeploySetting::MaxLoad, load.to_string());
+    }
+    options
+}
+
+fn on_or_off(on: bool) -> String {
+    if on { "on" } else { "off" }.to_owned()
 }

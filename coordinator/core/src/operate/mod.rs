@@ -6,8 +6,10 @@ mod deploy;
 mod drain;
 mod exclude;
 mod identity;
+mod plan;
+mod promote;
 
-pub use deploy::ROLLOUT_HOSTS_MAX;
+pub use plan::{ROLLOUT_HOSTS_MAX, ZONES_MAX};
 
 use std::sync::Arc;
 

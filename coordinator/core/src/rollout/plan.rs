@@ -11,6 +11,16 @@ use super::{Setting, Spec};
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub struct Plan {
     pub waves: Vec<Wave>,
+    /// The names of its zones; empty for the hosts that are in none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<String>,
+}
+
+impl Plan {
+    /// Returns the zone of a wave. None: there are no zones.
+    pub fn zone(&self, wave: &Wave) -> Option<&str> {
+        self.zones.get(usize::from(wave.zone?)).map(String::as_str)
+    }
 }
 
 /// Agents that move together, and what they do.
@@ -18,6 +28,12 @@ pub struct Plan {
 pub struct Wave {
     pub agents: Vec<AgentName>,
     pub steps: Vec<PlanStep>,
+    /// The zone that they are in, as its place in the plan's list. None: there are no zones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<u16>,
+    /// How many of them are under way or watched at a time, each followed by the next. None: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u32>,
 }
 
 /// One step of a wave.
@@ -29,6 +45,8 @@ pub enum PlanStep {
     Start,
     /// The wave stays healthy for so long.
     Hold(Duration),
+    /// A person says that it goes on.
+    Approve,
 }
 
 impl fmt::Display for PlanStep {
@@ -37,6 +55,7 @@ impl fmt::Display for PlanStep {
             Self::Prepare => f.write_str("prepare"),
             Self::Start => f.write_str("replace in place"),
             Self::Hold(duration) => write!(f, "soak {}", duration_text::print(*duration)),
+            Self::Approve => f.write_str("wait for promote"),
         }
     }
 }
@@ -95,7 +114,7 @@ impl Planned {
             (PlanStep::Start, Replacement::First) => "start".to_owned(),
             (PlanStep::Start, Replacement::Beside) => "start beside, move the traffic".to_owned(),
             (
-                PlanStep::Start | PlanStep::Prepare | PlanStep::Hold(_),
+                PlanStep::Start | PlanStep::Prepare | PlanStep::Hold(_) | PlanStep::Approve,
                 Replacement::First
                 | Replacement::Beside
                 | Replacement::PassedOn

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{AgentName, ApplicationName, EnvironmentName, Timestamp, Version, planted};
+use cutover_common::{
+    AgentName, ApplicationName, EnvironmentName, Slot, Slots, Timestamp, Version, planted,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Plan, PlanStep, Spec, spec::WORD_WITHIN, story};
+use super::{Plan, PlanStep, Spec, Strategy, spec::WORD_WITHIN, story};
 use crate::{
     event::{Change, RolloutStarted},
+    fleet::{GoalSlot, running, running_in, with_prepared, with_running, without},
     input::Deed,
 };
 
@@ -41,6 +44,11 @@ pub struct Rollout {
     pub calls: Vec<(Uuid, Deed)>,
     /// When something last went forward; the standstill clock runs from here.
     pub progressed: Timestamp,
+    /// The step, of a wave, that a person has promoted.
+    pub promoted: Option<(usize, usize)>,
+    /// Whether a person has promoted it in full: nothing is watched or asked for any more but
+    /// health.
+    pub is_promoted_in_full: bool,
 }
 
 /// One host of a rollout.
@@ -50,8 +58,12 @@ pub struct Host {
     pub state: HostState,
     /// What was to run here when the rollout began.
     pub before: Option<Version>,
+    /// In which slot that was.
+    pub slot: Option<Slot>,
     /// How often it was told to switch since it last ran what it ran before.
     pub tries: u32,
+    /// Since when it is watched as an updated one.
+    pub watched: Option<Timestamp>,
 }
 
 impl Host {
@@ -195,7 +207,8 @@ impl Rollout {
             .iter()
             .enumerate()
             .flat_map(|(wave, planned)| {
-                let host = Host { wave, state: HostState::Pending, before: None, tries: 0 };
+                let state = HostState::Pending;
+                let host = Host { wave, state, before: None, slot: None, tries: 0, watched: None };
                 planned.agents.iter().map(move |agent| (agent.clone(), host.clone()))
             })
             .collect();
@@ -216,6 +229,8 @@ impl Rollout {
             history: Vec::new(),
             calls: Vec::new(),
             progressed: at,
+            promoted: None,
+            is_promoted_in_full: false,
         };
         rollout.history.push((at, story::begun(&rollout)));
         rollout
@@ -272,11 +287,54 @@ impl Rollout {
     }
 
     /// Notes the first goals of the rollout, which leave what runs as it is.
-    pub(crate) fn note_goal(&mut self, agent: &AgentName, running: Option<&Version>) {
+    pub(crate) fn note_goal(&mut self, agent: &AgentName, slots: &Slots<GoalSlot>) {
         if let Some(host) = self.hosts.get_mut(agent)
             && host.tries == 0
         {
-            host.before = running.cloned();
+            let running = running(slots);
+            host.before = running.map(|(_, version)| version.clone());
+            host.slot = running.map(|(slot, _)| slot);
+        }
+    }
+
+    /// Returns what `slots` of `agent` become when it is told to switch.
+    pub(crate) fn forward(&self, agent: &AgentName, slots: &Slots<GoalSlot>) -> Slots<GoalSlot> {
+        match self.hosts.get(agent).and_then(|host| host.slot) {
+            // The same release takes the other place, as another one does.
+            Some(slot) if self.spec.strategy == Strategy::Restart => {
+                running_in(slots, slot.other(), &self.to)
+            }
+            Some(_) | None => with_running(slots, &self.to),
+        }
+    }
+
+    /// Returns what `slots` of `agent` become when it is told to go back.
+    pub(crate) fn back(&self, agent: &AgentName, slots: &Slots<GoalSlot>) -> Slots<GoalSlot> {
+        match self.back_to(agent) {
+            Some(from) => self.to_before(agent, slots, from),
+            None => without(slots, &self.to),
+        }
+    }
+
+    /// Returns what `slots` of `agent` become when it is called back before it has begun.
+    pub(crate) fn stay(&self, agent: &AgentName, slots: &Slots<GoalSlot>) -> Slots<GoalSlot> {
+        match self.hosts.get(agent).and_then(|host| host.before.as_ref()) {
+            Some(before) => self.to_before(agent, slots, before),
+            None => with_prepared(&without(slots, &self.to), &self.to),
+        }
+    }
+
+    fn to_before(
+        &self,
+        agent: &AgentName,
+        slots: &Slots<GoalSlot>,
+        version: &Version,
+    ) -> Slots<GoalSlot> {
+        match self.hosts.get(agent).and_then(|host| host.slot) {
+            Some(slot) if self.spec.strategy == Strategy::Restart => {
+                running_in(slots, slot, version)
+            }
+            Some(_) | None => with_running(slots, version),
         }
     }
 
@@ -315,6 +373,7 @@ impl Rollout {
             return;
         }
         self.progressed = at;
+        planted!(SoakShortened: (); self.watch_anew(at));
         let mut state = &mut self.state;
         loop {
             match state {
@@ -328,6 +387,20 @@ impl Rollout {
                 State::Ended { .. } => break,
             }
         }
+    }
+
+    /// Whatever is watched is watched from now on.
+    pub(super) fn watch_anew(&mut self, at: Timestamp) {
+        for host in self.hosts.values_mut() {
+            if host.state == HostState::Updated {
+                host.watched = Some(at);
+            }
+        }
+    }
+
+    /// Returns whether a person has said that this step of a wave is done.
+    pub fn is_promoted(&self, wave: usize, step: usize) -> bool {
+        self.is_promoted_in_full || self.promoted == Some((wave, step))
     }
 
     /// The store was made from a backup: what the fleet runs may be later than what it tells, so

@@ -50,6 +50,9 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
                     wave + 1,
                     duration_text::print(*duration)
                 ),
+                Some(PlanStep::Approve) => {
+                    format!("batch {} of {waves} is done; waiting for a person", wave + 1)
+                }
                 None => format!("batch {} of {waves}", wave + 1),
             }
         }
@@ -90,6 +93,8 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
         Change::Resumed { by } => format!("resumed by {by}"),
         Change::Held { why } => format!("held: {why}"),
         Change::Retried { by } => format!("retried by {by}"),
+        Change::Promoted { by, reason, full: false } => told_by("promoted", by, reason),
+        Change::Promoted { by, reason, full: true } => told_by("promoted in full", by, reason),
         Change::Ended { outcome, why } => match outcome {
             Outcome::Succeeded => format!("succeeded: {why}"),
             Outcome::RolledBack => format!("rolled back: {why}"),

@@ -2,7 +2,7 @@
 
 use cutover_common::{AgentName, Timestamp, planted};
 
-use super::{Direction, Exclusion, HostState, IllegalChange, Outcome, Rollout, State};
+use super::{Direction, Exclusion, HostState, IllegalChange, Outcome, PlanStep, Rollout, State};
 use crate::event::Change;
 
 impl Rollout {
@@ -24,7 +24,12 @@ impl Rollout {
             | Change::Ended { .. } => {
                 self.state = self.next_state(change, at).ok_or_else(|| self.illegal(change))?;
                 if let Change::Retried { .. } = change {
+                    self.promoted = None;
                     self.send_again();
+                }
+                // Nobody acted meanwhile on what was watched.
+                if let Change::Retried { .. } | Change::Resumed { .. } = change {
+                    self.watch_anew(at);
                 }
             }
             Change::HostsReleased { agents } => {
@@ -36,11 +41,20 @@ impl Rollout {
             Change::HostsWithdrawn { agents } => {
                 self.withdraw_hosts(change, agents)?;
             }
+            Change::Promoted { full, .. } => {
+                let promoted = self.promotable().filter(|_| self.can_be_promoted(*full));
+                let Some(step) = promoted else { return Err(self.illegal(change)) };
+                self.promoted = Some(step);
+                self.is_promoted_in_full |= *full;
+            }
             Change::HostsExcluded { agents, cause } => {
                 self.exclude_hosts(change, agents, cause)?;
             }
             Change::HostUpdated { agent } => {
                 self.move_host(change, agent, HostState::Updated)?;
+                if let Some(host) = self.hosts.get_mut(agent) {
+                    host.watched = Some(at);
+                }
             }
             Change::HostReverted { agent } => {
                 self.move_host(change, agent, HostState::Reverted)?;
@@ -62,6 +76,34 @@ impl Rollout {
             self.progressed = at;
         }
         Ok(())
+    }
+
+    /// Returns the step that a person could say is done, or which is done without a person's word.
+    fn promotable(&self) -> Option<(usize, usize)> {
+        match &self.state {
+            State::Advancing { wave, step, .. } => Some((*wave, *step)),
+            State::Baking { .. }
+            | State::RollingBack { .. }
+            | State::Paused { .. }
+            | State::Held { .. }
+            | State::Ended { .. } => None,
+        }
+    }
+
+    /// Returns whether there is a step that waits for a person or for time; in full: any.
+    pub(crate) fn can_be_promoted(&self, full: bool) -> bool {
+        match self.step() {
+            Some((wave, PlanStep::Start)) => full || self.is_window_watched(wave),
+            Some((_, PlanStep::Hold(_) | PlanStep::Approve)) => true,
+            Some((_, PlanStep::Prepare)) => full,
+            None => false,
+        }
+    }
+
+    /// Returns whether hosts of the wave are watched each for itself.
+    fn is_window_watched(&self, wave: usize) -> bool {
+        let has_window = self.plan.waves.get(wave).is_some_and(|wave| wave.window.is_some());
+        has_window && !self.spec.soak.is_zero()
     }
 
     /// Returns the state that follows when `change` happens; none where it may not.
@@ -309,6 +351,7 @@ const fn goes_on(change: &Change) -> bool {
         | Change::RollbackWave { .. }
         | Change::Resumed { .. }
         | Change::Retried { .. }
+        | Change::Promoted { .. }
         | Change::Ended { .. }
         | Change::HostsReleased { .. }
         | Change::HostsReverted { .. }
@@ -346,6 +389,7 @@ const fn fits(state: &State, direction: Direction, change: &Change) -> bool {
         | Change::Resumed { .. }
         | Change::Held { .. }
         | Change::Retried { .. }
+        | Change::Promoted { .. }
         | Change::Ended { .. } => false,
     }
 }

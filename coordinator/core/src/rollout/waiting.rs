@@ -1,6 +1,16 @@
 //! Waiting: why a rollout does nothing at this moment, and until when at the most.
 
-use cutover_common::{AgentName, Timestamp};
+use cutover_common::{AgentName, MaxLoad, Timestamp};
+
+/// What would be too little if one more host were taken out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Short {
+    /// Healthy instances, of which so many must stay; of a zone, if one is named.
+    Healthy { healthy: u32, floor: u32, zone: Option<String> },
+    /// Room on the hosts that stay. `load`: how busy the busiest of them would be, in thousandths;
+    /// none as long as one of them has not told.
+    Room { load: Option<u32>, max: MaxLoad },
+}
 
 /// What is being waited for. Every wait has a deadline but those for a person.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -11,10 +21,12 @@ pub enum Waiting {
     ///
     /// `judged`: when the first of them counts as failed, unless it is healthy by then.
     ForHealth { agents: Vec<AgentName>, judged: Option<Timestamp>, deadline: Timestamp },
-    /// Taking one more host would leave fewer healthy instances than the floor.
-    ForFloor { healthy: u32, floor: u32, agents: Vec<AgentName>, deadline: Timestamp },
+    /// Taking one more host would leave too little.
+    ForFloor { short: Short, agents: Vec<AgentName>, deadline: Timestamp },
     /// A host of the wave is not connected.
     ForContact { agents: Vec<AgentName>, deadline: Timestamp },
+    /// A person says that the batch, counted from 1, was good enough to go on.
+    ForPromotion { batch: usize },
     /// The wave is watched.
     ForSoak { until: Timestamp },
     /// The whole rollout is watched.
@@ -40,7 +52,7 @@ impl Waiting {
             | Self::ForContact { deadline, .. }
             | Self::ForReverted { deadline, .. } => Some(*deadline),
             Self::ForSoak { until } | Self::ForBake { until } => Some(*until),
-            Self::ForOperator | Self::Over => None,
+            Self::ForPromotion { .. } | Self::ForOperator | Self::Over => None,
         }
     }
 }

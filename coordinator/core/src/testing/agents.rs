@@ -24,6 +24,8 @@ pub(crate) struct Agent {
     pub(crate) said: Option<Report>,
     /// The fence that it has accepted.
     pub(crate) held: Fence,
+    /// How busy its host is, in thousandths.
+    pub(crate) busy: u32,
 }
 
 impl Story {
@@ -48,8 +50,14 @@ impl Story {
             key_hash: hash(agent),
         };
         self.ask(join).unwrap();
-        let fresh =
-            Agent { enrolment, session: None, assigned: None, said: None, held: Fence::default() };
+        let fresh = Agent {
+            enrolment,
+            session: None,
+            assigned: None,
+            said: None,
+            held: Fence::default(),
+            busy: 0,
+        };
         self.agents.insert(name(agent), fresh);
     }
 
@@ -113,9 +121,9 @@ impl Story {
         let known = &self.agents[&name(agent)];
         let Some(session) = known.session else { return };
         let reports = known.said.clone().into_iter().collect();
+        let load = HostLoad { cpu_permille: known.busy, ..HostLoad::default() };
         let nonce = self.draw();
-        let heartbeat =
-            Heartbeat { nonce, load: HostLoad::default(), counts: Vec::new(), reports, edge: None };
+        let heartbeat = Heartbeat { nonce, load, counts: Vec::new(), reports, edge: None };
         self.handle(Input::Beat { session, heartbeat });
     }
 
@@ -125,6 +133,12 @@ impl Story {
         if let Some(said) = &mut known.said {
             said.outage = Some(lasted);
         }
+        self.beat(agent);
+    }
+
+    /// Makes the host of `agent` busy, in thousandths of its cpus, and lets it say so.
+    pub(crate) fn busy(&mut self, agent: &str, permille: u32) {
+        self.agents.get_mut(&name(agent)).unwrap().busy = permille;
         self.beat(agent);
     }
 

@@ -8,7 +8,6 @@ use uuid::Uuid;
 use crate::{
     Action, Coordinator, Event, EventKind, Step,
     event::Change,
-    fleet::Goal,
     invariants::f1_one_rollout,
     rollout::{HostState, Rollout},
 };
@@ -56,7 +55,8 @@ impl Watch {
                 let was = self.replica.goals.of(agent, application);
                 // A goal above the one that follows ours adopts a host: see `operate::adopt`.
                 let follows = was.is_none_or(|was| was.generation.next() == *generation);
-                let is_switch = was.and_then(Goal::running) != crate::fleet::running(slots);
+                let was_running = was.and_then(|goal| crate::fleet::running(&goal.slots));
+                let is_switch = was_running != crate::fleet::running(slots);
                 assert!(!is_switch || !follows || self.named.contains(agent), "{event:?}");
             }
             // One that joins again begins anew.

@@ -91,25 +91,7 @@ pub(crate) fn in_place(of: &str) -> Release {
 
 /// Makes options of pairs such as `("batch", "1")`.
 pub(crate) fn options(pairs: &[(&str, &str)]) -> Options {
-    let mut options = Options::default();
-    for (name, value) in pairs {
-        let field = match *name {
-            "strategy" => &mut options.strategy,
-            "batch" => &mut options.batch,
-            "min_healthy" => &mut options.min_healthy,
-            "max_failed" => &mut options.max_failed,
-            "max_unreachable" => &mut options.max_unreachable,
-            "healthy_for" => &mut options.healthy_for,
-            "healthy_within" => &mut options.healthy_within,
-            "progress_within" => &mut options.progress_within,
-            "soak" => &mut options.soak,
-            "bake" => &mut options.bake,
-            "auto_rollback" => &mut options.auto_rollback,
-            other => panic!("{other} is no option"),
-        };
-        (*value).clone_into(field);
-    }
-    options
+    pairs.iter().map(|(name, value)| (name.parse().unwrap(), *value)).collect()
 }
 
 /// One run of events against one coordinator.

@@ -110,6 +110,8 @@ pub(crate) fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Verb::Abort),
         6 => Just(Verb::Retry),
         2 => Just(Verb::Rollback),
+        3 => Just(Verb::Promote { full: false }),
+        1 => Just(Verb::Promote { full: true }),
     ];
     prop_oneof![
         12 => agent().prop_map(Happening::Obey),

@@ -8,7 +8,7 @@ use crate::{
     coordinator::Coordinator,
     rollout::{
         Direction, Host, HostState, Outcome, Rollout, State, Waiting,
-        decide::floor::drained,
+        decide::floor::shortage,
         story::{self, names},
     },
 };
@@ -58,12 +58,15 @@ impl Coordinator {
                     self.details(rollout, agents),
                 )
             }
-            Some(Waiting::ForFloor { healthy, floor, agents, deadline }) => format!(
-                "Waiting up to {} to take {} out, as {healthy} are healthy{} and min_healthy is \
-                 {floor}, then for a person.",
+            Some(Waiting::ForFloor { short, agents, deadline }) => format!(
+                "Waiting up to {} to take {} out, as {}, then for a person.",
                 left(deadline),
                 names(agents),
-                drained(self.scene(now, &self.members(&rollout.environment))),
+                shortage(short, self.scene(now, &self.members(&rollout.environment))),
+            ),
+            Some(Waiting::ForPromotion { batch }) => format!(
+                "Batch {batch} of {} is done, and waits for a person to promote it.",
+                rollout.plan.waves.len(),
             ),
             Some(Waiting::ForContact { agents, deadline }) => format!(
                 "Waiting up to {} for {} to be reachable, as lost contact is no failure, then for \

@@ -96,6 +96,7 @@ impl Courses {
             | Change::Resumed { .. }
             | Change::Held { .. }
             | Change::Retried { .. }
+            | Change::Promoted { .. }
             | Change::Ended { .. } => {}
         }
     }

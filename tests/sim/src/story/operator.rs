@@ -35,34 +35,7 @@ pub(crate) fn request(request: &Request) -> String {
 }
 
 fn options(options: &Options) -> String {
-    let Options {
-        strategy,
-        batch,
-        min_healthy,
-        max_failed,
-        max_unreachable,
-        healthy_for,
-        healthy_within,
-        progress_within,
-        soak,
-        bake,
-        auto_rollback,
-    } = options;
-    let named = [
-        ("strategy", strategy),
-        ("batch", batch),
-        ("min_healthy", min_healthy),
-        ("max_failed", max_failed),
-        ("max_unreachable", max_unreachable),
-        ("healthy_for", healthy_for),
-        ("healthy_within", healthy_within),
-        ("progress_within", progress_within),
-        ("soak", soak),
-        ("bake", bake),
-        ("auto_rollback", auto_rollback),
-    ];
-    let given = named.iter().filter(|(_, value)| !value.is_empty());
-    given.map(|(name, value)| format!(" {name}={value}")).collect()
+    options.iter().map(|(setting, value)| format!(" {setting}={value}")).collect()
 }
 
 /// Tells an answer.

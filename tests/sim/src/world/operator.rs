@@ -330,24 +330,7 @@ impl World {
 
 /// Returns options of pairs of a name and a value.
 pub(crate) fn options_of(pairs: &[(String, String)]) -> Options {
-    let mut options = Options::default();
-    for (name, value) in pairs {
-        let field = match name.as_str() {
-            "strategy" => &mut options.strategy,
-            "batch" => &mut options.batch,
-            "min_healthy" => &mut options.min_healthy,
-            "max_failed" => &mut options.max_failed,
-            "max_unreachable" => &mut options.max_unreachable,
-            "healthy_for" => &mut options.healthy_for,
-            "healthy_within" => &mut options.healthy_within,
-            "progress_within" => &mut options.progress_within,
-            "soak" => &mut options.soak,
-            "bake" => &mut options.bake,
-            "auto_rollback" => &mut options.auto_rollback,
-            // A script of a later version; the plan that the run prints shows what was used.
-            _ => continue,
-        };
-        value.clone_into(field);
-    }
-    options
+    // A script of a later version may say more; the plan that the run prints shows what was used.
+    let known = |(name, value): &(String, String)| Some((name.parse().ok()?, value.clone()));
+    pairs.iter().filter_map(known).collect()
 }

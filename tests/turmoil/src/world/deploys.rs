@@ -9,8 +9,8 @@ use std::{
 };
 
 use cutover_common::{
-    Hook, HookKind, Labels, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec,
-    Sha256, StopSignal, Version,
+    DeploySetting, Hook, HookKind, Labels, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef,
+    RunSpec, Sha256, StopSignal, Version,
 };
 use cutover_coordinator_core::{Answer, DeployOrder, Refusal, Request, Verb, rollout::Options};
 use cutover_runtime::dice::Dice as _;
@@ -68,13 +68,14 @@ impl World {
     ///
     /// If the coordinator refuses.
     pub fn deploy(&mut self, number: &str) {
-        let options = Options {
-            strategy: "all_at_once".to_owned(),
-            healthy_for: "2s".to_owned(),
-            bake: "1s".to_owned(),
-            soak: "1s".to_owned(),
-            ..Options::default()
-        };
+        let options: Options = [
+            (DeploySetting::Strategy, "all_at_once"),
+            (DeploySetting::HealthyFor, "2s"),
+            (DeploySetting::Soak, "1s"),
+            (DeploySetting::Bake, "1s"),
+        ]
+        .into_iter()
+        .collect();
         let order = DeployOrder {
             application: "web".parse().expect("a name"),
             version: version(number),

@@ -148,7 +148,7 @@ fn every_wrong_setting_is_named_in_one_answer() {
 
     assert_eq!(refusal.kind, RefusalKind::Invalid);
     insta::assert_snapshot!(refusal.text, @r#"
-strategy: not supported by this version of cutover; write "rolling" or "all_at_once"
+strategy: not supported by this version of cutover; write one of "rolling", "all_at_once", "restart"
 batch: 0 moves no host, and would never finish; write at least 1, or a percentage from "1%"
 min_healthy: "101%" is more than all hosts; write a percentage up to "100%"
 max_failed: "-1" is below zero; write a number of hosts such as 3, or a percentage such as "25%"

@@ -5,7 +5,7 @@ use cutover_common::{Health, Phase};
 use super::control::states;
 use crate::{
     RefusalKind, Request, Verb,
-    rollout::{HostState, Waiting},
+    rollout::{HostState, Waiting, waiting::Short},
     testing::{Story, name, seconds},
 };
 
@@ -87,7 +87,10 @@ fn a_host_that_has_begun_stays_as_it_is_and_nobody_waits_for_it() {
     assert!(matches!(story.host("web-1"), HostState::Excluded { touched: true, .. }));
     // It counts as down for as long as it is not known to serve.
     assert!(
-        matches!(story.waiting(), Some(Waiting::ForFloor { healthy: 2, floor: 2, .. })),
+        matches!(
+            story.waiting(),
+            Some(Waiting::ForFloor { short: Short::Healthy { healthy: 2, floor: 2, .. }, .. })
+        ),
         "{:?}",
         story.waiting()
     );

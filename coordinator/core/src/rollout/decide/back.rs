@@ -5,10 +5,10 @@ use cutover_common::{AgentName, Timestamp, planted};
 use super::{Decision, Scene, floor};
 use crate::{
     event::Change,
-    fleet::{with_running, without},
     rollout::{
         Cause, Host, HostState, Outcome, Rollout, Waiting,
         story::{self, names},
+        waiting::Short,
     },
 };
 
@@ -69,7 +69,7 @@ pub(super) fn rolling_back(
         .cloned()
         .collect();
     if !untold.is_empty() || !pending.is_empty() {
-        return wait(rollout, scene, &untold, pending, permitted.healthy);
+        return wait(rollout, scene, &untold, pending, permitted.short);
     }
     if wave + 1 < waves.len() {
         return Decision::record(Change::RollbackWave { wave: wave + 1 });
@@ -90,11 +90,7 @@ fn revert(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decisi
                 .of(agent, &rollout.application)
                 .map(|goal| goal.slots.clone())
                 .unwrap_or_default();
-            let back = match rollout.back_to(agent) {
-                Some(from) => with_running(&slots, from),
-                None => without(&slots, &rollout.to),
-            };
-            (agent.clone(), back)
+            (agent.clone(), rollout.back(agent, &slots))
         })
         .collect();
     Decision::Record { change: Change::HostsReverted { agents }, goals }
@@ -105,26 +101,20 @@ fn wait(
     scene: Scene<'_>,
     untold: &[AgentName],
     pending: Vec<AgentName>,
-    healthy: u32,
+    short: Short,
 ) -> Decision {
     let deadline: Timestamp = rollout.standstill();
     if scene.now >= deadline {
         let all: Vec<AgentName> = untold.iter().cloned().chain(pending).collect();
         let why = format!(
-            "the way back stands still at {}: {healthy} are healthy{} and {} must stay",
+            "the way back stands still at {}: {}",
             names(&all),
-            floor::drained(scene),
-            rollout.spec.min_healthy
+            floor::shortage(&short, scene),
         );
         return Decision::record(Change::Held { why });
     }
     if pending.is_empty() {
-        return Decision::Wait(Waiting::ForFloor {
-            healthy,
-            floor: rollout.spec.min_healthy,
-            agents: untold.to_vec(),
-            deadline,
-        });
+        return Decision::Wait(Waiting::ForFloor { short, agents: untold.to_vec(), deadline });
     }
     Decision::Wait(Waiting::ForReverted { agents: pending, deadline })
 }

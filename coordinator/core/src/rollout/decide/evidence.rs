@@ -6,7 +6,10 @@ use cutover_common::{
 };
 
 use super::Scene;
-use crate::{fleet::Fresh, rollout::Rollout};
+use crate::{
+    fleet::{Fresh, Goal, slot_of},
+    rollout::Rollout,
+};
 
 /// Whether an application serves on a host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,7 +60,7 @@ impl<'a> Scene<'a> {
             (goal.steady_since..=goal.generation).contains(&report.fence.generation)
                 && goal
                     .running()
-                    .and_then(|version| self.slot_in(report, version))
+                    .and_then(|version| self.slot_in(report, Some(goal), version))
                     .is_some_and(SlotReport::serves)
         });
         // Where only the gate is away, it may be back before we are heard.
@@ -76,18 +79,27 @@ impl<'a> Scene<'a> {
 
     /// Returns the slot of `report` that holds `version`, with the content that this coordinator
     /// knows by that name: after a restore the same version may have been pushed anew.
-    fn slot_in<'r>(&self, report: &'r Report, version: &Version) -> Option<&'r SlotReport> {
+    /// Of two that hold it, as after a restart, the one that should run it.
+    fn slot_in<'r>(
+        &self,
+        report: &'r Report,
+        goal: Option<&Goal>,
+        version: &Version,
+    ) -> Option<&'r SlotReport> {
         let application = report.application.clone();
         let name = ReleaseRef { application, version: version.clone() };
         let digest = self.releases.get(&name)?.release.digest;
-        report.slots.iter().map(|(_, slot)| slot).find(|slot| {
+        let holds = |slot: &SlotReport| {
             slot.release.as_ref().is_some_and(|(held, content)| {
                 planted!(
                     HealthByPortAlone: slot.serves();
                     held == version && *content == digest
                 )
             })
-        })
+        };
+        let wanted = goal.and_then(|goal| slot_of(&goal.slots, version));
+        let wanted = wanted.map(|slot| report.slots.of(slot)).filter(|slot| holds(slot));
+        wanted.or_else(|| report.slots.iter().map(|(_, slot)| slot).find(|slot| holds(slot)))
     }
 
     /// Returns the report of `rollout`'s application on `agent` if it is fresh and speaks of the
@@ -111,6 +123,7 @@ impl<'a> Scene<'a> {
         agent: &AgentName,
         version: &Version,
     ) -> Option<&'a SlotReport> {
-        self.slot_in(self.report_of_goal(rollout, agent)?, version)
+        let goal = self.goals.of(agent, &rollout.application);
+        self.slot_in(self.report_of_goal(rollout, agent)?, goal, version)
     }
 }

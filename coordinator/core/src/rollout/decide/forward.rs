@@ -2,7 +2,7 @@
 
 use cutover_common::{AgentName, SlotReport, Timestamp, duration_text, planted};
 
-use super::{Decision, Scene, facts, floor, is_prepared};
+use super::{Decision, Scene, facts, floor, is_prepared, window::Watched};
 use crate::{
     event::Change,
     fleet::Presence,
@@ -24,8 +24,13 @@ pub(super) fn advancing(
         // An empty plan, or one that ran out: over.
         None => None,
         Some(PlanStep::Prepare) => preparing(rollout, scene, wave),
-        Some(PlanStep::Start) => starting(rollout, scene, wave),
+        Some(PlanStep::Start) => starting(rollout, scene, wave, step),
+        Some(PlanStep::Hold(_) | PlanStep::Approve) if rollout.is_promoted(wave, step) => None,
         Some(PlanStep::Hold(duration)) => holding(rollout, scene, wave, since + *duration),
+        Some(PlanStep::Approve) => {
+            let waiting = Waiting::ForPromotion { batch: wave + 1 };
+            planted!(PauseNotAwaited: None; Some(Decision::Wait(waiting)))
+        }
     };
     waiting.unwrap_or_else(|| next_step(rollout, wave, step))
 }
@@ -101,15 +106,25 @@ fn preparing(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decisio
     )
 }
 
-fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision> {
+fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize, step: usize) -> Option<Decision> {
     let pending = pending_of(rollout, wave);
     let updating = rollout
         .hosts_where(|host| host.wave == wave && matches!(host.state, HostState::Updating { .. }));
+    let watched = Watched::in_window(rollout, scene, wave, step);
     if pending.is_empty() && planted!(WaveNotAwaited: true; updating.is_empty()) {
-        return None;
+        // The last of a window are watched to the end.
+        return watched.wait(rollout, scene);
     }
-    let (here, away): (Vec<AgentName>, Vec<AgentName>) =
+    let (mut here, away): (Vec<AgentName>, Vec<AgentName>) =
         pending.into_iter().partition(|agent| scene.fleet.presence(agent) == Presence::Live);
+    if let Some(window) = rollout.plan.waves.get(wave).and_then(|wave| wave.window) {
+        let window = usize::try_from(window).unwrap_or(usize::MAX);
+        let taken = updating.len() + watched.hosts;
+        here.truncate(planted!(WindowTooWide: window + 1; window).saturating_sub(taken));
+        if here.is_empty() && updating.is_empty() && watched.hosts > 0 {
+            return watched.wait(rollout, scene);
+        }
+    }
     let permitted = floor::permitted(rollout, scene, &here);
     if !permitted.agents.is_empty() {
         return Some(release(rollout, scene, permitted.agents));
@@ -123,26 +138,21 @@ fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision
         let judged = facts::first_judged(rollout, scene.now, &updating);
         Waiting::ForHealth { agents: updating, judged, deadline }
     } else {
-        Waiting::ForFloor {
-            healthy: permitted.healthy,
-            floor: rollout.spec.min_healthy,
-            agents: here,
-            deadline,
-        }
+        Waiting::ForFloor { short: permitted.short, agents: here, deadline }
     };
     Some(
         standstill(rollout, scene, deadline, || match &waiting {
-            Waiting::ForFloor { healthy, floor, agents, .. } => format!(
-                "taking {} out would leave fewer than min_healthy: {healthy} are healthy{} and \
-                 {floor} must stay",
+            Waiting::ForFloor { short, agents, .. } => format!(
+                "taking {} out would leave too little: {}",
                 names(agents),
-                floor::drained(scene),
+                floor::shortage(short, scene),
             ),
             Waiting::ForHealth { agents, .. } => {
                 format!("{} did not become healthy", names(agents))
             }
             Waiting::ForPrepared { .. }
             | Waiting::ForContact { .. }
+            | Waiting::ForPromotion { .. }
             | Waiting::ForSoak { .. }
             | Waiting::ForBake { .. }
             | Waiting::ForReverted { .. }
@@ -163,7 +173,7 @@ fn holding(rollout: &Rollout, scene: Scene<'_>, wave: usize, until: Timestamp) -
 
 /// Waits until all of `watched` say at the end of a watch that they are healthy: no data is not
 /// health (promises.md §3 row 100), and lost contact is no failure (A7).
-fn still_healthy(
+pub(super) fn still_healthy(
     rollout: &Rollout,
     scene: Scene<'_>,
     watched: Vec<AgentName>,
@@ -207,7 +217,7 @@ fn release(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decis
                 .of(agent, &rollout.application)
                 .map(|goal| goal.slots.clone())
                 .unwrap_or_default();
-            (agent.clone(), crate::fleet::with_running(&slots, &rollout.to))
+            (agent.clone(), rollout.forward(agent, &slots))
         })
         .collect();
     Decision::Record { change: Change::HostsReleased { agents }, goals }

@@ -3,7 +3,7 @@
 
 use super::NewGoals;
 use crate::{
-    fleet::{Goal, Goals, with_prepared, with_running, without},
+    fleet::{Goal, Goals, with_prepared},
     rollout::{HostState, Rollout},
 };
 
@@ -23,19 +23,14 @@ pub(crate) fn lost_goals(rollout: &Rollout, goals: &Goals) -> NewGoals {
                 | HostState::Failed { touched: false, .. }
                 | HostState::Unreachable { touched: false, .. } => {
                     let was_called_back = is_ours && runs_new && host.tries == 0;
-                    match &host.before {
-                        Some(before) if was_called_back => with_running(&slots, before),
-                        None if was_called_back => {
-                            with_prepared(&without(&slots, &rollout.to), &rollout.to)
-                        }
-                        Some(_) | None => with_prepared(&slots, &rollout.to),
+                    if was_called_back {
+                        rollout.stay(agent, &slots)
+                    } else {
+                        with_prepared(&slots, &rollout.to)
                     }
                 }
-                HostState::Updating { .. } => with_running(&slots, &rollout.to),
-                HostState::Reverting { .. } => match rollout.back_to(agent) {
-                    Some(from) => with_running(&slots, from),
-                    None => without(&slots, &rollout.to),
-                },
+                HostState::Updating { .. } => rollout.forward(agent, &slots),
+                HostState::Reverting { .. } => rollout.back(agent, &slots),
                 HostState::Updated
                 | HostState::Failed { touched: true, .. }
                 | HostState::Unreachable { touched: true, .. }

@@ -8,7 +8,9 @@ mod evidence;
 mod facts;
 pub(crate) mod floor;
 mod forward;
+mod load;
 mod lost;
+mod window;
 
 use cutover_common::{AgentName, Phase, SlotReport, Slots, Term, Timestamp};
 
@@ -44,6 +46,14 @@ impl<'a> Scene<'a> {
     /// Returns why the host of `agent` is taken out for maintenance, if it is.
     pub(crate) fn drain(&self, agent: &AgentName) -> Option<&'a Drain> {
         self.enrolments.drain(agent)
+    }
+
+    /// Returns the zone of `agent` by the label of `rollout`: empty for one without the label, none
+    /// where there are no zones.
+    pub(crate) fn zone(&self, rollout: &Rollout, agent: &AgentName) -> Option<&'a str> {
+        let label = rollout.spec.zone.as_deref()?;
+        let labels = self.enrolments.agents.get(agent).map(|enrolled| &enrolled.labels);
+        Some(labels.and_then(|labels| labels.get(label)).map_or("", String::as_str))
     }
 }
 

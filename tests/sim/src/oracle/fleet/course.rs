@@ -79,6 +79,10 @@ pub(super) struct Course {
     pub(super) phase: Phase,
     pub(super) is_paused: bool,
     pub(super) is_held: bool,
+    /// Whether a person has said that the step which is under way is done.
+    pub(super) is_promoted: bool,
+    /// Whether a person has said so of everything to come.
+    pub(super) is_promoted_in_full: bool,
     pub(super) outcome: Option<Outcome>,
     /// Since when what is watched is watched, in true time. None: by what is durable, which is
     /// later than what was decided, so that times say nothing.
@@ -105,6 +109,8 @@ impl Course {
             phase: Phase::Forward { wave: 0, step: 0 },
             is_paused: false,
             is_held: false,
+            is_promoted: false,
+            is_promoted_in_full: false,
             outcome: None,
             since: Some(now),
         }

@@ -75,7 +75,8 @@ impl<'a> Scene<'a> {
             | Change::Paused { .. }
             | Change::Resumed { .. }
             | Change::Held { .. }
-            | Change::Retried { .. } => Ok(()),
+            | Change::Retried { .. }
+            | Change::Promoted { .. } => Ok(()),
         }
     }
 

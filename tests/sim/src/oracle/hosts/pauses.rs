@@ -72,7 +72,8 @@ impl Pauses {
             }
             Request::Control { rollout, verb, .. } => match verb {
                 Verb::Resume | Verb::Retry | Verb::Rollback => self.goes_on(rollout, world.now),
-                Verb::Pause | Verb::Abort => {}
+                // What is paused is not promoted.
+                Verb::Pause | Verb::Abort | Verb::Promote { .. } => {}
             },
             Request::CreateOperator { .. }
             | Request::CreateJoinToken { .. }

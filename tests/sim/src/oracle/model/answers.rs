@@ -1,6 +1,6 @@
 //! Answers: what an operator must be answered, by what is known.
 
-use cutover_common::AgentName;
+use cutover_common::{AgentName, DeploySetting};
 use cutover_coordinator_core::{
     Answer, Deed, DeployOrder, Event, EventKind, Refusal, Request, Verb, event::Change,
     rollout::Exclusion,
@@ -123,7 +123,7 @@ impl Asked<'_> {
                 let version = known.newest(rollout).and_then(|last| match verb {
                     Verb::Retry => Some(&last.to),
                     Verb::Rollback => last.from.as_ref(),
-                    Verb::Pause | Verb::Resume | Verb::Abort => None,
+                    Verb::Pause | Verb::Resume | Verb::Abort | Verb::Promote { .. } => None,
                 });
                 started.id == *new_rollout
                     && started.application.as_str() == rollout
@@ -237,7 +237,10 @@ impl Asked<'_> {
             return Expected::Refused("every host is drained");
         }
         let is_first = known.newest(application).is_none() && !known.was_restored;
-        if is_first && !members.is_empty() && order.options.min_healthy.is_empty() {
+        if is_first
+            && !members.is_empty()
+            && order.options.get(DeploySetting::MinHealthy).is_empty()
+        {
             return Expected::Done(None);
         }
         Expected::Either
@@ -273,7 +276,9 @@ fn controlled(known: &Known, application: &str, verb: Verb, call: Uuid) -> Expec
             return Expected::Refused("there is no rollout");
         };
         return match verb {
-            Verb::Pause | Verb::Resume | Verb::Abort => Expected::Refused("it is over"),
+            Verb::Pause | Verb::Resume | Verb::Abort | Verb::Promote { .. } => {
+                Expected::Refused("it is over")
+            }
             Verb::Rollback
                 if last.touched.is_empty() || !last.has_way_back() || last.from.is_none() =>
             {
@@ -288,6 +293,9 @@ fn controlled(known: &Known, application: &str, verb: Verb, call: Uuid) -> Expec
         | (Verb::Resume, Stand::Paused)
         | (Verb::Retry, Stand::Held)
         | (Verb::Abort, _) => done,
+        // By the step that is under way.
+        (Verb::Promote { .. }, Stand::Goes) if !rollout.goes_back => Expected::Either,
+        (Verb::Promote { .. }, _) => Expected::Refused("it does not go forward"),
         (Verb::Pause, _) => Expected::Refused("it is held"),
         (Verb::Resume, _) => Expected::Refused("it is not paused"),
         (Verb::Retry, _) => Expected::Refused("it is not held"),

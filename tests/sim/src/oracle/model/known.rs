@@ -151,6 +151,7 @@ impl Rollout {
             Change::HostsExcluded { agents, .. } => self.out.extend(agents.iter().cloned()),
             Change::StepStarted { .. }
             | Change::HostUpdated { .. }
+            | Change::Promoted { .. }
             | Change::HostFailed { .. }
             | Change::HostUnreachable { .. }
             | Change::BakeStarted
@@ -169,6 +170,7 @@ pub(super) const fn deed_of(change: &Change) -> Option<Deed> {
         Change::Retried { .. } => Verb::Retry,
         Change::Ended { outcome: Outcome::Aborted, .. } => Verb::Abort,
         Change::RollbackStarted { cause: Cause::Operator { .. }, .. } => Verb::Rollback,
+        Change::Promoted { full, .. } => Verb::Promote { full: *full },
         Change::HostsExcluded { cause: Exclusion::Operator { .. }, .. } => {
             return Some(Deed::Exclude);
         }

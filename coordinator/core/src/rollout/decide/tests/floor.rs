@@ -4,7 +4,7 @@ use cutover_common::{Health, Phase};
 
 use crate::{
     Verb,
-    rollout::Waiting,
+    rollout::{Waiting, waiting::Short},
     testing::{Story, seconds},
 };
 
@@ -20,7 +20,10 @@ fn a_host_lost_elsewhere_stops_the_next_batch() {
     // Three are healthy, and three must stay; web-4 takes its turn, as it is down.
     assert_eq!(story.hosts("updating"), "");
     assert!(
-        matches!(story.waiting(), Some(Waiting::ForFloor { healthy: 3, floor: 3, .. })),
+        matches!(
+            story.waiting(),
+            Some(Waiting::ForFloor { short: Short::Healthy { healthy: 3, floor: 3, .. }, .. })
+        ),
         "{:?}",
         story.waiting()
     );
@@ -71,7 +74,7 @@ fn waiting_for_the_floor_ends_in_a_hold_with_the_numbers() {
     story.pass(seconds(1));
 
     assert_eq!(story.state_word(), "held");
-    assert!(story.why().contains("3 are healthy and 3 must stay"), "{}", story.why());
+    assert!(story.why().contains("3 are healthy and min_healthy is 3"), "{}", story.why());
 }
 
 #[test]

@@ -5,5 +5,6 @@ mod contact;
 mod evidence;
 mod failing;
 mod floor;
+mod pace;
 mod restart;
 mod rolling;

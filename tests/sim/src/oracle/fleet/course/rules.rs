@@ -27,6 +27,7 @@ impl Course {
             Change::StepStarted { wave, step } => {
                 self.require(change, self.moves() && self.is_next(*wave, *step))?;
                 self.leave_step(change, now)?;
+                self.is_promoted = false;
                 self.phase = Phase::Forward { wave: *wave, step: *step };
                 self.since = Some(now);
             }
@@ -76,6 +77,7 @@ impl Course {
             | Change::Resumed { .. }
             | Change::Held { .. }
             | Change::Retried { .. }
+            | Change::Promoted { .. }
             | Change::Ended { .. } => self.turn(change, now)?,
         }
         Ok(())
@@ -114,7 +116,13 @@ impl Course {
             Change::Retried { .. } => {
                 self.require(change, self.is_held)?;
                 (self.is_held, self.since) = (false, Some(now));
+                self.is_promoted = false;
                 self.send_again();
+            }
+            Change::Promoted { full, .. } => {
+                self.require(change, self.moves() && self.step().is_some())?;
+                (self.is_promoted, self.is_promoted_in_full) =
+                    (true, self.is_promoted_in_full || *full);
             }
             Change::Ended { outcome, .. } => self.end(change, *outcome, now)?,
             Change::StepStarted { .. }
@@ -258,7 +266,10 @@ impl Course {
         let of_wave = |wanted: fn(Standing) -> bool| {
             self.hosts_that(move |member| member.wave == wave && wanted(member.standing)).next()
         };
+        let is_promoted = self.is_promoted || self.is_promoted_in_full;
         match self.step() {
+            Some(PlanStep::Hold(_) | PlanStep::Approve) if is_promoted => Ok(()),
+            Some(PlanStep::Approve) => self.broken("A4", change, "nobody has promoted it"),
             Some(PlanStep::Start) => {
                 let is_open =
                     |standing| matches!(standing, Standing::Waits | Standing::Told { .. });

@@ -1,0 +1,125 @@
+//! Setting: the names of what can be said about a deploy.
+
+use std::{fmt, str::FromStr};
+
+use crate::nearest::nearest;
+
+/// One thing that can be said about a deploy: in `[[deploy]]` of `cutover.toml` by its name, on
+/// the command line by its name with hyphens.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum DeploySetting {
+    Strategy,
+    /// How many hosts move together.
+    Batch,
+    /// Whether the next host begins as soon as one is done, instead of when its batch is.
+    Sliding,
+    /// The batches after which a person is waited for.
+    PauseAfter,
+    /// The label that says in which zone a host is; zone comes after zone.
+    Zone,
+    /// How long a finished zone is watched.
+    ZoneSoak,
+    MinHealthy,
+    /// How many stay healthy in each zone.
+    ZoneMinHealthy,
+    /// How busy the hosts that stay may be when others are taken out.
+    MaxLoad,
+    MaxFailed,
+    MaxUnreachable,
+    HealthyFor,
+    HealthyWithin,
+    ProgressWithin,
+    Soak,
+    Bake,
+    AutoRollback,
+}
+
+impl DeploySetting {
+    /// All of them, in the order to show.
+    pub const ALL: [Self; 17] = [
+        Self::Strategy,
+        Self::Batch,
+        Self::Sliding,
+        Self::PauseAfter,
+        Self::Zone,
+        Self::ZoneSoak,
+        Self::MinHealthy,
+        Self::ZoneMinHealthy,
+        Self::MaxLoad,
+        Self::MaxFailed,
+        Self::MaxUnreachable,
+        Self::HealthyFor,
+        Self::HealthyWithin,
+        Self::ProgressWithin,
+        Self::Soak,
+        Self::Bake,
+        Self::AutoRollback,
+    ];
+
+    /// Returns the name, as in `cutover.toml`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Strategy => "strategy",
+            Self::Batch => "batch",
+            Self::Sliding => "sliding",
+            Self::PauseAfter => "pause_after",
+            Self::Zone => "zone",
+            Self::ZoneSoak => "zone_soak",
+            Self::MinHealthy => "min_healthy",
+            Self::ZoneMinHealthy => "zone_min_healthy",
+            Self::MaxLoad => "max_load",
+            Self::MaxFailed => "max_failed",
+            Self::MaxUnreachable => "max_unreachable",
+            Self::HealthyFor => "healthy_for",
+            Self::HealthyWithin => "healthy_within",
+            Self::ProgressWithin => "progress_within",
+            Self::Soak => "soak",
+            Self::Bake => "bake",
+            Self::AutoRollback => "auto_rollback",
+        }
+    }
+}
+
+impl fmt::Display for DeploySetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that no setting has.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("there is no deploy setting {name:?}{}", .instead.map_or_else(String::new, |it| format!("; did you mean {it}?")))]
+pub struct UnknownSetting {
+    name: String,
+    instead: Option<&'static str>,
+}
+
+impl FromStr for DeploySetting {
+    type Err = UnknownSetting;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSetting> {
+        let unknown = || UnknownSetting {
+            name: text.chars().take(40).collect(),
+            instead: nearest(text, Self::ALL.map(Self::name)),
+        };
+        Self::ALL.into_iter().find(|setting| setting.name() == text).ok_or_else(unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_found_by_its_name_and_a_wrong_one_hears_the_nearest() {
+        for setting in DeploySetting::ALL {
+            assert_eq!(setting.name().parse(), Ok(setting));
+        }
+
+        let error = "max_faild".parse::<DeploySetting>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "there is no deploy setting \"max_faild\"; did you mean max_failed?"
+        );
+    }
+}

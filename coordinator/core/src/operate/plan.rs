@@ -1,0 +1,413 @@
+//! Plan: what a deploy would do, and whether it can ever end well.
+
+use cutover_common::{
+    AgentName, ApplicationName, EnvironmentName, Pauses, Release, ReleaseRef, SlotReport, Traffic,
+    Version, manifest::Manifest, planted,
+};
+
+use super::deploy::refuse;
+use crate::{
+    action::{Refusal, RefusalKind},
+    coordinator::{Coordinator, StoredRelease},
+    fleet::Goal,
+    input::DeployOrder,
+    rollout::{
+        Plan, Planned, Replacement, Rollout, Setting, Spec, Strategy,
+        decide::Serving,
+        spec,
+        strategy::{self, Candidate},
+    },
+};
+
+/// How many hosts one rollout takes. Its plan is one event: with a batch for each host and the
+/// longest names this many still fit into the largest that is stored.
+pub const ROLLOUT_HOSTS_MAX: usize = 5_000;
+
+/// In how many zones its hosts can be: more than any provider has in all its regions together.
+pub const ZONES_MAX: usize = 500;
+
+fn bounded(hosts: usize) -> Result<(), Refusal> {
+    if hosts <= ROLLOUT_HOSTS_MAX {
+        return Ok(());
+    }
+    Err(refuse(
+        format!("{hosts} hosts are more than one rollout takes, which is {ROLLOUT_HOSTS_MAX}"),
+        "divide them between environments, by a label",
+    ))
+}
+
+/// A restart brings no other release.
+fn restarts_what_runs(
+    spec: &Spec,
+    from: Option<&Version>,
+    order: &DeployOrder,
+) -> Result<(), Refusal> {
+    if spec.strategy != Strategy::Restart || from == Some(&order.version) {
+        return Ok(());
+    }
+    let (application, environment) = (&order.application, &order.environment);
+    Err(match from {
+        Some(from) => refuse(
+            format!("restart brings no other release, and {environment} runs {application}@{from}"),
+            format!(
+                "restart that (cutover deploy {application}@{from} --to {environment} --strategy \
+                 restart), or deploy {} with another strategy",
+                order.version
+            ),
+        ),
+        None => refuse(
+            format!("{application} was never deployed to {environment}, so nothing is restarted"),
+            "deploy it with another strategy",
+        ),
+    })
+}
+
+/// Refuses zones that a plan cannot hold, and a pause that would never come.
+fn possible_waves(spec: &Spec, plan: &Plan) -> Result<(), Refusal> {
+    if plan.zones.len() > ZONES_MAX {
+        let text = format!("{} zones are more than {ZONES_MAX}", plan.zones.len());
+        return Err(refuse(text, "name a label that many hosts share with --zone"));
+    }
+    let batches = plan.waves.len();
+    let last = spec.pause_after.as_ref().map_or(0, Pauses::last);
+    if batches == 0 || usize::try_from(last).is_ok_and(|last| last <= batches) {
+        return Ok(());
+    }
+    let text = format!("pause_after names batch {last}, and there are {batches}");
+    Err(refuse(text, format!("name batches from 1 to {batches}, or give a smaller batch")))
+}
+
+/// How many hosts an environment has.
+#[derive(Clone, Copy)]
+struct Size {
+    total: u32,
+    drained: u32,
+    /// Of those that are not drained.
+    healthy: u32,
+}
+
+impl Coordinator {
+    /// Returns what deploying `order` would do. Refuses what could never end well, with the
+    /// numbers.
+    ///
+    /// # Errors
+    ///
+    /// Refuses unknown names, impossible settings, an empty environment, and a second rollout.
+    pub fn plan(&self, order: &DeployOrder) -> Result<Planned, Refusal> {
+        // Names first: whoever mistyped one wants to hear that, not what follows from it.
+        self.known_environment(&order.environment)?;
+        let release = self.known_release(&order.application, &order.version)?;
+        let members = self.some_members(&order.environment)?;
+        self.not_locked(order, &members)?;
+        let (drained, in_service): (Vec<AgentName>, Vec<AgentName>) =
+            members.iter().cloned().partition(|agent| self.enrolments.drain(agent).is_some());
+        self.adoptable(&in_service, &order.application)?;
+        let total = u32::try_from(members.len()).unwrap_or(u32::MAX);
+        let left_out = u32::try_from(drained.len()).unwrap_or(u32::MAX);
+        let (mut spec, settings) = self.settings(order, release, &members, left_out)?;
+        let from = self.from(order, &members);
+        restarts_what_runs(&spec, from.as_ref(), order)?;
+        let before = from.as_ref().and_then(|version| self.held(&order.application, version));
+        let releases: Vec<&Release> = before.into_iter().chain([&*release.release]).collect();
+        spec.allowance =
+            Spec::allowance_for(&releases, &self.leaving(&in_service, &order.application));
+        let replacement = self.replacement(before, &release.release, &members);
+        self.port_is_free(&in_service, &release.release)?;
+        let (up_to_date, mut hosts): (Vec<AgentName>, Vec<AgentName>) =
+            in_service.iter().cloned().partition(|agent| {
+                let runs = self.runs_well(agent, &release.release);
+                runs && self.wants(agent, order) && spec.strategy != Strategy::Restart
+            });
+        bounded(hosts.len())?;
+        // Hosts that serve nobody first: they are the cheapest to learn from. Of those that do, the
+        // ones that run something else than the environment does.
+        hosts.sort_by_key(|agent| {
+            let runs = self.goals.of(agent, &order.application).and_then(Goal::running);
+            let is_current = from.is_some() && runs == from.as_ref();
+            (self.fleet.is_healthy(agent, &order.application), is_current)
+        });
+        let healthy = self.healthy_of(&in_service, &order.application);
+        let size = Size { total, drained: left_out, healthy };
+        self.possible(&spec, &hosts, order, size)?;
+        let plan = strategy::compile(&spec, &self.candidates(&spec, hosts));
+        possible_waves(&spec, &plan)?;
+        let worst_healthy = plan
+            .waves
+            .iter()
+            .map(|wave| {
+                let up = match replacement {
+                    // The old instance serves until the new one has proved itself.
+                    Replacement::Beside => 0,
+                    Replacement::First | Replacement::PassedOn | Replacement::Outage { .. } => {
+                        let up = self.healthy_of(&wave.agents, &order.application);
+                        up.min(wave.window.unwrap_or(u32::MAX))
+                    }
+                };
+                // The executor takes out no more than the floor bears at one time.
+                healthy.saturating_sub(up).max(spec.min_healthy.min(healthy))
+            })
+            .collect();
+        Ok(Planned {
+            plan,
+            spec,
+            settings,
+            from,
+            to: order.version.clone(),
+            up_to_date,
+            drained,
+            hosts: total,
+            healthy,
+            worst_healthy,
+            replacement,
+        })
+    }
+
+    /// Resolves the settings of a deploy.
+    fn settings(
+        &self,
+        order: &DeployOrder,
+        release: &StoredRelease,
+        members: &[AgentName],
+        drained: u32,
+    ) -> Result<(Spec, Vec<Setting>), Refusal> {
+        let manifest = Manifest::parse(&release.manifest).ok();
+        let deploys = manifest.as_ref().map_or(&[][..], |manifest| &manifest.deploys);
+        let deploy = deploys.iter().find(|deploy| deploy.environment == order.environment);
+        let zones = |label: &str| members.iter().map(|agent| self.zone(agent, label)).collect();
+        let total = u32::try_from(members.len()).unwrap_or(u32::MAX);
+        let hosts = spec::Hosts { zones: &zones, total, drained };
+        Spec::resolve(&order.options, deploy, &hosts)
+            .map_err(|mistakes| Refusal::new(RefusalKind::Invalid, mistakes.join("\n"), ""))
+    }
+
+    /// Returns the zone of `agent` by `label`; empty for one without it.
+    fn zone(&self, agent: &AgentName, label: &str) -> String {
+        let enrolled = self.enrolments.agents.get(agent);
+        enrolled.and_then(|enrolled| enrolled.labels.get(label)).cloned().unwrap_or_default()
+    }
+
+    fn candidates(&self, spec: &Spec, hosts: Vec<AgentName>) -> Vec<Candidate> {
+        let zone = |agent: &AgentName| {
+            let label = spec.zone.as_deref();
+            label.map_or_else(String::new, |label| self.zone(agent, label))
+        };
+        hosts.into_iter().map(|agent| Candidate { zone: zone(&agent), agent }).collect()
+    }
+
+    fn healthy_of(&self, agents: &[AgentName], application: &ApplicationName) -> u32 {
+        let is_healthy = |agent: &&AgentName| self.fleet.is_healthy(agent, application);
+        u32::try_from(agents.iter().filter(is_healthy).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Returns whether `agent` runs this very content, in health.
+    fn runs_well(&self, agent: &AgentName, release: &Release) -> bool {
+        let slot = self.fleet.slot_of(agent, &release.name.application, &release.name.version);
+        slot.is_some_and(|slot| {
+            let held = slot.release.as_ref();
+            slot.health.is_passing() && held.is_some_and(|(_, held)| *held == release.digest)
+        })
+    }
+
+    fn held(&self, application: &ApplicationName, version: &Version) -> Option<&Release> {
+        let (application, version) = (application.clone(), version.clone());
+        self.release(&ReleaseRef { application, version }).map(|stored| &*stored.release)
+    }
+
+    /// Returns the releases whose instances still end what is under way at them: until they have,
+    /// nothing else can run in their places.
+    fn leaving(&self, agents: &[AgentName], application: &ApplicationName) -> Vec<&Release> {
+        let reports = agents.iter().filter_map(|agent| self.fleet.fresh_report(agent, application));
+        let slots = reports.flat_map(|report| report.slots.iter().map(|(_, slot)| slot));
+        let is_leaving =
+            |slot: &&SlotReport| slot.instance.is_some() && slot.traffic == Traffic::Away;
+        let leaving = slots.filter(|slot| planted!(LeavingGetsNoTime: false; is_leaving(slot)));
+        leaving.filter_map(|slot| self.held(application, &slot.release.as_ref()?.0)).collect()
+    }
+
+    /// Refuses a service whose port another application has on one of `agents`: a port leads to
+    /// one.
+    fn port_is_free(&self, agents: &[AgentName], release: &Release) -> Result<(), Refusal> {
+        let Some(service) = &release.service else { return Ok(()) };
+        for agent in agents {
+            let others = self.goals.of_agent(agent).filter(|(application, goal)| {
+                let runs = || goal.running().and_then(|version| self.held(application, version));
+                **application != release.name.application
+                    && runs()
+                        .and_then(|other| other.service.as_ref())
+                        .is_some_and(|other| other.port == service.port)
+            });
+            if let Some((other, _)) = others.into_iter().next() {
+                let port = service.port;
+                return Err(refuse(
+                    format!("port {port} of {agent} is {other}'s, and leads to one application"),
+                    "give one of the two another service.port, or hosts of its own",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn replacement(
+        &self,
+        before: Option<&Release>,
+        release: &Release,
+        members: &[AgentName],
+    ) -> Replacement {
+        let Some(before) = before else { return Replacement::First };
+        if release.can_stand_beside(before) {
+            return Replacement::Beside;
+        }
+        let is_passed_on = |release: &Release| {
+            release.service.as_ref().is_some_and(cutover_common::Service::can_be_passed_on)
+        };
+        if is_passed_on(release) && is_passed_on(before) {
+            return Replacement::PassedOn;
+        }
+        let application = &release.name.application;
+        let measured = members
+            .iter()
+            .filter_map(|agent| self.fleet.seen(agent)?.reports.get(application)?.outage);
+        Replacement::Outage { measured: measured.max() }
+    }
+
+    fn wants(&self, agent: &AgentName, order: &DeployOrder) -> bool {
+        let goal = self.goals.of(agent, &order.application);
+        goal.is_some_and(|goal| goal.running() == Some(&order.version))
+    }
+
+    fn known_environment(&self, environment: &EnvironmentName) -> Result<(), Refusal> {
+        if self.environments.contains_key(environment) {
+            return Ok(());
+        }
+        let known = self.environments.keys().map(EnvironmentName::as_str);
+        Err(Refusal::unknown("environment", environment.as_str(), known, "cutover env list"))
+    }
+
+    fn some_members(&self, environment: &EnvironmentName) -> Result<Vec<AgentName>, Refusal> {
+        let members = self.members(environment);
+        if members.is_empty() {
+            return Err(refuse(
+                format!("environment {environment} has no agents"),
+                format!(
+                    "`cutover env show {environment}` tells the labels it selects; \
+                     give them with `cutover agents label`"
+                ),
+            ));
+        }
+        Ok(members)
+    }
+
+    fn known_release(
+        &self,
+        application: &ApplicationName,
+        version: &Version,
+    ) -> Result<&StoredRelease, Refusal> {
+        let name = ReleaseRef { application: application.clone(), version: version.clone() };
+        if let Some(release) = self.releases.get(&name) {
+            return Ok(release);
+        }
+        let mut applications: Vec<&str> =
+            self.releases.keys().map(|name| name.application.as_str()).collect();
+        applications.dedup();
+        if !applications.contains(&application.as_str()) {
+            return Err(Refusal::unknown(
+                "application",
+                application.as_str(),
+                applications,
+                "cutover release list",
+            ));
+        }
+        let versions = self.versions(application).map(Version::as_str);
+        let list = format!("cutover release list {application}");
+        let what = format!("release of {application}");
+        Err(Refusal::unknown(&what, version.as_str(), versions, &list))
+    }
+
+    /// One rollout for each (application, environment), and none that shares a host with another
+    /// of the same application (F1).
+    fn not_locked(&self, order: &DeployOrder, members: &[AgentName]) -> Result<(), Refusal> {
+        let locks = |rollout: &&Rollout| {
+            rollout.application == order.application
+                && (rollout.environment == order.environment
+                    || members.iter().any(|agent| rollout.hosts.contains_key(agent)))
+        };
+        let holder = planted!(
+            HeldDoesNotLock: self.active().find(|rollout| rollout.step().is_some() && locks(rollout));
+            self.active().find(locks)
+        );
+        let Some(holder) = holder else { return Ok(()) };
+        Err(refuse(
+            format!(
+                "{} has a rollout in {} that is not over: {} to {}, started by {}",
+                order.application, holder.environment, holder.id, holder.to, holder.by
+            ),
+            format!("see what it waits for: cutover why {}", holder.id),
+        ))
+    }
+
+    /// Refuses settings that can never be met, with the numbers (never after the first host was
+    /// taken out).
+    fn possible(
+        &self,
+        spec: &Spec,
+        hosts: &[AgentName],
+        order: &DeployOrder,
+        Size { total, drained, healthy }: Size,
+    ) -> Result<(), Refusal> {
+        let floor = spec.min_healthy;
+        let drained = if drained == 0 { String::new() } else { format!(" ({drained} drained)") };
+        if floor > total {
+            return Err(Refusal::new(
+                RefusalKind::State,
+                format!(
+                    "min_healthy {floor} can never be met: {} has {total} hosts",
+                    order.environment
+                ),
+                format!("give at most --min-healthy {}", total.saturating_sub(1)),
+            ));
+        }
+        let is_up = |agent: &&AgentName| self.fleet.is_healthy(agent, &order.application);
+        let disrupts = hosts.iter().any(|agent| is_up(&agent));
+        if !disrupts {
+            return Ok(());
+        }
+        if floor >= total {
+            return Err(refuse(
+                format!(
+                    "min_healthy {floor} of {total} hosts can never be met: {} is replaced in \
+                     place, so taking one host out leaves {}",
+                    order.application,
+                    total.saturating_sub(1)
+                ),
+                format!("give at most --min-healthy {}", total.saturating_sub(1)),
+            ));
+        }
+        // What is down is taken first and may bring the spare; of what is not there that cannot
+        // be known.
+        let scene = self.scene(self.fleet.last_looked(), &[]);
+        let is_down = |agent| scene.serving(agent, &order.application) == Serving::Down;
+        let spare_down = hosts.iter().any(is_down);
+        if healthy.saturating_sub(1) < floor && !spare_down {
+            return Err(refuse(
+                format!(
+                    "only {healthy} of {total} hosts{drained} are healthy and min_healthy is \
+                     {floor}: taking one more out would leave {}",
+                    healthy.saturating_sub(1)
+                ),
+                "bring the others back first (`cutover status`), or give a lower --min-healthy",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollout_that_the_log_could_not_take_is_refused() {
+        assert_eq!(bounded(ROLLOUT_HOSTS_MAX), Ok(()));
+        assert!(bounded(ROLLOUT_HOSTS_MAX + 1).unwrap_err().text.contains("5001 hosts"));
+    }
+}

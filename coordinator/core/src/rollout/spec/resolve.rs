@@ -1,0 +1,397 @@
+//! Resolving: flags in front of the manifest, the manifest in front of the defaults, and all that
+//! is wrong with them at once.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use cutover_common::{
+    Amount, AmountSetting, Batches, DeploySetting, MaxLoad, Pauses, Timers, duration_text,
+    host::is_label_part,
+    manifest::{DeploySpec, Timing},
+};
+
+use super::{
+    HEALTHY_FOR, HEALTHY_WITHIN, Options, PROGRESS_WITHIN, Setting, SettingSource, Spec, Strategy,
+};
+
+/// The hosts of an environment, as far as settings are judged by them.
+pub struct Hosts<'a> {
+    /// The zone of each host, by the label that is asked for. Those without it are in the zone "".
+    pub zones: &'a dyn Fn(&str) -> Vec<String>,
+    pub total: u32,
+    /// Of them those that are left out, and count as down.
+    pub drained: u32,
+}
+
+/// Collects settings, and everything that is wrong with them.
+struct Resolver<'a> {
+    options: &'a Options,
+    manifest: Option<&'a DeploySpec>,
+    settings: Vec<Setting>,
+    mistakes: Vec<String>,
+}
+
+impl Resolver<'_> {
+    /// Takes the flag, else the manifest's value, else the default.
+    fn pick<T>(
+        &mut self,
+        setting: DeploySetting,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+        manifest: impl FnOnce(&DeploySpec) -> Option<T>,
+        default: T,
+        print: impl FnOnce(&T) -> String,
+    ) -> T {
+        let manifest = self.manifest.and_then(manifest);
+        let (value, source) = match (self.options.get(setting), manifest) {
+            ("", Some(value)) => (value, SettingSource::Manifest),
+            ("", None) => (default, SettingSource::Default),
+            (text, _) => match parse(text) {
+                Ok(value) => (value, SettingSource::Flag),
+                Err(mistake) => {
+                    self.mistakes.push(mistake);
+                    (default, SettingSource::Default)
+                }
+            },
+        };
+        self.settings.push(Setting {
+            name: setting.name().to_owned(),
+            value: print(&value),
+            source,
+        });
+        value
+    }
+
+    /// Takes what has no default, and is not shown where nobody said it.
+    fn pick_if_said<T>(
+        &mut self,
+        setting: DeploySetting,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+        manifest: impl FnOnce(&DeploySpec) -> Option<T>,
+        print: impl FnOnce(&T) -> String,
+    ) -> Option<T> {
+        let is_said = !self.options.get(setting).is_empty();
+        let manifest = self.manifest.and_then(manifest);
+        if !is_said && manifest.is_none() {
+            return None;
+        }
+        let print = |value: &Option<T>| value.as_ref().map_or_else(String::new, print);
+        self.pick(setting, |text| parse(text).map(Some), |_| manifest.map(Some), None, print)
+    }
+
+    fn switch(
+        &mut self,
+        setting: DeploySetting,
+        manifest: impl FnOnce(&DeploySpec) -> Option<bool>,
+        default: bool,
+    ) -> bool {
+        let parse = |text: &str| parse_switch(setting, text);
+        self.pick(setting, parse, manifest, default, print_switch)
+    }
+
+    fn duration(
+        &mut self,
+        (setting, timing): (DeploySetting, Timing),
+        manifest: impl FnOnce(&DeploySpec) -> Option<Duration>,
+        default: Duration,
+    ) -> Duration {
+        let parse = |text: &str| timing.parse(text).map_err(|mistake| mistake.to_string());
+        self.pick(setting, parse, manifest, default, |value| duration_text::print(*value))
+    }
+
+    fn amount(
+        &mut self,
+        (setting, amount): (DeploySetting, AmountSetting),
+        manifest: impl FnOnce(&DeploySpec) -> Option<Amount>,
+        default: Amount,
+        hosts: u32,
+    ) -> u32 {
+        let parse = |text: &str| Amount::parse(amount, text).map_err(|mistake| mistake.to_string());
+        let print = |value: &Amount| match value {
+            Amount::Count(_) => value.to_string(),
+            Amount::Percent(_) => format!("{value} = {} of {hosts}", value.of(amount, hosts)),
+        };
+        self.pick(setting, parse, manifest, default, print).of(amount, hosts)
+    }
+
+    fn mistake(&mut self, mistake: impl Into<String>) {
+        self.mistakes.push(mistake.into());
+    }
+}
+
+impl Spec {
+    /// Resolves the settings of a rollout over `hosts`.
+    ///
+    /// # Errors
+    ///
+    /// Returns every mistake in the flags, each naming its setting and what to write.
+    pub fn resolve(
+        options: &Options,
+        manifest: Option<&DeploySpec>,
+        hosts: &Hosts<'_>,
+    ) -> Result<(Self, Vec<Setting>), Vec<String>> {
+        let mut resolver =
+            Resolver { options, manifest, settings: Vec::new(), mistakes: Vec::new() };
+        let strategy = resolver.pick(
+            DeploySetting::Strategy,
+            |text| text.parse::<Strategy>().map_err(|mistake| mistake.to_string()),
+            |deploy| deploy.strategy,
+            Strategy::Rolling,
+            ToString::to_string,
+        );
+        let pace = resolver.pace(strategy);
+        let zones = resolver.zones(hosts);
+        let floor = resolver.floor(hosts, &pace.batches, &zones);
+        let timers = resolver.timers();
+        let spec = Spec {
+            strategy,
+            batches: pace.batches,
+            sliding: pace.sliding,
+            pause_after: pace.pause_after,
+            zone: zones.label,
+            zone_soak: zones.soak,
+            min_healthy: floor.min_healthy,
+            zone_min_healthy: floor.zone_min_healthy,
+            zone_floors: floor.zone_floors,
+            max_load: floor.max_load,
+            max_failed: resolver.amount(
+                (DeploySetting::MaxFailed, AmountSetting::MaxFailed),
+                |deploy| deploy.max_failed,
+                Amount::Count(0),
+                hosts.total,
+            ),
+            max_unreachable: resolver.amount(
+                (DeploySetting::MaxUnreachable, AmountSetting::MaxUnreachable),
+                |deploy| deploy.max_unreachable,
+                Amount::Count(0),
+                hosts.total,
+            ),
+            healthy_for: timers.healthy_for,
+            healthy_within: timers.healthy_within,
+            allowance: Duration::ZERO,
+            progress_within: resolver.duration(
+                (DeploySetting::ProgressWithin, Timing::ProgressWithin),
+                |deploy| deploy.progress_within,
+                PROGRESS_WITHIN,
+            ),
+            soak: resolver.duration(
+                (DeploySetting::Soak, Timing::Soak),
+                |deploy| deploy.soak,
+                Duration::ZERO,
+            ),
+            bake: resolver.duration(
+                (DeploySetting::Bake, Timing::Bake),
+                |deploy| deploy.bake,
+                Duration::ZERO,
+            ),
+            auto_rollback: resolver.switch(
+                DeploySetting::AutoRollback,
+                |deploy| deploy.auto_rollback,
+                true,
+            ),
+        };
+        resolver.possible_waits(&spec);
+        resolver.finish(spec)
+    }
+}
+
+/// How fast.
+struct Pace {
+    batches: Batches,
+    sliding: bool,
+    pause_after: Option<Pauses>,
+}
+
+/// In which zones.
+struct Zones {
+    label: Option<String>,
+    soak: Duration,
+    sizes: BTreeMap<String, u32>,
+}
+
+/// What must stay.
+struct Floor {
+    min_healthy: u32,
+    zone_min_healthy: Option<Amount>,
+    zone_floors: BTreeMap<String, u32>,
+    max_load: Option<MaxLoad>,
+}
+
+impl Resolver<'_> {
+    fn pace(&mut self, strategy: Strategy) -> Pace {
+        if strategy == Strategy::AllAtOnce {
+            for setting in [DeploySetting::Batch, DeploySetting::Sliding, DeploySetting::PauseAfter]
+            {
+                if !self.options.get(setting).is_empty() {
+                    self.mistake(format!(
+                        "{setting}: all_at_once is one batch; leave it out, or use --strategy \
+                         rolling"
+                    ));
+                }
+            }
+            let whole = ramp(Amount::Percent(100));
+            return Pace { batches: whole, sliding: false, pause_after: None };
+        }
+        let batches = self.pick(
+            DeploySetting::Batch,
+            |text| text.parse::<Batches>().map_err(|mistake| mistake.to_string()),
+            |deploy| deploy.batch.clone(),
+            ramp(Amount::Percent(25)),
+            ToString::to_string,
+        );
+        let parse = |text: &str| parse_switch(DeploySetting::Sliding, text);
+        let sliding =
+            self.pick_if_said(DeploySetting::Sliding, parse, |deploy| deploy.sliding, print_switch);
+        let sliding = sliding.unwrap_or_default();
+        let pause_after = self.pick_if_said(
+            DeploySetting::PauseAfter,
+            |text| text.parse::<Pauses>().map_err(|mistake| mistake.to_string()),
+            |deploy| deploy.pause_after.clone(),
+            ToString::to_string,
+        );
+        if sliding && batches.steps().len() > 1 {
+            self.mistake(format!(
+                "sliding: a window has one size, and batch is the ramp {batches}; write one size"
+            ));
+        }
+        if sliding && pause_after.is_some() {
+            self.mistake(
+                "pause_after: a sliding window has no batches to pause after; leave out one of \
+                 the two",
+            );
+        }
+        Pace { batches, sliding, pause_after }
+    }
+
+    fn zones(&mut self, hosts: &Hosts<'_>) -> Zones {
+        let label = self.pick_if_said(
+            DeploySetting::Zone,
+            |text| {
+                let problem = || format!("zone: {text:?} is no key of a label; write one");
+                if is_label_part(text) { Ok(text.to_owned()) } else { Err(problem()) }
+            },
+            |deploy| deploy.zone.clone(),
+            ToString::to_string,
+        );
+        let parse =
+            |text: &str| Timing::ZoneSoak.parse(text).map_err(|mistake| mistake.to_string());
+        let print = |soak: &Duration| duration_text::print(*soak);
+        let soak =
+            self.pick_if_said(DeploySetting::ZoneSoak, parse, |deploy| deploy.zone_soak, print);
+        let mut sizes = BTreeMap::new();
+        for zone in label.as_deref().map(hosts.zones).unwrap_or_default() {
+            *sizes.entry(zone).or_default() += 1;
+        }
+        if label.is_none() && soak.is_some() {
+            self.mistake("zone_soak: there are no zones; name their label with zone");
+        }
+        Zones { label, soak: soak.unwrap_or_default(), sizes }
+    }
+
+    fn floor(&mut self, hosts: &Hosts<'_>, batches: &Batches, zones: &Zones) -> Floor {
+        // The floor follows the pace unless it is given: it then bears what the largest batch
+        // takes out and nothing more, so that an outage elsewhere stops the next batch.
+        let in_service = hosts.total.saturating_sub(hosts.drained);
+        let whole = [in_service];
+        let sizes = zones.sizes.values().map(|size| (*size).min(in_service));
+        let sizes: Vec<u32> = if zones.label.is_some() { sizes.collect() } else { whole.to_vec() };
+        let largest = sizes.into_iter().flat_map(|size| batches.sizes(size)).max().unwrap_or(0);
+        let min_healthy = self.amount(
+            (DeploySetting::MinHealthy, AmountSetting::MinHealthy),
+            |deploy| deploy.min_healthy,
+            Amount::Count(in_service.saturating_sub(largest)),
+            hosts.total,
+        );
+        let per_zone = self.pick_if_said(
+            DeploySetting::ZoneMinHealthy,
+            |text| {
+                Amount::parse(AmountSetting::ZoneMinHealthy, text)
+                    .map_err(|mistake| mistake.to_string())
+            },
+            |deploy| deploy.zone_min_healthy,
+            ToString::to_string,
+        );
+        if zones.label.is_none() && per_zone.is_some() {
+            self.mistake("zone_min_healthy: there are no zones; name their label with zone");
+        }
+        let mut zone_floors = BTreeMap::new();
+        if let Some(amount) = per_zone {
+            for (zone, size) in &zones.sizes {
+                let floor = amount.of(AmountSetting::ZoneMinHealthy, *size);
+                if floor > *size {
+                    self.mistake(format!(
+                        "zone_min_healthy: {floor} can never be met: zone {zone:?} has {size} \
+                         hosts; write at most {size}, or a percentage"
+                    ));
+                }
+                zone_floors.insert(zone.clone(), floor);
+            }
+        }
+        let max_load = self.pick_if_said(
+            DeploySetting::MaxLoad,
+            |text| text.parse::<MaxLoad>().map_err(|mistake| mistake.to_string()),
+            |deploy| deploy.max_load,
+            ToString::to_string,
+        );
+        Floor { min_healthy, zone_min_healthy: per_zone, zone_floors, max_load }
+    }
+
+    fn timers(&mut self) -> Timers {
+        Timers {
+            healthy_for: self.duration(
+                (DeploySetting::HealthyFor, Timing::HealthyFor),
+                |deploy| deploy.healthy_for,
+                HEALTHY_FOR,
+            ),
+            healthy_within: self.duration(
+                (DeploySetting::HealthyWithin, Timing::HealthyWithin),
+                |deploy| deploy.healthy_within,
+                HEALTHY_WITHIN,
+            ),
+        }
+    }
+
+    /// Returns the spec, or all that is wrong, in the order of the settings.
+    fn finish(mut self, spec: Spec) -> Result<(Spec, Vec<Setting>), Vec<String>> {
+        self.settings.sort_by_key(|setting| setting.name.parse::<DeploySetting>().ok());
+        self.mistakes.sort_by_key(|mistake| {
+            let setting = mistake.split(':').next().unwrap_or_default();
+            setting.parse::<DeploySetting>().ok()
+        });
+        if self.mistakes.is_empty() { Ok((spec, self.settings)) } else { Err(self.mistakes) }
+    }
+
+    /// Refuses waits that no rollout could pass.
+    fn possible_waits(&mut self, spec: &Spec) {
+        let within = duration_text::print(spec.healthy_within);
+        if spec.healthy_within <= spec.healthy_for {
+            self.mistake(format!(
+                "healthy_within: {within} is not longer than healthy_for, {}, so no host could \
+                 ever be done; write a longer healthy_within",
+                duration_text::print(spec.healthy_for),
+            ));
+        }
+        if spec.progress_within < spec.healthy_within {
+            self.mistake(format!(
+                "progress_within: {} is shorter than healthy_within, {within}, so a slow start \
+                 would look like a standstill; write a longer progress_within",
+                duration_text::print(spec.progress_within),
+            ));
+        }
+    }
+}
+
+fn parse_switch(setting: DeploySetting, text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("{setting}: {text:?} must be \"on\" or \"off\"")),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what is picked is printed by reference")]
+fn print_switch(on: &bool) -> String {
+    if *on { "on" } else { "off" }.to_owned()
+}
+
+fn ramp(size: Amount) -> Batches {
+    Batches::new(vec![size]).expect("one step that is not zero")
+}
