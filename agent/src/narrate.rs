@@ -56,12 +56,28 @@ pub fn event(agent: &AgentName, event: &Event, remembered: &Remembered) {
                 port.map_or("starting".to_owned(), |port| format!("starting on port {port}"));
             say(application, Some(*slot), Some(*instance), &text);
         }
-        Event::Shifted { application, to, at: _ } => {
+        Event::Shifted { application, to, at: _, aside } => {
             let text = match to {
+                Some(slot) if !aside.is_nothing() => format!(
+                    "what is new goes to {slot}, and {} permille of it to {}",
+                    aside.share.get(),
+                    slot.other()
+                ),
                 Some(slot) => format!("what is new goes to {slot}"),
                 None => "what is new goes to nobody on this host".to_owned(),
             };
             say(application, *to, None, &text);
+        }
+        Event::HoldBegun { application, limits, .. } => {
+            let within = cutover_common::duration_text::print(limits.within);
+            say(application, None, None, &format!("what is new is held for at most {within}"));
+        }
+        Event::HoldArmed { application, .. } => {
+            say(application, None, None, "what is held stays so until another goal comes");
+        }
+        Event::HoldOver { application } => {
+            let text = "what was held is released, as no other goal came in time";
+            say(application, None, None, text);
         }
         Event::Started { application, slot, evidence } => {
             let text = format!("started as pid {}", evidence.pid);

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ApplicationName, Fence, Release};
+use crate::{ApplicationName, Fence, Release, Route};
 
 /// One of two places on a host that can hold a release of an application.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
@@ -115,7 +115,8 @@ pub struct Timers {
 /// The whole goal for one application on one host.
 ///
 /// The two slots of an application without a gate exclude each other: the agent stops the one
-/// before it starts the other (replacing in place).
+/// before it starts the other (replacing in place). Behind the gate both may be to run, beside
+/// each other; then a route says where it leads.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub struct Assignment {
     pub application: ApplicationName,
@@ -129,6 +130,10 @@ pub struct Assignment {
     /// is asked: two goals that differ here only are the same.
     #[serde(default)]
     pub peers: Vec<IpAddr>,
+    /// Where the gate leads. None: all that is new goes to the one slot that is to run, when it has
+    /// settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Route>,
 }
 
 /// How many peers an assignment names at the most: enough to bear one host's requests, and few
@@ -142,5 +147,6 @@ impl Assignment {
         self.application == other.application
             && self.slots == other.slots
             && self.timers == other.timers
+            && self.route == other.route
     }
 }

@@ -21,6 +21,7 @@ pub mod planted;
 pub mod protocol;
 pub mod release;
 pub mod report;
+pub mod route;
 pub mod service;
 pub mod setting;
 pub mod size_text;
@@ -43,7 +44,10 @@ pub use pace::{Amount, AmountSetting, Batches, InvalidSetting, MaxLoad, Pauses};
 pub use release::{
     Hook, HookKind, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, StopSignal,
 };
-pub use report::{Health, InstanceEvidence, InstanceId, Phase, Report, SlotReport, Traffic};
+pub use report::{
+    Health, HoldState, InstanceEvidence, InstanceId, Phase, Report, SlotReport, Traffic,
+};
+pub use route::{Allow, HoldLimits, Permille, Route, RouteMode};
 pub use service::{Limits, Protocol, Service, Sticky, Swap, TlsFiles};
 pub use setting::DeploySetting;
 pub use time::Timestamp;

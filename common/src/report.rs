@@ -19,6 +19,20 @@ pub struct Report {
     /// How long this host served nobody when the application was last replaced in place. None: that
     /// was not measured yet.
     pub outage: Option<Duration>,
+    pub hold: HoldState,
+}
+
+/// Whether the gate holds what is new for an application.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub enum HoldState {
+    /// It has not said that it does.
+    #[default]
+    Open,
+    /// It has said so.
+    Holding,
+    /// It holds for the very goal that the report speaks of, and has said that nothing is under
+    /// way at any slot, nor can come. Where that goal is armed, so is the hold.
+    Drained,
 }
 
 /// The state of one slot.

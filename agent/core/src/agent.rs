@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{ApplicationName, Fence, Health, Report, Slot, Timestamp, planted};
+use cutover_common::{
+    ApplicationName, Fence, Health, HoldState, Report, RouteMode, Slot, Timestamp, planted,
+};
 use uuid::Uuid;
 
 use crate::{
-    Action, Event, IllegalEvent, Input, Life, Remembered, Retained,
+    Action, Event, Hold, IllegalEvent, Input, Life, Remembered, Retained,
     edge::EdgeLink,
     gate::GateLink,
     hooks::patience,
@@ -162,6 +164,9 @@ impl Agent {
         let timers = application.assignment.timers;
         let later = |at: &Timestamp| *at > self.now;
         let mut wakes: Vec<Timestamp> = Vec::new();
+        if let Hold::Begun { .. } = application.traffic.hold {
+            wakes.extend(volatile.hold_until.filter(later));
+        }
         for slot in Slot::ALL {
             let live = volatile.slots.of(slot);
             let view = self.view(application, volatile, slot);
@@ -222,11 +227,48 @@ impl Agent {
             let view = self.view(application, volatile, slot);
             let is_led_to = self.gate.leads_to(name, slot);
             let timers = application.assignment.timers;
-            report::slot(&view, volatile.slots.of(slot), timers, is_led_to, &trouble)
+            let mut told =
+                report::slot(&view, volatile.slots.of(slot), timers, is_led_to, &trouble);
+            if application.assignment.route.as_ref().is_some_and(|route| route.to == slot) {
+                told.detail = report::join(&[&told.detail, report::hold_text(application)]);
+            }
+            told
         });
         let (fence, refused) = (application.fence(), volatile.refused);
         let outage = application.outage;
-        Some(Report { application: name.clone(), fence, slots, refused, outage })
+        let hold = self.hold_state(name, application);
+        Some(Report { application: name.clone(), fence, slots, refused, outage, hold })
+    }
+
+    /// Returns what the gate has said of holding.
+    fn hold_state(&self, name: &ApplicationName, application: &crate::Application) -> HoldState {
+        if !self.gate.holds(name) {
+            return planted!(
+                DrainedUnheard: match application.traffic.hold.limits() {
+                    Some(_) => HoldState::Drained,
+                    None => HoldState::Open,
+                };
+                HoldState::Open
+            );
+        }
+        // For the very goal that is told of: who hears that of an armed one counts on it.
+        let mode = application.assignment.route.as_ref().map(|route| route.mode);
+        let is_of_goal = match (mode, application.traffic.hold) {
+            (Some(RouteMode::Hold(_)), Hold::Begun { generation, .. })
+            | (Some(RouteMode::Armed(_)), Hold::Armed { generation, .. }) => {
+                generation == application.fence().generation
+            }
+            _ => planted!(
+                UnarmedToldAsArmed: application.traffic.hold.limits().is_some();
+                false
+            ),
+        };
+        let is_empty = || Slot::ALL.into_iter().all(|slot| self.gate.is_empty(name, slot));
+        if is_of_goal && planted!(DrainedBeforeEmpty: true; is_empty()) {
+            HoldState::Drained
+        } else {
+            HoldState::Holding
+        }
     }
 
     pub(crate) fn view<'a>(
@@ -275,7 +317,7 @@ impl Agent {
         }
         let to = application.traffic.to;
         let is_dead = matches!(instance.life, Life::Ended { .. });
-        if to == Some(slot) {
+        if application.traffic.leads_to(slot) {
             // What serves nobody is left by no one.
             return if is_dead { SlotTraffic::Replaced } else { SlotTraffic::Led };
         }

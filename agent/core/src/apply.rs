@@ -1,12 +1,13 @@
 //! Applies events to what is remembered: its only writer, live and on replay.
 
 use cutover_common::{
-    EdgeRevision, EdgeRoutes, Fence, HookKind, InstanceEvidence, InstanceId, Sha256, Slot, Term,
-    Timestamp, planted,
+    EdgeRevision, EdgeRoutes, Fence, Generation, HookKind, InstanceEvidence, InstanceId, Sha256,
+    Slot, Term, Timestamp, planted,
 };
 
 use crate::{
-    Application, Ending, Event, HookEnd, HookProgress, HookRun, Instance, Life, Remembered,
+    Application, Aside, Ending, Event, Hold, HookEnd, HookProgress, HookRun, Instance, Life,
+    Remembered,
     hooks::before_the_start,
     remembered::{SlotState, TrafficState},
     traffic::can_stand_beside,
@@ -52,6 +53,7 @@ impl Remembered {
                 self.split = None;
                 for application in self.applications.values_mut() {
                     application.assignment.fence = Fence::default();
+                    forget_generation(&mut application.traffic.hold);
                 }
                 if let Some(edge) = &mut self.edge {
                     edge.revision = EdgeRevision::default();
@@ -82,10 +84,17 @@ impl Remembered {
                 }
                 known.assignment.fence.term = *term;
             }
-            Event::Shifted { application, to, at } => {
+            Event::Shifted { application, to, at, aside } => {
                 let known =
                     self.applications.get_mut(application).ok_or("the application is unknown")?;
-                shift(known, *to, *at)?;
+                shift(known, *to, *at, aside)?;
+            }
+            Event::HoldBegun { application, .. }
+            | Event::HoldArmed { application, .. }
+            | Event::HoldOver { application } => {
+                let known =
+                    self.applications.get_mut(application).ok_or("the application is unknown")?;
+                known.traffic.hold = hold(known, event)?;
             }
             Event::OutageMeasured { application, lasted } => {
                 let known =
@@ -131,17 +140,66 @@ fn require_newer(held: Fence, offered: Fence) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn shift(known: &mut Application, to: Option<Slot>, at: Timestamp) -> Result<(), &'static str> {
+fn shift(
+    known: &mut Application,
+    to: Option<Slot>,
+    at: Timestamp,
+    aside: &Aside,
+) -> Result<(), &'static str> {
     let is_behind_gate = |slot: Slot| {
         let instance = known.slots.of(slot).instance.as_ref();
         instance
             .is_some_and(|held| held.port.is_some() && matches!(held.life, Life::Running { .. }))
     };
-    if !to.is_none_or(is_behind_gate) {
+    let other = if aside.is_nothing() { None } else { Some(to.map(Slot::other)) };
+    let is_led = to.into_iter().all(is_behind_gate)
+        && other.is_none_or(|other| other.is_some_and(is_behind_gate));
+    if !is_led {
         return Err("traffic goes to a live instance that stands behind the gate");
     }
-    known.traffic = TrafficState { to, since: Some(at) };
+    let (aside, hold) = (aside.clone(), known.traffic.hold.ended());
+    known.traffic = TrafficState { to, since: Some(at), aside, hold };
     Ok(())
+}
+
+/// Returns what becomes of a hold.
+fn hold(known: &Application, event: &Event) -> Result<Hold, &'static str> {
+    let held = known.fence().generation;
+    let TrafficState { to, hold, .. } = known.traffic;
+    match *event {
+        Event::HoldBegun { generation, .. } if generation != held || to.is_none() => {
+            Err("what is led somewhere is held, and for the goal that is followed (G4)")
+        }
+        Event::HoldBegun { generation, .. } if hold == Hold::Over { generation } => {
+            Err("a hold that was over is not begun again for its goal (G4)")
+        }
+        Event::HoldBegun { generation, limits, .. } => Ok(Hold::Begun { generation, limits }),
+        Event::HoldArmed { generation, .. } if generation != held || hold.limits().is_none() => {
+            Err("what is held is armed, and for the goal that is followed (G4)")
+        }
+        Event::HoldArmed { generation, limits, .. } => Ok(Hold::Armed { generation, limits }),
+        Event::HoldOver { .. } => match hold {
+            Hold::Begun { generation, .. } => Ok(Hold::Over { generation }),
+            Hold::Armed { generation, .. } if planted!(ArmedHoldExpires: true; false) => {
+                Ok(Hold::Over { generation })
+            }
+            Hold::None | Hold::Armed { .. } | Hold::Over { .. } => {
+                Err("what is not held, or is armed, does not end by itself (G4)")
+            }
+        },
+        _ => Err("it is not about a hold"),
+    }
+}
+
+/// Another coordinator counts its generations from one: none of them is the one of this hold.
+fn forget_generation(hold: &mut Hold) {
+    match hold {
+        Hold::Begun { generation, .. } | Hold::Armed { generation, .. } => {
+            *generation = Generation::default();
+        }
+        Hold::Over { .. } => *hold = Hold::None,
+        Hold::None => {}
+    }
 }
 
 #[expect(clippy::too_many_lines, reason = "one arm for each event")]
@@ -150,7 +208,7 @@ fn apply_to_slot(
     slot: Slot,
     event: &Event,
 ) -> Result<(), &'static str> {
-    let is_led_to = application.traffic.to == Some(slot);
+    let is_led_to = application.traffic.leads_to(slot);
     let generation = application.fence().generation;
     let state = application.slots.of_mut(slot);
     match event {
@@ -186,8 +244,12 @@ fn apply_to_slot(
         Event::Started { evidence, .. } => began(state, evidence)?,
         Event::StartFailed { instance, detail, .. } => {
             end(state, *instance, Ending::NotStarted, detail)?;
+            application.traffic.leave_aside(slot);
         }
-        Event::Exited { instance, detail, .. } => end(state, *instance, Ending::Exited, detail)?,
+        Event::Exited { instance, detail, .. } => {
+            end(state, *instance, Ending::Exited, detail)?;
+            application.traffic.leave_aside(slot);
+        }
         Event::StopStarted { instance, .. } => {
             if planted!(StopsUnderTraffic: false; is_led_to) {
                 return Err("an instance that gets traffic is not stopped (G1)");
@@ -225,8 +287,11 @@ fn apply_to_slot(
                 if let Some(gone) = state.instance.take() {
                     state.forget_hooks_of(gone.release.digest);
                 }
-                if is_led_to {
-                    application.traffic.to = None;
+                application.traffic.leave_aside(slot);
+                if application.traffic.to == Some(slot) {
+                    let hold = application.traffic.hold.ended();
+                    let since = application.traffic.since;
+                    application.traffic = TrafficState { hold, since, ..TrafficState::default() };
                 }
             }
             Life::Starting | Life::Running { .. } => {
@@ -240,6 +305,9 @@ fn apply_to_slot(
         | Event::AssignmentAccepted(_)
         | Event::EdgeRouted(_)
         | Event::Shifted { .. }
+        | Event::HoldBegun { .. }
+        | Event::HoldArmed { .. }
+        | Event::HoldOver { .. }
         | Event::OutageMeasured { .. }
         | Event::TermRaised { .. } => return Err("it is not about a slot"),
     }

@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use cutover_common::{
-    ApplicationName, Assignment, EdgeRoutes, HookKind, InstanceEvidence, InstanceId, Release,
-    Sha256, Slot, Term, Timestamp,
+    ApplicationName, Assignment, EdgeRoutes, Generation, HoldLimits, HookKind, InstanceEvidence,
+    InstanceId, Release, Sha256, Slot, Term, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Binding, HookEnd, Remembered};
+use crate::{Aside, Binding, HookEnd, Remembered};
 
 /// One thing to remember. The stored form is a contract: fields are added, never changed.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -105,11 +105,31 @@ pub enum Event {
         instance: InstanceId,
         warning: String,
     },
-    /// What is new goes to this slot from here on, or nowhere on this host.
+    /// What is new goes to this slot from here on, or nowhere on this host. What was held goes there
+    /// too.
     Shifted {
         application: ApplicationName,
         to: Option<Slot>,
         at: Timestamp,
+        /// What the other slot gets.
+        #[serde(default, skip_serializing_if = "Aside::is_nothing")]
+        aside: Aside,
+    },
+    /// What is new is held from here on, for the goal of this generation.
+    HoldBegun {
+        application: ApplicationName,
+        generation: Generation,
+        limits: HoldLimits,
+    },
+    /// What is held stays so until another goal comes.
+    HoldArmed {
+        application: ApplicationName,
+        generation: Generation,
+        limits: HoldLimits,
+    },
+    /// A hold that was not armed ended by itself: all goes on as before it.
+    HoldOver {
+        application: ApplicationName,
     },
     /// The application was replaced in place, and nobody was served for so long.
     OutageMeasured {

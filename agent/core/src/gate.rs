@@ -11,11 +11,14 @@ use std::{
 };
 
 use cutover_common::{
-    ApplicationName, Backoff, EdgeRoute, Service, Slot, Slots, Timestamp, planted,
+    Allow, ApplicationName, Backoff, EdgeRoute, HoldLimits, Permille, Service, Slot, Slots,
+    Timestamp, planted,
 };
 use uuid::Uuid;
 
-use crate::{Action, Agent, Application, Instance, Life, turn::Turn, volatile::Volatile};
+use crate::{
+    Action, Agent, Application, Instance, Life, TrafficState, turn::Turn, volatile::Volatile,
+};
 
 /// How fast a gate that could not be told is told again. It is on this host, and while it does
 /// not follow, a swap waits or clients are sent away.
@@ -39,16 +42,38 @@ pub struct GateProgram {
 pub struct GateService {
     pub service: Service,
     pub upstreams: Slots<Option<GateUpstream>>,
+    /// The slot that is led to. While what is new is held no slot has a weight, and this one gets
+    /// it afterwards unless another program comes.
+    pub to: Option<Slot>,
+    /// How clients reach one slot on purpose.
+    pub allow: Option<GateAllow>,
+    /// What of the new may be held. None: it goes on.
+    pub hold: Option<HoldLimits>,
     /// Hosts that requests are passed on to, while nobody here gets them.
     pub peers: Vec<IpAddr>,
+}
+
+impl GateService {
+    /// Returns whether anything new may go to `slot`, if it is healthy.
+    pub fn gives_to(&self, slot: Slot) -> bool {
+        let is_allowed = self.allow.as_ref().is_some_and(|allow| allow.slot == slot);
+        self.upstreams.of(slot).is_some_and(|it| it.weight > 0 || is_allowed)
+    }
+}
+
+/// Which requests reach a slot whatever its weight.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct GateAllow {
+    pub slot: Slot,
+    pub by: Allow,
 }
 
 /// An instance that the gate may lead to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct GateUpstream {
     pub port: u16,
-    /// Whether it gets what is new.
-    pub gets_new: bool,
+    /// Its share of what is new, in permille.
+    pub weight: u16,
     pub is_healthy: bool,
     /// Whether what it still has is to end, within the service's limits.
     pub drains: bool,
@@ -164,12 +189,25 @@ impl GateLink {
         self.retry_at
     }
 
-    /// Returns whether the gate has said that it gives `slot` what is new.
+    /// Returns whether the gate has said that it gives `slot` what is new, or that it holds it for
+    /// that slot.
     pub(crate) fn leads_to(&self, name: &ApplicationName, slot: Slot) -> bool {
-        let upstream = self.follows.as_ref().and_then(|(program, _)| upstream(program, name, slot));
-        let is_served = self.trouble_of(name).is_none_or(|trouble| trouble.is_served);
-        planted!(UnservedCountsAsLed: true; is_served)
-            && upstream.is_some_and(|upstream| upstream.gets_new && upstream.is_healthy)
+        let service = self.follows.as_ref().and_then(|(program, _)| program.services.get(name));
+        let gets = |service: &GateService| {
+            let upstream = service.upstreams.of(slot);
+            upstream.is_some_and(|it| it.is_healthy && (it.weight > 0 || service.to == Some(slot)))
+        };
+        planted!(UnservedCountsAsLed: true; self.is_served(name)) && service.is_some_and(gets)
+    }
+
+    /// Returns whether the gate has said that it holds what is new.
+    pub(crate) fn holds(&self, name: &ApplicationName) -> bool {
+        let service = self.follows.as_ref().and_then(|(program, _)| program.services.get(name));
+        self.is_served(name) && service.is_some_and(|service| service.hold.is_some())
+    }
+
+    fn is_served(&self, name: &ApplicationName) -> bool {
+        self.trouble_of(name).is_none_or(|trouble| trouble.is_served)
     }
 
     /// Returns whether the gate has said that nothing is under way at `slot`, nor can come: the
@@ -178,13 +216,11 @@ impl GateLink {
         let Some((program, state)) = &self.follows else { return false };
         // What it is being told is followed at any moment.
         let telling = self.telling.iter().map(|(_, program)| program);
-        let is_led_to = |program| upstream(program, name, slot).is_some_and(|it| it.gets_new);
+        let is_led_to = |program: &GateProgram| {
+            program.services.get(name).is_some_and(|service| service.gives_to(slot))
+        };
         !telling.chain([program]).any(is_led_to) && !state.busy.contains(&(name.clone(), slot))
     }
-}
-
-fn upstream(program: &GateProgram, name: &ApplicationName, slot: Slot) -> Option<GateUpstream> {
-    *program.services.get(name)?.upstreams.of(slot)
 }
 
 impl Agent {
@@ -280,8 +316,13 @@ impl Agent {
             } else {
                 Vec::new()
             };
-            services
-                .insert(name.clone(), GateService { service: service.clone(), upstreams, peers });
+            let TrafficState { to, aside, hold, .. } = &application.traffic;
+            let other = to.map(Slot::other).filter(|_| hold.limits().is_none());
+            let allow = other.zip(aside.allow.clone()).map(|(slot, by)| GateAllow { slot, by });
+            let (to, hold) = (*to, hold.limits());
+            let service = service.clone();
+            let told = GateService { service, upstreams, to, allow, hold, peers };
+            services.insert(name.clone(), told);
         }
         services
     }
@@ -289,9 +330,11 @@ impl Agent {
 
 /// Returns where requests are passed on to: nowhere while somebody here serves.
 fn peers(application: &Application, upstreams: &Slots<Option<GateUpstream>>) -> Vec<IpAddr> {
-    let serves = upstreams.iter().any(|(_, it)| it.is_some_and(|it| it.gets_new && it.is_healthy));
+    let serves =
+        upstreams.iter().any(|(_, it)| it.is_some_and(|it| it.weight > 0 && it.is_healthy));
+    let is_held = application.traffic.hold.limits().is_some();
     // Where an instance was never led to, there is nothing to stand in for.
-    if serves || application.traffic.since.is_none() {
+    if serves || is_held || application.traffic.since.is_none() {
         return Vec::new();
     }
     application.assignment.peers.clone()
@@ -305,9 +348,26 @@ fn gate_upstream(
 ) -> Option<GateUpstream> {
     let Life::Running { .. } = instance.life else { return None };
     let port = instance.port?;
-    let gets_new = application.traffic.to == Some(slot);
+    let weight = weight(application, volatile, slot);
     let is_wanted = application.goal(slot).release() == Some(&instance.release)
         && application.goal(slot).wants_instance();
     let is_healthy = volatile.serves_well(slot);
-    Some(GateUpstream { port, gets_new, is_healthy, drains: !gets_new && !is_wanted })
+    let drains = !application.traffic.leads_to(slot) && !is_wanted;
+    Some(GateUpstream { port, weight, is_healthy, drains })
+}
+
+/// Returns the share of `slot` at this moment. Of two, one that fails its probes leaves its share to
+/// the other.
+fn weight(application: &Application, volatile: &Volatile, slot: Slot) -> u16 {
+    let TrafficState { to, aside, hold, .. } = &application.traffic;
+    let Some(to) = *to else { return 0 };
+    // Held requests choose by the next program. With no weight in this one, the gate can say of each
+    // slot that nothing is under way there, nor can come.
+    if hold.limits().is_some() {
+        return 0;
+    }
+    let is_aside = slot != to;
+    let share = if is_aside { aside.share } else { aside.share.rest() };
+    let is_alone = aside.share > Permille::NONE && !volatile.serves_well(slot.other());
+    if is_alone { Permille::ALL.get() } else { share.get() }
 }

@@ -1,6 +1,8 @@
 //! Goals: which assignment counts (promises F2, F5).
 
-use cutover_common::{Acceptance, Assignment, Fence, Slot, Term, planted};
+use cutover_common::{
+    Acceptance, Assignment, ErrorChain, Fence, Slot, Term, planted, route::InvalidRoute,
+};
 
 use crate::Application;
 
@@ -22,8 +24,10 @@ pub enum AssignmentRefusal {
     BadGeneration { held: Fence },
     #[error("BAD_TERM: the session is one of term {}", session.0)]
     BadTerm { session: Term },
-    #[error("BOTH_SLOTS: without a gate only one slot can run")]
+    #[error("BOTH_SLOTS: only one slot can run where no route says where a gate leads")]
     BothSlots,
+    #[error("BAD_ROUTE: {}", ErrorChain(.0))]
+    BadRoute(InvalidRoute),
     #[error("OTHER_APPLICATION: the release in slot {slot} is one of another application")]
     OtherApplication { slot: Slot },
     #[error("TOO_MANY_APPLICATIONS: an agent takes on at most {APPLICATIONS_MAX}")]
@@ -78,8 +82,10 @@ fn malformed(held: Fence, session: Term, offered: &Assignment) -> Option<Assignm
     if offered.fence.term > session {
         return Some(AssignmentRefusal::BadTerm { session });
     }
-    if Slot::ALL.iter().all(|slot| offered.slots.of(*slot).wants_instance()) {
-        return Some(AssignmentRefusal::BothSlots);
+    match offered.check_route() {
+        Ok(()) => {}
+        Err(InvalidRoute::Missing) => return Some(AssignmentRefusal::BothSlots),
+        Err(invalid) => return Some(AssignmentRefusal::BadRoute(invalid)),
     }
     let is_foreign = |slot: &Slot| {
         let release = offered.slots.of(*slot).release();

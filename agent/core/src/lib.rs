@@ -35,11 +35,11 @@ pub use action::{Action, HookId, Place, Retained};
 pub use agent::{Agent, Step};
 pub use apply::IllegalEvent;
 pub use event::Event;
-pub use gate::{GateProgram, GateService, GateState, GateTrouble, GateUpstream};
+pub use gate::{GateAllow, GateProgram, GateService, GateState, GateTrouble, GateUpstream};
 pub use goal::AssignmentRefusal;
 pub use input::{Finding, Input, PrepareFailure, ProbeAnswer, Retry, SessionId, Welcome};
 pub use remembered::{
-    Application, Binding, Ending, HookEnd, HookProgress, HookRun, Instance, Life, Remembered,
-    SlotState, TrafficState,
+    Application, Aside, Binding, Ending, Hold, HookEnd, HookProgress, HookRun, Instance, Life,
+    Remembered, SlotState, TrafficState,
 };
 pub use session::SessionRefusal;

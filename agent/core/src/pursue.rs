@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use cutover_common::{ApplicationName, Health, HookKind, InstanceId, Release, Slot, planted};
 
 use crate::{
-    Action, Agent, Application, Event, HookId, HookProgress, Life, Place,
+    Action, Agent, Application, Event, Hold, HookId, HookProgress, Life, Place,
     gate::PORTS,
     hooks::before_the_traffic,
     intake::At,
@@ -14,6 +14,7 @@ use crate::{
     slots::{Decision, HookWork, SlotStep, Work, decide},
     traffic::{TrafficDecision, TrafficView},
     turn::Turn,
+    volatile::Volatile,
 };
 
 /// The most steps that one call can take for one application: each slot ends, forgets, prepares
@@ -85,17 +86,32 @@ impl Agent {
 
     /// Moves the traffic, if it is to move now.
     fn shift(&mut self, turn: &mut Turn, name: &ApplicationName) -> bool {
-        let Some(TrafficDecision::Shift(to)) = self.decide_traffic(name) else { return false };
+        let Some(decision) = self.decide_traffic(name) else { return false };
         let application = name.clone();
-        self.record(turn, Event::Shifted { application, to, at: turn.now });
+        let generation = self.remembered.applications[name].fence().generation;
+        let event = match decision {
+            TrafficDecision::Shift(to, aside) => {
+                Event::Shifted { application, to, at: turn.now, aside }
+            }
+            TrafficDecision::Hold(limits) => {
+                let volatile = self.volatile.entry(name.clone()).or_default();
+                volatile.hold_until = Some(turn.now + limits.within);
+                Event::HoldBegun { application, generation, limits }
+            }
+            TrafficDecision::Arm(limits) => Event::HoldArmed { application, generation, limits },
+            TrafficDecision::Release => Event::HoldOver { application },
+            TrafficDecision::Wait(_) | TrafficDecision::Rest => return false,
+        };
+        self.record(turn, event);
         true
     }
 
     pub(crate) fn decide_traffic(&self, name: &ApplicationName) -> Option<TrafficDecision> {
         let decision = crate::traffic::decide(self.traffic_view(name)?);
         // The gate cannot serve it where its port leads to somebody else.
-        let is_vain = matches!(decision, TrafficDecision::Shift(Some(_)))
-            && self.port_trouble(name).is_some();
+        let is_vain =
+            matches!(decision, TrafficDecision::Shift(Some(_), _) | TrafficDecision::Hold(_))
+                && self.port_trouble(name).is_some();
         Some(if is_vain { TrafficDecision::Rest } else { decision })
     }
 
@@ -107,7 +123,24 @@ impl Agent {
             live.watch.as_ref().map_or(Health::Unknown, |watch| watch.health(timers, self.now))
         });
         let serves_well = volatile.slots.map(|slot, _| volatile.serves_well(slot));
-        Some(TrafficView { application, health, serves_well, permission: self.permission() })
+        let hold_is_over = self.hold_is_over(application, volatile);
+        let permission = self.permission();
+        Some(TrafficView { application, health, serves_well, hold_is_over, permission })
+    }
+
+    /// Returns whether the time of a hold that is not armed is over. The clock that it was begun by
+    /// is its process's own: by another process's it is over.
+    fn hold_is_over(&self, application: &Application, volatile: &Volatile) -> bool {
+        let is_over = volatile.hold_until.is_none_or(|until| until <= self.now);
+        match application.traffic.hold {
+            Hold::Begun { .. } => planted!(
+                HoldOutlivesItsAgent:
+                    volatile.hold_until.is_some_and(|until| until <= self.now);
+                is_over
+            ),
+            Hold::Armed { .. } => planted!(ArmedHoldExpires: is_over; false),
+            Hold::None | Hold::Over { .. } => false,
+        }
     }
 
     /// Takes one step, if there is one.

@@ -8,8 +8,9 @@ use std::{
 };
 
 use cutover_common::{
-    ApplicationName, Assignment, EdgeRoutes, Fence, Generation, HookKind, InstanceEvidence,
-    InstanceId, Release, Service, Sha256, Slot, SlotGoal, Slots, Term, Timestamp,
+    Allow, ApplicationName, Assignment, EdgeRoutes, Fence, Generation, HoldLimits, HookKind,
+    InstanceEvidence, InstanceId, Permille, Release, Service, Sha256, Slot, SlotGoal, Slots, Term,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -58,12 +59,85 @@ pub struct Application {
 }
 
 /// Where the gate was told to send what is new.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
 pub struct TrafficState {
     /// None: nowhere on this host.
     pub to: Option<Slot>,
     /// None: it never went anywhere.
     pub since: Option<Timestamp>,
+    /// What goes to the other slot all the same.
+    #[serde(default, skip_serializing_if = "Aside::is_nothing")]
+    pub aside: Aside,
+    #[serde(default, skip_serializing_if = "Hold::is_none")]
+    pub hold: Hold,
+}
+
+/// What of the new goes to the other slot than the one that is led to. It was settled when this
+/// began, and no other instance took its place since.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Aside {
+    pub share: Permille,
+    /// How clients reach it on purpose.
+    pub allow: Option<Allow>,
+}
+
+impl Aside {
+    pub const NOTHING: Self = Self { share: Permille::NONE, allow: None };
+
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::NOTHING
+    }
+}
+
+/// Whether the gate is to hold what is new.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub enum Hold {
+    #[default]
+    None,
+    /// Begun for the goal of this generation: until it is armed, another goal wants it otherwise,
+    /// its time is over, or this process ends.
+    Begun { generation: Generation, limits: HoldLimits },
+    /// Until another goal wants it otherwise.
+    Armed { generation: Generation, limits: HoldLimits },
+    /// It ended by itself, and is not begun again for the goal of this generation.
+    Over { generation: Generation },
+}
+
+impl Hold {
+    const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// Returns what may be held, while anything is.
+    pub const fn limits(&self) -> Option<HoldLimits> {
+        match self {
+            Self::Begun { limits, .. } | Self::Armed { limits, .. } => Some(*limits),
+            Self::None | Self::Over { .. } => None,
+        }
+    }
+
+    /// Returns what is left of it when it is ended for another goal.
+    pub(crate) const fn ended(self) -> Self {
+        match self {
+            Self::None | Self::Begun { .. } | Self::Armed { .. } => Self::None,
+            Self::Over { .. } => self,
+        }
+    }
+}
+
+impl TrafficState {
+    /// Notes that the instance in `slot` has ended: another one in its place has to settle before
+    /// it gets the share that is not for the slot that is led to.
+    pub(crate) fn leave_aside(&mut self, slot: Slot) {
+        if self.to == Some(slot.other()) {
+            self.aside = Aside::NOTHING;
+        }
+    }
+
+    /// Returns whether `slot` gets any of what is new, once that goes on.
+    pub fn leads_to(&self, slot: Slot) -> bool {
+        self.to == Some(slot) || (self.to == Some(slot.other()) && !self.aside.is_nothing())
+    }
 }
 
 /// What is in a slot. Both may be there, and differ: the next release is prepared while an
@@ -180,12 +254,16 @@ impl Application {
         self.assignment.slots.of(slot)
     }
 
-    /// Returns the release that should run, and its slot.
+    /// Returns the release that should get what is new, and its slot: the one that a route leads to,
+    /// or the only one that should run.
     pub(crate) fn wanted(&self) -> Option<(Slot, &Arc<Release>)> {
-        Slot::ALL.into_iter().find_map(|slot| match self.goal(slot) {
+        let to = self.assignment.route.as_ref().map(|route| route.to);
+        let slots = Slot::ALL.into_iter().filter(|slot| to.is_none_or(|to| to == *slot));
+        let mut running = slots.filter_map(|slot| match self.goal(slot) {
             SlotGoal::Running(release) => Some((slot, release)),
             SlotGoal::Absent | SlotGoal::Prepared(_) => None,
-        })
+        });
+        running.next()
     }
 
     /// Returns the service that the gate serves: the wanted one, once no instance is in its way;

@@ -21,6 +21,8 @@ pub(crate) struct Volatile {
     pub(crate) reported: Option<Report>,
     /// Since when nobody is served here, as an instance without a gate is being replaced.
     pub(crate) out_since: Option<Timestamp>,
+    /// When a hold that is not armed is over. None: no hold was begun by this process.
+    pub(crate) hold_until: Option<Timestamp>,
     /// The assignment of this session that was refused last, if none was accepted since.
     pub(crate) refused: Option<Fence>,
 }

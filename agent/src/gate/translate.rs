@@ -2,10 +2,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use cutover_agent_core::{GateProgram, GateService, GateState, GateTrouble, GateUpstream};
+use cutover_agent_core::{
+    GateAllow, GateProgram, GateService, GateState, GateTrouble, GateUpstream,
+};
 use cutover_common::{
-    AgentName, ApplicationName, EdgeHostReport, EdgeLead, EdgeReport, EdgeRoute, Protocol, Service,
-    Slot, SlotCounts, Sticky, TlsFiles,
+    AgentName, Allow, ApplicationName, EdgeHostReport, EdgeLead, EdgeReport, EdgeRoute, HoldLimits,
+    Permille, Protocol, Service, Slot, SlotCounts, Sticky, TlsFiles,
 };
 use cutover_gate::{
     Counts, State,
@@ -14,8 +16,8 @@ use cutover_gate::{
 
 use crate::host::reached_at;
 
-/// All of it: there are no weights between two slots yet.
-const WHOLE: u16 = 1000;
+/// What each peer gets: they share evenly.
+const WHOLE: u16 = Permille::ALL.get();
 
 /// Returns the program that the gate is told, on a host whose services listen on `address`.
 pub(super) fn program(revision: u64, wanted: &GateProgram, address: IpAddr) -> Program {
@@ -25,15 +27,15 @@ pub(super) fn program(revision: u64, wanted: &GateProgram, address: IpAddr) -> P
 }
 
 fn service(name: &ApplicationName, wanted: &GateService, address: IpAddr) -> program::Service {
-    let GateService { service, upstreams, peers } = wanted;
+    let GateService { service, upstreams, to: _, allow, hold, peers } = wanted;
     let drain = drain_of(service);
     let upstreams = upstreams.iter().filter_map(|(slot, upstream)| {
-        let GateUpstream { port, gets_new, is_healthy, drains } = (*upstream)?;
+        let GateUpstream { port, weight, is_healthy, drains } = (*upstream)?;
         Some(Upstream {
-            name: slot.to_string().parse().expect("blue and green are names"),
+            name: slot_name(slot),
             address: (reached_at(address), port).into(),
             kind: UpstreamKind::Slot,
-            weight: if gets_new { WHOLE } else { 0 },
+            weight,
             is_healthy,
             is_in_doubt: false,
             drain: drains.then_some(drain),
@@ -49,7 +51,22 @@ fn service(name: &ApplicationName, wanted: &GateService, address: IpAddr) -> pro
         is_in_doubt: false,
         drain: None,
     });
-    served(name, service, address, upstreams.chain(peers).collect())
+    let upstreams: Vec<Upstream> = upstreams.chain(peers).collect();
+    let flow = hold.map_or(Flow::Open, |HoldLimits { within, requests, bytes }| Flow::Hold {
+        for_ms: millis(within),
+        requests_max: requests,
+        bytes_max: bytes,
+    });
+    let allow = allow.clone().map(|GateAllow { slot, by: Allow { header, value } }| {
+        program::Allow { header, value: Some(value), upstream: slot_name(slot) }
+    });
+    let mut served = served(name, service, address, upstreams);
+    (served.route.flow, served.route.allow) = (flow, allow);
+    served
+}
+
+fn slot_name(slot: Slot) -> UpstreamName {
+    slot.to_string().parse().expect("blue and green are names")
 }
 
 /// Returns what the gate does in front of other hosts.
@@ -209,9 +226,7 @@ pub fn count_hosts(said: &Option<State>, report: &mut EdgeReport) {
 /// Returns whether something is under way at a slot that gets nothing new.
 pub(super) fn is_leaving(program: &GateProgram, state: &GateState) -> bool {
     state.busy.iter().any(|(name, slot)| {
-        let service = program.services.get(name);
-        let upstream = service.and_then(|service| *service.upstreams.of(*slot));
-        !upstream.is_some_and(|upstream| upstream.gets_new)
+        !program.services.get(name).is_some_and(|service| service.gives_to(*slot))
     })
 }
 
@@ -239,7 +254,8 @@ mod tests {
 
     fn translated(service: Service) -> program::Service {
         let upstreams = Slots::default();
-        let wanted = GateService { service, upstreams, peers: Vec::new() };
+        let (to, allow, hold, peers) = (None, None, None, Vec::new());
+        let wanted = GateService { service, upstreams, to, allow, hold, peers };
         let services = [("web".parse().unwrap(), wanted)].into();
         let program = GateProgram { services, ..GateProgram::default() };
         let mut told = super::program(1, &program, [127, 0, 0, 1].into());

@@ -270,6 +270,7 @@ impl Coordinator {
             },
             rollout: "r1".to_owned(),
             peers: Vec::new(),
+            route: None,
         };
         state.assignment = Some(assignment.clone());
         for session in &state.sessions {

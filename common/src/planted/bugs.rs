@@ -168,6 +168,35 @@ bugs! {
     StopsUnderTraffic "stops-under-traffic" breaks "G1":
         "a swap in place: clients are sent to what is being stopped",
 
+    // the agent: routes, shares and holds
+    /// A hold that nobody armed is released to the other slot.
+    HoldExpiresToTheOther "hold-expires-to-the-other" breaks "G4":
+        "a hold with no goal after it: what is new goes to the slot that was not led to",
+    /// An armed hold ends with its time.
+    ArmedHoldExpires "armed-hold-expires" breaks "G4":
+        "an armed hold with no goal after it: the old version serves after the new one did elsewhere",
+    /// A hold is found again by the next process of its agent, and goes on.
+    HoldOutlivesItsAgent "hold-outlives-its-agent" breaks "G4":
+        "an agent killed in a hold: nothing ends it",
+    /// A hold that was over begins again for the same goal.
+    HoldsAgain "holds-again" breaks "G4":
+        "a hold with no goal after it: what is new is held again and again",
+    /// What was told to the gate is told of as done.
+    DrainedUnheard "drained-unheard" breaks "G4":
+        "a gate that is slow or gone: a host counts as drained where nothing is held",
+    /// What is held is drained.
+    DrainedBeforeEmpty "drained-before-empty" breaks "G4":
+        "a request that takes long: the old version ends it after the new one has served",
+    /// A hold that could not be armed yet is told of as if it were armed.
+    UnarmedToldAsArmed "unarmed-told-as-armed" breaks "G4":
+        "a lease that runs out in a hold: the fleet flips while one host is about to go back",
+    /// The share of the other slot begins as soon as its instance is there.
+    ShareBeforeSettled "share-before-settled" breaks "G5":
+        "a canary that has not settled gets requests",
+    /// The share of the other slot begins while its hooks run.
+    ShareBeforeSmoke "share-before-smoke" breaks "G5":
+        "a canary gets requests while its smoke hook runs, or after it failed",
+
     // the edge
     /// An edge follows older routes than those that it follows.
     OlderEdgeRoutesAccepted "older-edge-routes-accepted" breaks "G3":
@@ -339,4 +368,20 @@ bugs! {
     /// A commit is believed without its checksum.
     ChecksumIgnored "checksum-ignored" breaks "D3":
         "a torn or flipped commit: it is acted on, or the agent observes only",
+}
+
+impl Bug {
+    /// Those that the tests of the agent's core look for, and not the simulator: no coordinator in
+    /// it sends a goal with a route.
+    pub const OF_ROUTES: &[Self] = &[
+        Self::HoldExpiresToTheOther,
+        Self::ArmedHoldExpires,
+        Self::HoldOutlivesItsAgent,
+        Self::HoldsAgain,
+        Self::DrainedUnheard,
+        Self::DrainedBeforeEmpty,
+        Self::UnarmedToldAsArmed,
+        Self::ShareBeforeSettled,
+        Self::ShareBeforeSmoke,
+    ];
 }

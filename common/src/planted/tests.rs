@@ -61,7 +61,7 @@ mod with_the_feature {
     fn every_bug_says_which_promise_it_breaks_and_how_that_shows() {
         for bug in Bug::ALL {
             let (kind, number) = bug.promise().split_at(1);
-            assert!("FEADS".contains(kind) && number.parse::<u8>().is_ok(), "{bug}");
+            assert!("FEADGS".contains(kind) && number.parse::<u8>().is_ok(), "{bug}");
             assert!(bug.wrong().ends_with('.') && !bug.wrong().starts_with(' '), "{bug}");
             assert!(!bug.expected().is_empty() && !bug.expected().ends_with('.'), "{bug}");
         }

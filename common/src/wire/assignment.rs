@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use cutover_proto::v1 as pb;
 
-use super::{InvalidRelease, millis};
+use super::{InvalidRelease, InvalidRouteMessage, millis};
 use crate::{
     Assignment, Release, SlotGoal, Slots, Timers, assignment::PEERS_MAX, duration_text::LONGEST,
     name::InvalidName,
@@ -27,8 +27,10 @@ pub enum InvalidAssignment {
     ForeignRelease(&'static str),
     #[error("field `peers` is no list of at most {PEERS_MAX} addresses")]
     Peers,
-    #[error("both slots are to run")]
+    #[error("both slots are to run, and there is no route")]
     BothRun,
+    #[error("field `route` is invalid")]
+    Route(#[source] InvalidRouteMessage),
     #[error("field `timers` is longer than 24h")]
     TooLong,
 }
@@ -37,7 +39,8 @@ impl TryFrom<pb::Assignment> for Assignment {
     type Error = InvalidAssignment;
 
     fn try_from(message: pb::Assignment) -> Result<Self, InvalidAssignment> {
-        let pb::Assignment { application, fence, blue, green, timers, rollout, peers } = message;
+        let pb::Assignment { application, fence, blue, green, timers, rollout, peers, route } =
+            message;
 
         let fence = fence.ok_or(InvalidAssignment::Missing("fence"))?;
         if fence.generation == 0 {
@@ -50,6 +53,7 @@ impl TryFrom<pb::Assignment> for Assignment {
             timers: timers.ok_or(InvalidAssignment::Missing("timers"))?.try_into()?,
             rollout,
             peers: addresses(&peers)?,
+            route: route.map(TryInto::try_into).transpose().map_err(InvalidAssignment::Route)?,
         };
         for (name, goal) in [("blue", &assignment.slots.blue), ("green", &assignment.slots.green)] {
             let release = goal.release();
@@ -57,8 +61,11 @@ impl TryFrom<pb::Assignment> for Assignment {
                 return Err(InvalidAssignment::ForeignRelease(name));
             }
         }
-        // An application without a gate is replaced in place; a fixed port cannot be held twice.
-        if assignment.slots.iter().all(|(_, goal)| goal.wants_instance()) {
+        // Whether the route and the slots go together is for the agent to refuse, in words that
+        // reach the coordinator. A coordinator that knows no routes sends none.
+        if assignment.route.is_none()
+            && assignment.slots.iter().all(|(_, goal)| goal.wants_instance())
+        {
             return Err(InvalidAssignment::BothRun);
         }
         Ok(assignment)
@@ -93,8 +100,15 @@ fn goal(slot: &'static str, message: Option<pb::SlotGoal>) -> Result<SlotGoal, I
 
 impl From<Assignment> for pb::Assignment {
     fn from(assignment: Assignment) -> Self {
-        let Assignment { application, fence, slots: Slots { blue, green }, timers, rollout, peers } =
-            assignment;
+        let Assignment {
+            application,
+            fence,
+            slots: Slots { blue, green },
+            timers,
+            rollout,
+            peers,
+            route,
+        } = assignment;
         Self {
             application: application.into(),
             fence: Some(fence.into()),
@@ -103,6 +117,7 @@ impl From<Assignment> for pb::Assignment {
             timers: Some(timers.into()),
             rollout,
             peers: peers.iter().map(ToString::to_string).collect(),
+            route: route.map(Into::into),
         }
     }
 }

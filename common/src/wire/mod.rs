@@ -8,6 +8,7 @@ mod edge;
 mod log;
 mod release;
 mod report;
+mod route;
 mod service;
 mod session;
 
@@ -16,6 +17,7 @@ pub use edge::InvalidEdge;
 pub use log::{InvalidLogQuery, LogPiece, LogQuery};
 pub use release::{InvalidRelease, hook_kind, hook_kind_out};
 pub use report::InvalidReport;
+pub use route::InvalidRouteMessage;
 pub use session::{Farewell, FarewellReason, Heartbeat, Hello, InvalidSessionMessage, Welcome};
 
 use std::time::Duration;

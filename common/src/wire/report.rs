@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{cut, millis};
 use crate::{
-    Health, InstanceEvidence, InstanceId, Phase, Report, SlotReport, Slots, Traffic,
+    Health, HoldState, InstanceEvidence, InstanceId, Phase, Report, SlotReport, Slots, Traffic,
     digest::InvalidDigest,
     name::{InvalidName, InvalidVersion},
 };
@@ -36,7 +36,8 @@ impl TryFrom<pb::Report> for Report {
     type Error = InvalidReport;
 
     fn try_from(message: pb::Report) -> Result<Self, InvalidReport> {
-        let pb::Report { application, fence, blue, green, refused, outage_ms } = message;
+        let hold = message.hold();
+        let pb::Report { application, fence, blue, green, refused, outage_ms, hold: _ } = message;
         Ok(Self {
             application: application.parse().map_err(InvalidReport::Application)?,
             fence: fence.ok_or(InvalidReport::Missing("fence"))?.into(),
@@ -46,13 +47,25 @@ impl TryFrom<pb::Report> for Report {
             },
             refused: refused.map(Into::into),
             outage: (outage_ms > 0).then(|| Duration::from_millis(outage_ms.min(OUTAGE_MS_MAX))),
+            // A value that is not known is no word that anything is held.
+            hold: match hold {
+                pb::report::Hold::Unspecified => HoldState::Open,
+                pb::report::Hold::Holding => HoldState::Holding,
+                pb::report::Hold::Drained => HoldState::Drained,
+            },
         })
     }
 }
 
 impl From<Report> for pb::Report {
     fn from(report: Report) -> Self {
-        let Report { application, fence, slots: Slots { blue, green }, refused, outage } = report;
+        let Report { application, fence, slots: Slots { blue, green }, refused, outage, hold } =
+            report;
+        let hold = match hold {
+            HoldState::Open => pb::report::Hold::Unspecified,
+            HoldState::Holding => pb::report::Hold::Holding,
+            HoldState::Drained => pb::report::Hold::Drained,
+        };
         Self {
             application: application.into(),
             fence: Some(fence.into()),
@@ -60,6 +73,7 @@ impl From<Report> for pb::Report {
             green: Some(green.into()),
             refused: refused.map(Into::into),
             outage_ms: outage.map_or(0, |outage| millis(outage).max(1)),
+            hold: hold.into(),
         }
     }
 }

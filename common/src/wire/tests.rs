@@ -7,9 +7,10 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    Assignment, ErrorChain, Health, Hook, HookKind, InstanceEvidence, InstanceId, Limits, Phase,
-    ProbePort, ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef, Report, RunSpec, Service,
-    Sha256, SlotGoal, SlotReport, Slots, StopSignal, Swap, Timers, TlsFiles, Traffic,
+    Allow, Assignment, ErrorChain, Health, HoldLimits, HoldState, Hook, HookKind, InstanceEvidence,
+    InstanceId, Limits, Phase, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef,
+    Report, Route, RouteMode, RunSpec, Service, Sha256, Slot, SlotGoal, SlotReport, Slots,
+    StopSignal, Swap, Timers, TlsFiles, Traffic,
 };
 
 fn release() -> Release {
@@ -77,14 +78,101 @@ fn assignment() -> Assignment {
         },
         rollout: "r1".into(),
         peers: vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
+        route: None,
     }
 }
+
+fn route(mode: RouteMode) -> Route {
+    let allow = Allow { header: "X-Canary".to_owned(), value: "yes".to_owned() };
+    Route { to: Slot::Blue, share: 125_u32.try_into().unwrap(), allow: Some(allow), mode }
+}
+
+const LIMITS: HoldLimits =
+    HoldLimits { within: Duration::from_secs(10), requests: 1_000, bytes: 1 << 20 };
 
 #[test]
 fn an_assignment_survives_the_wire() {
     let sent = assignment();
 
     assert_eq!(Assignment::try_from(pb::Assignment::from(sent.clone())), Ok(sent));
+}
+
+#[test]
+fn a_goal_with_a_route_survives_the_wire_and_both_its_slots_may_run() {
+    let running = || SlotGoal::Running(release().into());
+    for mode in [RouteMode::Open, RouteMode::Hold(LIMITS), RouteMode::Armed(LIMITS)] {
+        let slots = Slots { blue: running(), green: running() };
+        let sent = Assignment { slots, route: Some(route(mode)), ..assignment() };
+
+        assert_eq!(Assignment::try_from(pb::Assignment::from(sent.clone())), Ok(sent));
+    }
+}
+
+#[test]
+fn a_route_is_judged_where_it_arrives() {
+    let told = |change: fn(&mut pb::Route)| {
+        let mut message = pb::Route::from(route(RouteMode::Hold(LIMITS)));
+        change(&mut message);
+        match Route::try_from(message) {
+            Ok(route) => format!("{:?} {:?}", route.to, route.share),
+            Err(error) => ErrorChain(&error).to_string(),
+        }
+    };
+
+    insta::assert_snapshot!(
+        [
+            told(|_| ()),
+            told(|it| it.to.clear()),
+            told(|it| it.to = "Blue".to_owned()),
+            told(|it| it.share = 1_000),
+            told(|it| it.share = 1_001),
+            told(|it| it.share = u32::MAX),
+            told(|it| it.mode = 0),
+            told(|it| it.mode = 99),
+            told(|it| it.hold = None),
+            told(|it| it.set_mode(pb::route::Mode::Open)),
+            told(|it| it.hold.as_mut().unwrap().within_ms = 0),
+            told(|it| it.hold.as_mut().unwrap().within_ms = u64::MAX),
+            told(|it| it.hold.as_mut().unwrap().requests = u32::MAX),
+            told(|it| it.hold.as_mut().unwrap().bytes = u64::MAX),
+            told(|it| it.allow.as_mut().unwrap().header = "Host".to_owned()),
+            told(|it| it.allow.as_mut().unwrap().header = "a b".to_owned()),
+            told(|it| it.allow.as_mut().unwrap().value.clear()),
+            told(|it| it.allow.as_mut().unwrap().value = "a\r\nb: c".to_owned()),
+            told(|it| it.allow.as_mut().unwrap().value = "x".repeat(129)),
+        ]
+        .join("\n"),
+        @r#"
+    Blue Permille(125)
+    field `to` names no slot
+    field `to` names no slot
+    Blue Permille(1000)
+    field `share` is invalid: 1001 is no share of a thousand; 0 to 1000 are allowed
+    field `share` is invalid: 4294967295 is no share of a thousand; 0 to 1000 are allowed
+    field `mode` has a value that this version does not know
+    field `mode` has a value that this version does not know
+    field `hold` is missing
+    field `hold` is set, and the route is open
+    field `hold.within` is out of range
+    field `hold.within` is out of range
+    field `hold.requests` is out of range
+    field `hold.bytes` is out of range
+    field `allow` is invalid: the gate cannot look at it: header "Host" belongs to the connection or to the gate
+    field `allow` is invalid: the gate cannot look at it: "a b" is no name of 1 to 64 letters, digits, hyphens, underscores
+    field `allow` is invalid: its value is no text of 1 to 128 visible characters
+    field `allow` is invalid: its value is no text of 1 to 128 visible characters
+    field `allow` is invalid: its value is no text of 1 to 128 visible characters
+    "#
+    );
+}
+
+#[test]
+fn two_goals_that_differ_in_their_route_ask_for_different_things() {
+    let one = Assignment { route: Some(route(RouteMode::Hold(LIMITS))), ..assignment() };
+    let other = Assignment { route: Some(route(RouteMode::Armed(LIMITS))), ..assignment() };
+
+    assert!(one.asks_the_same_as(&one.clone()));
+    assert!(!one.asks_the_same_as(&other) && !one.asks_the_same_as(&assignment()));
 }
 
 #[test]
@@ -165,9 +253,15 @@ fn a_report_survives_the_wire() {
         },
         refused: Some(Fence { term: Term(3), generation: Generation(7) }),
         outage: Some(Duration::from_millis(1_250)),
+        hold: HoldState::Drained,
     };
 
-    assert_eq!(Report::try_from(pb::Report::from(sent.clone())), Ok(sent));
+    for hold in [HoldState::Open, HoldState::Holding, HoldState::Drained] {
+        let sent = Report { hold, ..sent.clone() };
+        assert_eq!(Report::try_from(pb::Report::from(sent.clone())), Ok(sent));
+    }
+    let of_tomorrow = pb::Report { hold: 99, ..sent.into() };
+    assert_eq!(Report::try_from(of_tomorrow).unwrap().hold, HoldState::Open);
 }
 
 #[test]

@@ -65,6 +65,7 @@ impl Coordinator {
             timers: goal.timers,
             rollout: goal.rollout.to_string(),
             peers: if goes_out { self.peers(agent, goal) } else { Vec::new() },
+            route: None,
         })
     }
 

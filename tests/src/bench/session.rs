@@ -139,6 +139,7 @@ impl Session {
             green,
             refused: None,
             outage_ms: 0,
+            hold: 0,
         };
         self.reports.insert(application, report.clone());
         let answered = Instant::now();

@@ -67,6 +67,7 @@ fn decide_for(swap: Swap, green: Option<Health>, is_prepared: bool, lease: bool)
         timers: Timers { healthy_for: Duration::ZERO, healthy_within: Duration::ZERO },
         rollout: String::new(),
         peers: Vec::new(),
+        route: None,
     });
     application.slots.blue = SlotState {
         prepared: Some(one.clone()),
@@ -78,18 +79,20 @@ fn decide_for(swap: Swap, green: Option<Health>, is_prepared: bool, lease: bool)
         instance: green.map(|_| instance(&two)),
         hooks: Vec::new(),
     };
-    application.traffic = TrafficState { to: Some(Slot::Blue), since: None };
+    application.traffic = TrafficState { to: Some(Slot::Blue), ..TrafficState::default() };
     let decision = decide(TrafficView {
         application: &application,
         health: Slots { blue: Health::Settled, green: green.unwrap_or_default() },
         serves_well: Slots { blue: true, green: green.is_some_and(Health::is_passing) },
+        hold_is_over: false,
         permission: if lease { Permission::Fresh } else { Permission::NoLease },
     });
     match decision {
-        TrafficDecision::Shift(Some(slot)) => slot.to_string(),
-        TrafficDecision::Shift(None) => "out".to_owned(),
+        TrafficDecision::Shift(Some(slot), aside) if aside.is_nothing() => slot.to_string(),
+        TrafficDecision::Shift(None, aside) if aside.is_nothing() => "out".to_owned(),
         TrafficDecision::Wait(_) => "lease".to_owned(),
         TrafficDecision::Rest => "-".to_owned(),
+        other => panic!("no route asks for {other:?}"),
     }
 }
 

@@ -91,10 +91,9 @@ fn wish_of(
     };
     let routing = live.now();
     let headers = request.headers();
-    let is_allowed =
-        routing.table.allow.as_ref().is_some_and(|(name, _)| {
-            headers.get(name.as_str()).is_some_and(|value| !value.is_empty())
-        });
+    let is_allowed = routing.table.allow.as_ref().is_some_and(|allow| {
+        headers.get(allow.header.as_str()).is_some_and(|value| allow.is(value.as_bytes()))
+    });
     let by_turn = || point_of_turn(shard.turn());
     let (point, cookie) = match &routing.table.sticky {
         None => (by_turn(), None),

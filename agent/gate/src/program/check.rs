@@ -8,7 +8,8 @@ use std::{
 };
 
 use cutover_common::{
-    ApplicationName,
+    ApplicationName, HoldLimits,
+    route::InvalidAllow,
     service::{InvalidSticky, check_header},
 };
 
@@ -61,6 +62,8 @@ pub enum InvalidService {
         #[source]
         source: InvalidSticky,
     },
+    #[error("allow.value cannot be looked for")]
+    AllowValue(#[source] InvalidAllow),
     #[error("{0} is only for HTTP; plain TCP has no requests to look into")]
     OnlyHttp(&'static str),
     #[error("{field} is {value}; {} to {} are allowed", allowed.start(), allowed.end())]
@@ -209,6 +212,10 @@ fn check_choice(route: &Route, protocol: Protocol) -> Result<(), InvalidService>
         return Err(InvalidService::OnlyHttp("allow"));
     }
     header("allow.header", &allow.header)?;
+    if let Some(value) = allow.value.clone() {
+        let by = cutover_common::Allow { header: allow.header.clone(), value };
+        by.check().map_err(InvalidService::AllowValue)?;
+    }
     if route.upstreams.iter().all(|upstream| upstream.name != allow.upstream) {
         return Err(InvalidService::AllowsNobody(allow.upstream.clone()));
     }
@@ -219,10 +226,14 @@ fn check_flow(flow: Flow) -> Result<(), InvalidService> {
     match flow {
         Flow::Open => Ok(()),
         Flow::Hold { for_ms, requests_max, bytes_max } => {
-            // Ten minutes; a hundred thousand; one GiB: what a host can have waiting.
-            within("hold.for_ms", for_ms.into(), 1..=600_000)?;
-            within("hold.requests_max", requests_max.into(), 0..=100_000)?;
-            within("hold.bytes_max", bytes_max, 0..=1024 * 1024 * 1024)
+            let times = HoldLimits::WITHIN;
+            let [first, last] = [times.start(), times.end()]
+                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+            within("hold.for_ms", for_ms.into(), first..=last)?;
+            let requests = HoldLimits::REQUESTS;
+            let requests = u64::from(*requests.start())..=u64::from(*requests.end());
+            within("hold.requests_max", requests_max.into(), requests)?;
+            within("hold.bytes_max", bytes_max, HoldLimits::BYTES)
         }
     }
 }

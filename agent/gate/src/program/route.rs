@@ -112,8 +112,11 @@ pub enum Sticky {
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Allow {
-    /// The header that says so, with any value that is not empty.
+    /// The header that says so.
     pub header: String,
+    /// The whole value that it must have; none means any that is not empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
     /// The one that they reach, if it is healthy and does not drain.
     pub upstream: UpstreamName,
 }

@@ -12,11 +12,30 @@ use crate::program::{Flow, Route, Sticky, UpstreamKind};
 pub(crate) struct Table {
     pub(crate) flow: Flow,
     pub(crate) sticky: Option<Sticky>,
-    /// The header, in lower case, and the position of the upstream that it reaches.
-    pub(crate) allow: Option<(String, usize)>,
+    pub(crate) allow: Option<AllowedAt>,
     /// In the order of their names, so that a client that sticks moves as little as can be when
     /// weights change, and to the same upstream through every gate.
     candidates: Vec<Candidate>,
+}
+
+/// Which requests reach one upstream whatever its weight.
+#[derive(Clone, Debug)]
+pub(crate) struct AllowedAt {
+    /// In lower case.
+    pub(crate) header: String,
+    value: Option<String>,
+    /// Of the upstream, among those that the table was made with.
+    position: usize,
+}
+
+impl AllowedAt {
+    /// Returns whether a header of this value is one of them.
+    pub(crate) fn is(&self, value: &[u8]) -> bool {
+        match &self.value {
+            Some(wanted) => wanted.as_bytes() == value,
+            None => !value.is_empty(),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -69,8 +88,9 @@ impl Table {
             .collect();
         candidates.sort_by_key(|(name, _)| *name);
         let allow = route.allow.as_ref().and_then(|allow| {
-            let at = route.upstreams.iter().position(|it| it.name == allow.upstream)?;
-            Some((allow.header.to_ascii_lowercase(), at))
+            let position = route.upstreams.iter().position(|it| it.name == allow.upstream)?;
+            let (header, value) = (allow.header.to_ascii_lowercase(), allow.value.clone());
+            Some(AllowedAt { header, value, position })
         });
         Self {
             flow: route.flow,
@@ -105,7 +125,7 @@ impl Table {
     /// `may`.
     fn share(&self, wish: Wish, may: impl Fn(&Candidate) -> bool) -> Option<usize> {
         let may = |candidate: &&Candidate| may(candidate);
-        if let Some((_, position)) = self.allow.as_ref().filter(|_| wish.is_allowed)
+        if let Some(AllowedAt { position, .. }) = self.allow.as_ref().filter(|_| wish.is_allowed)
             && self.candidates.iter().filter(may).any(|it| it.position == *position)
         {
             return Some(*position);
@@ -126,7 +146,7 @@ impl Table {
 
     /// Returns whether the upstream at `position` can get anything new.
     pub(crate) fn gives_to(&self, position: usize) -> bool {
-        let allows = self.allow.as_ref().is_some_and(|(_, allowed)| *allowed == position);
+        let allows = self.allow.as_ref().is_some_and(|allow| allow.position == position);
         self.candidates
             .iter()
             .any(|it| it.position == position && it.may_get_new && (it.weight > 0 || allows))

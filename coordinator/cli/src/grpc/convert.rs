@@ -158,7 +158,8 @@ fn load(message: pb::HostLoad) -> Load {
 }
 
 fn application(message: pb::Report) -> AgentApplication {
-    let pb::Report { application, fence: _, blue, green, refused: _, outage_ms: _ } = message;
+    let pb::Report { application, fence: _, blue, green, refused: _, outage_ms: _, hold: _ } =
+        message;
     let slots = [("blue", blue), ("green", green)];
     AgentApplication {
         application: application.into(),

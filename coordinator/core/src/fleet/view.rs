@@ -380,6 +380,7 @@ impl Fleet {
 fn forget_health(mut report: Report) -> Report {
     // Its goals are sent anew, and refused anew.
     report.refused = None;
+    report.hold = cutover_common::HoldState::Open;
     for slot in cutover_common::Slot::ALL {
         report.slots.of_mut(slot).health = cutover_common::Health::Unknown;
     }

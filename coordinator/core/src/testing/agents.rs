@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cutover_common::{
-    AgentName, Assignment, Fence, Health, HostLoad, Inventory, Labels, Phase, Release, Report,
-    SlotGoal, SlotReport,
+    AgentName, Assignment, Fence, Health, HoldState, HostLoad, Inventory, Labels, Phase, Release,
+    Report, SlotGoal, SlotReport,
     protocol::PROTOCOL,
     wire::{Heartbeat, Hello},
 };
@@ -243,7 +243,8 @@ impl Story {
             },
         });
         let (application, fence) = (assigned.application.clone(), assigned.fence);
-        Some(Report { application, fence, slots, refused: None, outage: None })
+        let hold = HoldState::Open;
+        Some(Report { application, fence, slots, refused: None, outage: None, hold })
     }
 
     /// Brings what was sent to the agent that it was sent to.

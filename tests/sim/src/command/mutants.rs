@@ -31,7 +31,9 @@ impl Mutants {
         out: &mut dyn Write,
         notes: &mut dyn Write,
     ) -> Result<Verdict, Failure> {
-        let bugs = if self.bug.is_empty() { Bug::ALL } else { &self.bug };
+        let here = Bug::ALL.iter().filter(|bug| !Bug::OF_ROUTES.contains(bug));
+        let all: Vec<Bug> = here.copied().collect();
+        let bugs = if self.bug.is_empty() { &all } else { &self.bug };
         let mut rows = Vec::new();
         let (mut seeds, mut hidden) = (0, 0);
         for bug in bugs {

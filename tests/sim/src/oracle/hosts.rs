@@ -5,6 +5,7 @@
 
 mod disk;
 mod health;
+mod holds;
 mod hooks;
 mod instances;
 mod keeping;
@@ -18,8 +19,9 @@ use cutover_agent_core::{Action, Agent, Input, SessionId, Step, invariants};
 use cutover_common::{HookKind, Report};
 
 use self::{
-    disk::Shelves, health::Answered, hooks::Hooks, instances::Instances, keeping::Keeping,
-    lease::Permission, memory::Memory, obedience::Obedience, pauses::Pauses, traffic::Traffic,
+    disk::Shelves, health::Answered, holds::Holds, hooks::Hooks, instances::Instances,
+    keeping::Keeping, lease::Permission, memory::Memory, obedience::Obedience, pauses::Pauses,
+    traffic::Traffic,
 };
 use super::{Effect, Seen, Violation};
 use crate::{
@@ -44,6 +46,7 @@ struct Book {
     hooks: Hooks,
     keeping: Keeping,
     traffic: Traffic,
+    holds: Holds,
     /// A changed bit made the agent forget something that it had acted on, which the journal
     /// cannot tell from a torn commit. What follows from that is not held against it.
     is_misled: bool,
@@ -245,7 +248,8 @@ impl Book {
         let (core, now) = (&agent.core, world.now);
         let session = self.permission.session();
         self.obedience.stepped((host.number, now), step, core, session)?;
-        self.is_true(host, core, step, now)?;
+        let holds = self.holds.stepped(world, host, step, core, &self.answered)?;
+        self.is_true(world, host, step, core)?;
         disk::keeps_what_is_wanted(host, core, step)?;
         if step.events.is_empty() {
             return Ok(());
@@ -272,7 +276,7 @@ impl Book {
         };
         // Of an edge's hosts any may get nothing more.
         let routes = step.events.iter().any(routes);
-        if self.instances.stepped(world, host, step, core)? || takes || routes {
+        if self.instances.stepped(world, host, step, core)? || takes || routes || holds {
             self.permission.judge(now).map_err(|why| {
                 Violation::new("A5", format!("{} begins to disrupt, and {why}", host.name))
             })?;
@@ -298,6 +302,7 @@ impl Book {
         self.instances.started(&agent.core);
         self.keeping.started(world.now);
         self.traffic.started(&agent.core);
+        self.holds.started(&agent.core);
         self.obedience.started(number, &agent.core)
     }
 
@@ -330,12 +335,13 @@ impl Book {
     /// A8, E4: what is about to be said is true at this moment.
     fn is_true(
         &self,
+        world: &World,
         host: &Host,
-        core: &Agent,
         step: &Step,
-        now: Moment,
+        core: &Agent,
     ) -> Result<(), Violation> {
         for action in &step.actions {
+            self.holds.does(host, action)?;
             let reports = match action {
                 Action::SendHeartbeat { reports, .. } => reports.as_slice(),
                 Action::SendReport { report, .. } => std::slice::from_ref(&**report),
@@ -347,7 +353,8 @@ impl Book {
                         instances::is_truth(host, evidence)?;
                     }
                 }
-                self.answered.tells(host, core, report, now)?;
+                self.answered.tells(host, core, report, world.now)?;
+                self.holds.tells(world, host, report)?;
                 self.hooks.tells(host, core, report)?;
                 self.traffic.tells(host, report)?;
             }

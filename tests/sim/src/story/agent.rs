@@ -34,10 +34,23 @@ pub(crate) fn event(event: &Event) -> String {
         }
         Event::Prepared { release, slot, .. } => format!("has {} ready in {slot}", release.name),
         Event::Forgotten { application, slot } => format!("forgets {application} in {slot}"),
-        Event::Shifted { application, to, .. } => match to {
+        Event::Shifted { application, to, aside, .. } => match to {
+            Some(slot) if !aside.is_nothing() => format!(
+                "sends what is new for {application} to {slot}, and {} permille to the other",
+                aside.share.get()
+            ),
             Some(slot) => format!("sends what is new for {application} to {slot}"),
             None => format!("sends what is new for {application} to nobody"),
         },
+        Event::HoldBegun { application, limits, .. } => {
+            format!("holds what is new for {application} for at most {:?}", limits.within)
+        }
+        Event::HoldArmed { application, .. } => {
+            format!("holds what is new for {application} until another goal comes")
+        }
+        Event::HoldOver { application } => {
+            format!("releases what it held for {application}, as no other goal came")
+        }
         Event::StartStarted { application, slot, instance, .. } => {
             format!("begins to start {application} in {slot} as instance {}", short(*instance))
         }

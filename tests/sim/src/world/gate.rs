@@ -94,6 +94,11 @@ impl Gate {
         self.is_up && self.served(application).is_some_and(|service| gives_to(service, slot))
     }
 
+    /// Returns whether it holds what is new.
+    pub fn holds(&self, application: &ApplicationName) -> bool {
+        self.is_up && self.served(application).is_some_and(|service| service.hold.is_some())
+    }
+
     /// Returns whether a request is under way at `slot`.
     pub fn is_busy(&self, application: &ApplicationName, slot: Slot, now: Moment) -> bool {
         self.is_up
@@ -137,7 +142,8 @@ impl Gate {
 }
 
 fn gives_to(service: &GateService, slot: Slot) -> bool {
-    service.upstreams.of(slot).is_some_and(|it| it.gets_new && it.is_healthy)
+    let is_open = service.hold.is_none();
+    is_open && service.gives_to(slot) && service.upstreams.of(slot).is_some_and(|it| it.is_healthy)
 }
 
 impl World {

@@ -104,6 +104,7 @@ pub(super) fn assignment(generation: u64, blue: SlotGoal, green: SlotGoal) -> As
         timers: TIMERS,
         rollout: String::new(),
         peers: Vec::new(),
+        route: None,
     }
 }
 
@@ -181,7 +182,7 @@ impl Gate {
         let service = self.follows.as_ref().and_then(|(_, it)| it.services.get(&web()));
         let upstreams = service.map(|service| service.upstreams).unwrap_or_default();
         let gets_new = |slot: &Slot| {
-            upstreams.of(*slot).is_some_and(|upstream| upstream.gets_new && upstream.is_healthy)
+            upstreams.of(*slot).is_some_and(|upstream| upstream.weight > 0 && upstream.is_healthy)
         };
         Slot::ALL.into_iter().filter(gets_new).collect()
     }

@@ -104,6 +104,9 @@ impl Instances {
                 | Event::Prepared { .. }
                 | Event::Forgotten { .. }
                 | Event::Shifted { .. }
+                | Event::HoldBegun { .. }
+                | Event::HoldArmed { .. }
+                | Event::HoldOver { .. }
                 | Event::StartStarted { .. }
                 | Event::StartFailed { .. }
                 | Event::Exited { .. }

@@ -304,6 +304,9 @@ fn place_of(event: &Event) -> Option<(&ApplicationName, Slot)> {
         | Event::AssignmentAccepted(_)
         | Event::EdgeRouted(_)
         | Event::Shifted { .. }
+        | Event::HoldBegun { .. }
+        | Event::HoldArmed { .. }
+        | Event::HoldOver { .. }
         | Event::OutageMeasured { .. }
         | Event::TermRaised { .. } => None,
     }

@@ -187,6 +187,9 @@ impl Obedience {
                 | Event::Prepared { .. }
                 | Event::Forgotten { .. }
                 | Event::Shifted { .. }
+                | Event::HoldBegun { .. }
+                | Event::HoldArmed { .. }
+                | Event::HoldOver { .. }
                 | Event::StartStarted { .. }
                 | Event::Started { .. }
                 | Event::StartFailed { .. }

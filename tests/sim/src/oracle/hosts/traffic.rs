@@ -95,6 +95,9 @@ impl Traffic {
                 | Event::StartFailed { .. }
                 | Event::Exited { .. }
                 | Event::StopStarted { .. }
+                | Event::HoldBegun { .. }
+                | Event::HoldArmed { .. }
+                | Event::HoldOver { .. }
                 | Event::OutageMeasured { .. }
                 | Event::HookBegun { .. }
                 | Event::HookOver { .. }

@@ -1,0 +1,227 @@
+//! Route: where a host's gate leads while both slots of an application are to run.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Assignment, Protocol, Slot, SlotGoal,
+    service::{InvalidSticky, check_header},
+};
+
+/// Where a gate leads, and whether it leads anywhere at this time.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Route {
+    /// The slot that gets what is new, but for what the other one gets.
+    pub to: Slot,
+    /// How much of what is new the other slot gets, from when it has settled.
+    pub share: Permille,
+    /// How clients reach the other slot on purpose, from when it has settled.
+    pub allow: Option<Allow>,
+    pub mode: RouteMode,
+}
+
+/// Whether what is new goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum RouteMode {
+    Open,
+    /// The gate holds what is new, and what is under way ends. When no other goal comes in time,
+    /// the agent releases it to `to` by itself, and does not hold again for this goal. So it does
+    /// when it begins again: a hold does not outlive the process that began it.
+    Hold(HoldLimits),
+    /// It is held until another goal comes, whatever time passes and whoever begins again. Only a
+    /// hold for the same `to` that is still in force is armed; without one, what is new goes on.
+    Armed(HoldLimits),
+}
+
+impl RouteMode {
+    /// Returns what may be held, unless all goes on.
+    pub const fn limits(self) -> Option<HoldLimits> {
+        match self {
+            Self::Open => None,
+            Self::Hold(limits) | Self::Armed(limits) => Some(limits),
+        }
+    }
+}
+
+/// What a gate may hold. What is beyond is answered with 503 and Retry-After.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct HoldLimits {
+    /// How long each request waits at the most, and how long the whole hold lasts unless it is
+    /// armed: counted by the agent's monotonic clock from when it decides to hold, so never from
+    /// later than the gate begins.
+    pub within: Duration,
+    /// How many wait.
+    pub requests: u32,
+    /// How many bytes of requests wait.
+    pub bytes: u64,
+}
+
+impl HoldLimits {
+    /// Ten minutes is more than any client waits.
+    pub const WITHIN: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(10);
+
+    /// As many as a host can have waiting.
+    pub const REQUESTS: RangeInclusive<u32> = 0..=100_000;
+
+    /// The same in memory: one GiB.
+    pub const BYTES: RangeInclusive<u64> = 0..=1024 * 1024 * 1024;
+
+    /// Returns the name of the first limit that is out of its range.
+    pub fn out_of_range(self) -> Option<&'static str> {
+        let Self { within, requests, bytes } = self;
+        let limits = [
+            ("hold.within", Self::WITHIN.contains(&within)),
+            ("hold.requests", Self::REQUESTS.contains(&requests)),
+            ("hold.bytes", Self::BYTES.contains(&bytes)),
+        ];
+        limits.into_iter().find(|(_, is_within)| !is_within).map(|(name, _)| name)
+    }
+}
+
+/// A share of a thousand.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize,
+)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Permille(u16);
+
+/// A number is no share of a thousand.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0} is no share of a thousand; 0 to 1000 are allowed")]
+pub struct InvalidPermille(u32);
+
+impl Permille {
+    pub const NONE: Self = Self(0);
+    pub const ALL: Self = Self(1000);
+
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+
+    /// Returns what is left of the whole.
+    #[must_use]
+    pub const fn rest(self) -> Self {
+        Self(Self::ALL.0 - self.0)
+    }
+}
+
+impl TryFrom<u32> for Permille {
+    type Error = InvalidPermille;
+
+    fn try_from(number: u32) -> Result<Self, InvalidPermille> {
+        match u16::try_from(number) {
+            Ok(share) if share <= Self::ALL.0 => Ok(Self(share)),
+            Ok(_) | Err(_) => Err(InvalidPermille(number)),
+        }
+    }
+}
+
+impl From<Permille> for u32 {
+    fn from(share: Permille) -> Self {
+        share.0.into()
+    }
+}
+
+/// A header by which a client reaches a slot whatever the shares are. Only for HTTP.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Allow {
+    pub header: String,
+    /// The whole value that it must have.
+    pub value: String,
+}
+
+/// Why a header lets nobody through.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidAllow {
+    #[error("the gate cannot look at it")]
+    Header(#[source] InvalidSticky),
+    #[error("its value is no text of 1 to {VALUE_MAX} visible characters")]
+    Value,
+}
+
+/// The longest value: a long random text has room.
+const VALUE_MAX: usize = 128;
+
+impl Allow {
+    /// Judges its name and value.
+    ///
+    /// # Errors
+    ///
+    /// Refuses what no gate can look for.
+    pub fn check(&self) -> Result<(), InvalidAllow> {
+        check_header(&self.header).map_err(InvalidAllow::Header)?;
+        let is_visible = self.value.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_visible && (1..=VALUE_MAX).contains(&self.value.len()) {
+            Ok(())
+        } else {
+            Err(InvalidAllow::Value)
+        }
+    }
+}
+
+/// Why a goal's route and its slots do not go together.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidRoute {
+    #[error("both slots are to run, and no route says where the gate leads")]
+    Missing,
+    #[error("the route leads to {0}, which is not to run")]
+    NotRunning(Slot),
+    #[error("the route has {what}, and {slot} is not to run")]
+    Alone { what: &'static str, slot: Slot },
+    #[error("a route is for what stands behind the gate, and the release in {0} does not")]
+    Ungated(Slot),
+    #[error("both slots are to run, and their releases cannot stand beside each other")]
+    NotBeside,
+    #[error("the route lets clients through by a header, and the service is no HTTP")]
+    OnlyHttp,
+    #[error("the route's {0} is out of range")]
+    OutOfRange(&'static str),
+    #[error("the route's header lets nobody through")]
+    Allow(#[source] InvalidAllow),
+}
+
+impl Assignment {
+    /// Judges whether the route and the slots go together.
+    ///
+    /// # Errors
+    ///
+    /// The first reason why they do not.
+    pub fn check_route(&self) -> Result<(), InvalidRoute> {
+        let running = self.slots.map(|_, goal| match goal {
+            SlotGoal::Running(release) => Some(release.clone()),
+            SlotGoal::Absent | SlotGoal::Prepared(_) => None,
+        });
+        let Some(Route { to, share, allow, mode }) = &self.route else {
+            let both = running.blue.is_some() && running.green.is_some();
+            return if both { Err(InvalidRoute::Missing) } else { Ok(()) };
+        };
+        let release = running.of(*to).as_ref().ok_or(InvalidRoute::NotRunning(*to))?;
+        let service = release.service.as_ref().ok_or(InvalidRoute::Ungated(*to))?;
+        if let Some(field) = mode.limits().and_then(HoldLimits::out_of_range) {
+            return Err(InvalidRoute::OutOfRange(field));
+        }
+        if let Some(allow) = allow {
+            allow.check().map_err(InvalidRoute::Allow)?;
+            if service.protocol != Protocol::Http {
+                return Err(InvalidRoute::OnlyHttp);
+            }
+        }
+        let slot = to.other();
+        match running.of(slot) {
+            Some(other) if release.can_stand_beside(other) => Ok(()),
+            Some(_) => Err(InvalidRoute::NotBeside),
+            None => {
+                let needs = [
+                    ("a share", *share > Permille::NONE),
+                    ("a header", allow.is_some()),
+                    ("a hold", *mode != RouteMode::Open),
+                ];
+                match needs.into_iter().find(|(_, needs)| *needs) {
+                    Some((what, _)) => Err(InvalidRoute::Alone { what, slot }),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
