@@ -40,7 +40,10 @@ pub use fence::{Acceptance, Fence, Generation, Term};
 pub use host::{HostLoad, Inventory, Labels};
 pub use name::{AgentName, ApplicationName, EnvironmentName, Version};
 pub use network::Network;
-pub use pace::{Amount, AmountSetting, Batches, InvalidSetting, MaxLoad, Pauses};
+pub use pace::{
+    Amount, AmountSetting, Batches, CanaryHosts, CanaryStep, CanarySteps, InvalidSetting, MaxLoad,
+    Pauses,
+};
 pub use release::{
     Hook, HookKind, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, StopSignal,
 };

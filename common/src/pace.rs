@@ -2,6 +2,7 @@
 //!
 //! Whether a count fits a fleet is judged where the fleet is known, when the plan is made.
 
+mod canary;
 mod load;
 mod pauses;
 
@@ -9,7 +10,11 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{load::MaxLoad, pauses::Pauses};
+pub use self::{
+    canary::{CanaryHosts, CanaryStep, CanarySteps, parse_allow},
+    load::MaxLoad,
+    pauses::Pauses,
+};
 use crate::DeploySetting;
 
 /// Why a deploy setting is refused: what is wrong with its text, and what to write instead.
@@ -52,6 +57,8 @@ impl InvalidSetting {
 pub enum AmountSetting {
     /// How many hosts move together.
     Batch,
+    /// How many hosts go first.
+    CanaryHosts,
     /// How many instances must stay healthy.
     MinHealthy,
     /// How many instances must stay healthy in each zone.
@@ -67,6 +74,7 @@ impl AmountSetting {
     pub const fn name(self) -> &'static str {
         let setting = match self {
             Self::Batch => DeploySetting::Batch,
+            Self::CanaryHosts => DeploySetting::CanaryHosts,
             Self::MinHealthy => DeploySetting::MinHealthy,
             Self::ZoneMinHealthy => DeploySetting::ZoneMinHealthy,
             Self::MaxFailed => DeploySetting::MaxFailed,
@@ -77,8 +85,8 @@ impl AmountSetting {
 
     const fn allows_zero(self) -> bool {
         match self {
-            // A batch of no hosts never ends.
-            Self::Batch => false,
+            // A batch of no hosts never ends, and a canary of none proves nothing.
+            Self::Batch | Self::CanaryHosts => false,
             Self::MinHealthy | Self::ZoneMinHealthy | Self::MaxFailed | Self::MaxUnreachable => {
                 true
             }
@@ -138,7 +146,9 @@ impl Amount {
     /// the plan refuses them with the numbers.
     pub fn of(self, setting: AmountSetting, total: u32) -> u32 {
         match setting {
-            AmountSetting::Batch => self.rounded_down(total).max(1).min(total),
+            AmountSetting::Batch | AmountSetting::CanaryHosts => {
+                self.rounded_down(total).max(1).min(total)
+            }
             AmountSetting::MinHealthy | AmountSetting::ZoneMinHealthy => self.rounded_up(total),
             AmountSetting::MaxFailed | AmountSetting::MaxUnreachable => self.rounded_down(total),
         }

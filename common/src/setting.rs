@@ -11,6 +11,24 @@ pub enum DeploySetting {
     Strategy,
     /// How many hosts move together.
     Batch,
+    /// Which hosts go first.
+    CanaryHosts,
+    /// By which steps they get traffic.
+    CanarySteps,
+    /// Whether a person says that a canary was good enough.
+    CanaryPromote,
+    /// By which header clients reach the new release on purpose.
+    CanaryHeader,
+    /// Whether no request may get the old release after one got the new.
+    Cutover,
+    /// How long requests are held at a cutover at the most.
+    Hold,
+    /// How long the old release runs on after a cutover.
+    Keep,
+    /// Whether a person says when to cut over.
+    Approve,
+    /// Where to stop before clients notice.
+    Until,
     /// Whether the next host begins as soon as one is done, instead of when its batch is.
     Sliding,
     /// The batches after which a person is waited for.
@@ -36,9 +54,18 @@ pub enum DeploySetting {
 
 impl DeploySetting {
     /// All of them, in the order to show.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 26] = [
         Self::Strategy,
         Self::Batch,
+        Self::CanaryHosts,
+        Self::CanarySteps,
+        Self::CanaryPromote,
+        Self::CanaryHeader,
+        Self::Cutover,
+        Self::Hold,
+        Self::Keep,
+        Self::Approve,
+        Self::Until,
         Self::Sliding,
         Self::PauseAfter,
         Self::Zone,
@@ -61,6 +88,15 @@ impl DeploySetting {
         match self {
             Self::Strategy => "strategy",
             Self::Batch => "batch",
+            Self::CanaryHosts => "canary_hosts",
+            Self::CanarySteps => "canary_steps",
+            Self::CanaryPromote => "canary_promote",
+            Self::CanaryHeader => "canary_header",
+            Self::Cutover => "cutover",
+            Self::Hold => "hold",
+            Self::Keep => "keep",
+            Self::Approve => "approve",
+            Self::Until => "until",
             Self::Sliding => "sliding",
             Self::PauseAfter => "pause_after",
             Self::Zone => "zone",

@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::{
     problem::{Problem, duration_in},
     reader::{Item, Reader, Section, read},
-    words::{DEPLOY, NOT_SUPPORTED},
+    words::{CANARY, CANARY_STEP, DEPLOY},
 };
 use crate::{
-    Amount, AmountSetting, Batches, DeploySetting, EnvironmentName, InvalidSetting, MaxLoad,
-    Pauses, duration_text, host::is_label_part, nearest::nearest, pace::echo,
+    Allow, Amount, AmountSetting, Batches, CanaryHosts, CanaryStep, CanarySteps, DeploySetting,
+    EnvironmentName, InvalidSetting, MaxLoad, Pauses, duration_text,
+    host::is_label_part,
+    nearest::nearest,
+    pace::{echo, parse_allow},
 };
 
 /// The settings of one `[[deploy]]`, each only if it was written.
@@ -21,6 +24,11 @@ pub struct DeploySpec {
     pub environment: EnvironmentName,
     pub strategy: Option<Strategy>,
     pub batch: Option<Batches>,
+    pub canary: CanarySpec,
+    pub cutover: Option<CutoverMode>,
+    pub hold: Option<Duration>,
+    pub keep: Option<Duration>,
+    pub approve: Option<bool>,
     pub sliding: Option<bool>,
     pub pause_after: Option<Pauses>,
     /// The key of the label that says in which zone a host is.
@@ -39,12 +47,97 @@ pub struct DeploySpec {
     pub auto_rollback: Option<bool>,
 }
 
+/// `canary` of a `[[deploy]]`, each key only if it was written.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub struct CanarySpec {
+    pub hosts: Option<CanaryHosts>,
+    pub steps: Option<CanarySteps>,
+    pub promote: Option<Promotion>,
+    pub header: Option<Allow>,
+}
+
+/// Who says that a canary was good enough.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Promotion {
+    /// The judge.
+    #[default]
+    Auto,
+    /// A person, after the judge.
+    Manual,
+}
+
+impl FromStr for Promotion {
+    type Err = InvalidSetting;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        let name = DeploySetting::CanaryPromote.name();
+        one_of(name, text, [("auto", Self::Auto), ("manual", Self::Manual)])
+    }
+}
+
+impl fmt::Display for Promotion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Manual => "manual",
+        })
+    }
+}
+
+/// How clients are led from one release to the other.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CutoverMode {
+    /// All gates hold what is new until nothing is under way at the old release: no request gets the
+    /// old one after one got the new one.
+    #[default]
+    Strict,
+    /// Each gate leads to the new one as soon as it hears of it.
+    Relaxed,
+}
+
+impl FromStr for CutoverMode {
+    type Err = InvalidSetting;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        let name = DeploySetting::Cutover.name();
+        one_of(name, text, [("strict", Self::Strict), ("relaxed", Self::Relaxed)])
+    }
+}
+
+impl fmt::Display for CutoverMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Strict => "strict",
+            Self::Relaxed => "relaxed",
+        })
+    }
+}
+
+fn one_of<T: Copy, const N: usize>(
+    setting: &'static str,
+    text: &str,
+    words: [(&str, T); N],
+) -> Result<T, InvalidSetting> {
+    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    found.ok_or_else(|| {
+        let words = words.map(|(word, _)| echo(word)).join(" or ");
+        let problem = format!("{} is not one of its words", echo(text));
+        InvalidSetting::new(setting, problem, format!("write {words}"))
+    })
+}
+
 /// How a rollout moves through its hosts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// One wave a batch.
     Rolling,
+    /// A small wave that gets traffic step by step and is judged, then the rest as rolling.
+    Canary,
+    /// The new release starts everywhere, then clients are led to it at one moment.
+    BlueGreen,
     /// One wave.
     AllAtOnce,
     /// Rolling, with the release that runs: each instance is replaced by a new one of the same.
@@ -53,20 +146,20 @@ pub enum Strategy {
 
 impl Strategy {
     /// All of them, in the order to list.
-    pub const ALL: [Self; 3] = [Self::Rolling, Self::AllAtOnce, Self::Restart];
+    pub const ALL: [Self; 5] =
+        [Self::Rolling, Self::Canary, Self::BlueGreen, Self::AllAtOnce, Self::Restart];
 
     /// Returns the name, as in `cutover.toml`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rolling => "rolling",
+            Self::Canary => "canary",
+            Self::BlueGreen => "blue_green",
             Self::AllAtOnce => "all_at_once",
             Self::Restart => "restart",
         }
     }
 }
-
-/// Strategies of the design that this version does not do.
-pub(super) const STRATEGIES_LATER: [&str; 2] = ["blue_green", "canary"];
 
 impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,9 +178,6 @@ impl FromStr for Strategy {
         }
         let names = Self::ALL.map(Self::name);
         let write_one = || format!("write one of {}", names.map(echo).join(", "));
-        if STRATEGIES_LATER.contains(&name.as_str()) {
-            return Err(InvalidSetting::new("strategy", NOT_SUPPORTED, write_one()));
-        }
         let instead =
             nearest(&name, names).map_or_else(write_one, |name| format!("write {name:?}"));
         Err(InvalidSetting::new("strategy", format!("{} is no strategy", echo(text)), instead))
@@ -103,17 +193,23 @@ pub enum Timing {
     Soak,
     ZoneSoak,
     Bake,
+    /// How long requests are held at a cutover.
+    Hold,
+    /// How long the old release runs on after one.
+    Keep,
 }
 
 impl Timing {
     /// All of them, in the order to list.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::HealthyFor,
         Self::HealthyWithin,
         Self::ProgressWithin,
         Self::Soak,
         Self::ZoneSoak,
         Self::Bake,
+        Self::Hold,
+        Self::Keep,
     ];
 
     /// Returns the name, as in `cutover.toml`.
@@ -125,6 +221,8 @@ impl Timing {
             Self::Soak => DeploySetting::Soak,
             Self::ZoneSoak => DeploySetting::ZoneSoak,
             Self::Bake => DeploySetting::Bake,
+            Self::Hold => DeploySetting::Hold,
+            Self::Keep => DeploySetting::Keep,
         };
         setting.name()
     }
@@ -133,7 +231,9 @@ impl Timing {
     /// has passed at once fails every rollout.
     pub const fn range(self) -> RangeInclusive<Duration> {
         match self {
-            Self::HealthyFor | Self::Soak | Self::ZoneSoak | Self::Bake => {
+            // Whoever waits for an answer has given up after a minute.
+            Self::Hold => Duration::from_millis(100)..=Duration::from_mins(1),
+            Self::HealthyFor | Self::Soak | Self::ZoneSoak | Self::Bake | Self::Keep => {
                 Duration::ZERO..=duration_text::LONGEST
             }
             Self::HealthyWithin | Self::ProgressWithin => {
@@ -209,8 +309,18 @@ fn read_deploy(
     let soak = wait(Timing::Soak);
     let zone_soak = wait(Timing::ZoneSoak);
     let bake = wait(Timing::Bake);
+    let hold = wait(Timing::Hold);
+    let keep = wait(Timing::Keep);
     refuse_impossible_waits(&section, healthy_for, healthy_within, progress_within, reader);
     let auto_rollback = section.read(DeploySetting::AutoRollback.name(), reader, Item::boolean);
+    let approve = section.read(DeploySetting::Approve.name(), reader, Item::boolean);
+    let cutover = section.read(DeploySetting::Cutover.name(), reader, |item| {
+        Ok(item.string("\"strict\"")?.parse::<CutoverMode>()?)
+    });
+    let canary = match section.item("canary") {
+        Some(item) => read_canary(&item, reader)?,
+        None => CanarySpec::default(),
+    };
     let sliding = section.read(DeploySetting::Sliding.name(), reader, Item::boolean);
     let pause_after = section.read(DeploySetting::PauseAfter.name(), reader, pauses);
     let zone = section.read(DeploySetting::Zone.name(), reader, label_key);
@@ -221,6 +331,11 @@ fn read_deploy(
         environment: environment?,
         strategy,
         batch,
+        canary,
+        cutover,
+        hold,
+        keep,
+        approve,
         sliding,
         pause_after,
         zone,
@@ -237,6 +352,69 @@ fn read_deploy(
         bake,
         auto_rollback,
     })
+}
+
+/// Reads `canary = { hosts = 1, steps = [{ weight = "5%", hold = "5m" }] }`.
+fn read_canary(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<CanarySpec> {
+    let section = Section::open(item, &CANARY, reader)?;
+    let hosts = section.read("hosts", reader, |item| {
+        if let Some(digits) = item.decimal() {
+            return Ok(digits.parse::<CanaryHosts>()?);
+        }
+        Ok(item.string("\"10%\"")?.parse::<CanaryHosts>()?)
+    });
+    let steps = match section.item("steps") {
+        Some(item) => read_canary_steps(&item, reader),
+        None => None,
+    };
+    let promote = section
+        .read("promote", reader, |item| Ok(item.string("\"manual\"")?.parse::<Promotion>()?));
+    let header =
+        section.read("header", reader, |item| Ok(parse_allow(item.string("\"x-canary=1\"")?)?));
+    Some(CanarySpec { hosts, steps, promote, header })
+}
+
+fn read_canary_steps(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<CanarySteps> {
+    let instead = "write a list such as [{ weight = \"5%\", hold = \"5m\" }]";
+    let Some(entries) = item.entries() else {
+        let problem = format!("{} is no list of steps", item.description());
+        reader.refuse(&item.place, Problem::new(problem, instead));
+        return None;
+    };
+    let mut steps = Vec::new();
+    let mut are_read = true;
+    for entry in entries.take(CanarySteps::MAX + 1) {
+        let step = Section::open(&entry, &CANARY_STEP, reader)
+            .and_then(|section| read_canary_step(&section, reader));
+        are_read &= step.is_some();
+        steps.extend(step);
+    }
+    if !are_read {
+        return None;
+    }
+    read(item, reader, |_| Ok(CanarySteps::new(steps)?))
+}
+
+fn read_canary_step(section: &Section<'_>, reader: &mut Reader<'_>) -> Option<CanaryStep> {
+    let weight = section.required("weight", "write weight = \"5%\"", reader).and_then(|item| {
+        read(&item, reader, |item| {
+            let text = item.string("\"5%\"")?;
+            let percent = text.strip_suffix('%').and_then(|digits| digits.parse::<u32>().ok());
+            percent.ok_or_else(|| {
+                let problem = format!("{} is no share of the traffic", echo(text));
+                Problem::new(problem, "write a percentage from \"1%\" to \"100%\"")
+            })
+        })
+    });
+    let hold = section.required("hold", "write hold = \"5m\"", reader).and_then(|item| {
+        read(&item, reader, |item| {
+            let range = Duration::ZERO..=duration_text::LONGEST;
+            duration_in(item.duration_text()?, &range)
+        })
+    });
+    let (weight, hold) = (weight?, hold?);
+    let item = section.item("weight")?;
+    read(&item, reader, |_| Ok(CanaryStep::new(weight, hold)?))
 }
 
 /// Reads the number of a batch, or a list of them.

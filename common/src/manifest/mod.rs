@@ -17,7 +17,7 @@ mod service;
 mod syntax;
 mod words;
 
-pub use deploy::{DeploySpec, Strategy, Timing};
+pub use deploy::{CanarySpec, CutoverMode, DeploySpec, Promotion, Strategy, Timing};
 pub use document::Manifest;
 pub use mistake::{ManifestMistakes, Mistake};
 

@@ -56,7 +56,7 @@ max_failed = -1
 
 [[deploy]]
 environment = "staging"
-strategy = "canary"
+strategy = "canry"
 batch = "50"
 max_unreachable = nan
 soak = 60
@@ -93,7 +93,7 @@ pause_after = [0]
     cutover.toml:31:15: deploy[0].min_healthy: "101%" is more than all hosts; write a percentage up to "100%"
     cutover.toml:32:14: deploy[0].max_failed: "-1" is below zero; write a number of hosts such as 3, or a percentage such as "25%"
     cutover.toml:35:15: deploy[1].environment: "staging" has a [[deploy]] already; keep one of them
-    cutover.toml:36:12: deploy[1].strategy: not supported by this version of cutover; write one of "rolling", "all_at_once", "restart"
+    cutover.toml:36:12: deploy[1].strategy: "canry" is no strategy; write "canary"
     cutover.toml:37:9: deploy[1].batch: "50" may mean hosts or percent; write 50 for hosts, or "50%"
     cutover.toml:38:19: deploy[1].max_unreachable: float nan is no number of hosts; write a number of hosts such as 3, or a percentage such as "25%"
     cutover.toml:39:8: deploy[1].soak: integer 60 is no duration; write "60s" for seconds, or another unit
@@ -148,6 +148,11 @@ environment = "staging"
 environment = "production"
 strategy = "rolling"
 batch = [1, 5, "20%"]
+canary = { hosts = "10%", steps = [{ weight = "5%", hold = "5m" }], promote = "manual", header = "x-canary=1" }
+cutover = "relaxed"
+hold = "5s"
+keep = "1h"
+approve = true
 sliding = false
 pause_after = [1, 2]
 zone = "rack"
@@ -192,6 +197,16 @@ fn every_key_is_read() {
     let expected = DeploySpec {
         strategy: Some(Strategy::Rolling),
         batch: Some(Batches::parse("1,5,20%").unwrap()),
+        canary: CanarySpec {
+            hosts: "10%".parse().ok(),
+            steps: "5%:5m".parse().ok(),
+            promote: Some(Promotion::Manual),
+            header: crate::pace::parse_allow("x-canary=1").ok(),
+        },
+        cutover: Some(CutoverMode::Relaxed),
+        hold: duration("5s").ok(),
+        keep: duration("1h").ok(),
+        approve: Some(true),
         sliding: Some(false),
         pause_after: Pauses::parse("1,2").ok(),
         zone: Some("rack".to_owned()),
@@ -217,6 +232,11 @@ fn nothing_said(environment: &str) -> DeploySpec {
         environment: environment.parse().unwrap(),
         strategy: None,
         batch: None,
+        canary: CanarySpec::default(),
+        cutover: None,
+        hold: None,
+        keep: None,
+        approve: None,
         sliding: None,
         pause_after: None,
         zone: None,
@@ -288,8 +308,6 @@ bake = "10m"
     cutover.toml:26:2: source: not supported by this version of cutover; remove it, build outside and push with `cutover release push`
     cutover.toml:30:2: build: not supported by this version of cutover; remove it, build outside and push with `cutover release push`
     cutover.toml:41:1: deploy[1].approval: not supported by this version of cutover; remove it
-    cutover.toml:42:12: deploy[1].strategy: not supported by this version of cutover; write one of "rolling", "all_at_once", "restart"
-    cutover.toml:43:1: deploy[1].canary: not supported by this version of cutover; remove it
     "#);
 }
 

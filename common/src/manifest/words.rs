@@ -122,6 +122,11 @@ pub(super) const DEPLOY: Words = Words {
         "environment",
         "strategy",
         "batch",
+        "canary",
+        "cutover",
+        "hold",
+        "keep",
+        "approve",
         "sliding",
         "pause_after",
         "zone",
@@ -138,11 +143,17 @@ pub(super) const DEPLOY: Words = Words {
         "bake",
         "auto_rollback",
     ],
-    later: &[("approval", REMOVE), ("canary", REMOVE)],
+    later: &[("approval", REMOVE)],
 };
 
+pub(super) const CANARY: Words =
+    Words { table: "deploy.canary", known: &["hosts", "steps", "promote", "header"], later: &[] };
+
+pub(super) const CANARY_STEP: Words =
+    Words { table: "deploy.canary.steps", known: &["weight", "hold"], later: &[] };
+
 /// All tables, with the path that stands before their keys.
-pub(super) static ALL: [(&str, &Words); 16] = [
+pub(super) static ALL: [(&str, &Words); 18] = [
     ("", &TOP),
     ("application.", &APPLICATION),
     ("run.", &RUN),
@@ -159,6 +170,8 @@ pub(super) static ALL: [(&str, &Words); 16] = [
     ("hooks.before_stop.", &BEFORE_STOP),
     ("hooks.after_stop.", &AFTER_STOP),
     ("deploy.", &DEPLOY),
+    ("deploy.canary.", &CANARY),
+    ("deploy.canary.steps.", &CANARY_STEP),
 ];
 
 /// What people coming from other tools type, and what it is called here; by how their table begins.

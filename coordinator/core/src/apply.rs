@@ -8,7 +8,7 @@ use crate::{
     coordinator::{Coordinator, Environment, StoredRelease},
     enrolment::{Drain, Enrolled, JoinToken, Operator, Used},
     event::{Event, EventKind},
-    fleet::Goal,
+    fleet::{Goal, Wanted},
     rollout::{IllegalChange, Outcome, Rollout},
 };
 
@@ -61,18 +61,27 @@ impl Coordinator {
                 };
                 self.releases.insert(stored.release.name.clone(), stored);
             }
-            EventKind::GoalSet { agent, application, generation, slots, timers, rollout, held } => {
+            EventKind::GoalSet {
+                agent,
+                application,
+                generation,
+                slots,
+                route,
+                timers,
+                rollout,
+                held,
+            } => {
                 let goal = Goal {
                     generation: *generation,
                     known_before: held.unwrap_or_default(),
                     is_informed: held.is_some(),
                     steady_since: *generation,
-                    slots: slots.clone(),
+                    wanted: Wanted { slots: slots.clone(), route: route.clone() },
                     timers: *timers,
                     rollout: *rollout,
                 };
                 if let Some(rollout) = self.rollouts.get_mut(rollout) {
-                    rollout.note_goal(agent, &goal.slots);
+                    rollout.note_goal(agent, &goal.wanted);
                 }
                 self.goals.set(agent.clone(), application.clone(), goal);
             }

@@ -53,7 +53,8 @@ impl Coordinator {
                 GoalSlot::Running(version) => SlotGoal::Running(release(version)?),
             })
         };
-        let slots = Slots { blue: of(&goal.slots.blue)?, green: of(&goal.slots.green)? };
+        let wanted = &goal.wanted.slots;
+        let slots = Slots { blue: of(&wanted.blue)?, green: of(&wanted.green)? };
         let is_in_place = |release: &Arc<Release>| {
             release.service.as_ref().is_some_and(|service| service.swap == Swap::InPlace)
         };
@@ -65,7 +66,7 @@ impl Coordinator {
             timers: goal.timers,
             rollout: goal.rollout.to_string(),
             peers: if goes_out { self.peers(agent, goal) } else { Vec::new() },
-            route: None,
+            route: goal.wanted.route.clone(),
         })
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use cutover_common::{
     AgentName, ApplicationName, EnvironmentName, Fence, Generation, Labels, Release, ReleaseRef,
-    Slots, Term, Timestamp, Version, planted,
+    Term, Timestamp, Version, planted,
     wire::{FarewellReason, Hello},
 };
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use crate::{
     edge::Edges,
     enrolment::Enrolments,
     event::{Change, Event, EventKind},
-    fleet::{Fleet, Goal, GoalSlot, Goals},
+    fleet::{Fleet, Goal, Goals, Wanted},
     input::{Input, SessionId},
     rollout::{
         Rollout, State, Waiting,
@@ -210,7 +210,7 @@ impl Coordinator {
     pub(crate) fn lost_goals(
         &self,
         rollout: &Rollout,
-    ) -> impl Iterator<Item = (AgentName, Slots<GoalSlot>)> {
+    ) -> impl Iterator<Item = (AgentName, Wanted)> {
         let application = rollout.application.clone();
         lost_goals(rollout, &self.goals).into_iter().filter(move |(agent, _)| {
             self.enrolments.agents.contains_key(agent) && !self.is_ahead(agent, &application)
@@ -321,7 +321,7 @@ impl Coordinator {
         else {
             return;
         };
-        for (agent, slots) in goals {
+        for (agent, Wanted { slots, route }) in goals {
             // An agent says at once what it holds, and of what it does not name it holds nothing.
             let held = self.fleet.seen(&agent).map(|seen| {
                 seen.held.get(&application).map_or(Generation(0), |held| held.generation)
@@ -341,6 +341,7 @@ impl Coordinator {
                     application: application.clone(),
                     generation,
                     slots,
+                    route,
                     timers,
                     rollout,
                     held,

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use cutover_common::{
-    AgentName, ApplicationName, EnvironmentName, Generation, Labels, Release, Sha256, Slots, Term,
-    Timers, Timestamp, Version,
+    AgentName, ApplicationName, EnvironmentName, Generation, Labels, Permille, Release, Route,
+    Sha256, Slots, Term, Timers, Timestamp, Version,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use crate::{
     enrolment::Role,
     fleet::GoalSlot,
     input::{Deed, Verb},
-    rollout::{Cause, Exclusion, Outcome, Plan, Spec},
+    rollout::{Cause, CutoverPhase, Exclusion, Outcome, Plan, Spec},
 };
 
 /// Something that happened, and when, by the coordinator's clock.
@@ -81,6 +81,9 @@ pub enum EventKind {
         application: ApplicationName,
         generation: Generation,
         slots: Slots<GoalSlot>,
+        /// Where the gate leads, if both slots are to run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        route: Option<Route>,
         timers: Timers,
         rollout: Uuid,
         /// What the agent had told that it holds. None: it had told nothing.
@@ -190,6 +193,37 @@ pub enum Change {
         outcome: Outcome,
         why: String,
     },
+    /// These hosts were told to start the new release beside what serves.
+    HostsStaged {
+        agents: Vec<AgentName>,
+    },
+    /// The host runs the new release beside what serves, in settled health.
+    HostStaged {
+        agent: AgentName,
+    },
+    /// These hosts were told to give the new release another share of the traffic.
+    HostsShifted {
+        agents: Vec<AgentName>,
+        share: Permille,
+    },
+    /// All gates that take part in a strict cutover were told to hold, to arm, or to let go.
+    CutoverMoved {
+        phase: CutoverPhase,
+    },
+    /// These hosts were told to lead clients to the new release, all at one time. Each holds a
+    /// disruption token from here on.
+    HostsFlipped {
+        agents: Vec<AgentName>,
+    },
+    /// These hosts were told once more what they are to do: what they had been told was lost, or
+    /// overtaken.
+    HostsTold {
+        agents: Vec<AgentName>,
+    },
+    /// These hosts were told to stop the old release.
+    HostsRetired {
+        agents: Vec<AgentName>,
+    },
     /// A person says that the step which is under way is done; in full: also everything that is
     /// still to be watched or approved.
     Promoted {
@@ -223,7 +257,16 @@ impl Change {
             | Self::HostFailed { .. }
             | Self::HostUnreachable { .. }
             | Self::BakeStarted
-            | Self::RollbackStarted { cause: Cause::Failed { .. }, .. }
+            | Self::HostsStaged { .. }
+            | Self::HostStaged { .. }
+            | Self::HostsShifted { .. }
+            | Self::CutoverMoved { .. }
+            | Self::HostsFlipped { .. }
+            | Self::HostsRetired { .. }
+            | Self::HostsTold { .. }
+            | Self::RollbackStarted {
+                cause: Cause::Failed { .. } | Cause::Judged { .. }, ..
+            }
             | Self::RollbackWave { .. }
             | Self::HostsReverted { .. }
             | Self::HostReverted { .. }
@@ -231,7 +274,10 @@ impl Change {
             | Self::HostsWithdrawn { .. }
             | Self::Held { .. }
             | Self::HostsExcluded { cause: Exclusion::Drained { .. }, .. }
-            | Self::Ended { outcome: Outcome::Succeeded | Outcome::RolledBack, .. } => None,
+            | Self::Ended {
+                outcome: Outcome::Succeeded | Outcome::RolledBack | Outcome::Staged,
+                ..
+            } => None,
         }
     }
 }

@@ -67,7 +67,15 @@ pub(crate) fn assert_change(
         Change::HostsReverted { agents } => {
             assert!(a1_floor_is_kept(coordinator, rollout, members, agents), "A1: {change:?}");
         }
-        Change::StepStarted { .. }
+        // What is staged, shifted and flipped takes no host out: the other instance serves.
+        Change::HostsStaged { .. }
+        | Change::HostStaged { .. }
+        | Change::HostsShifted { .. }
+        | Change::CutoverMoved { .. }
+        | Change::HostsFlipped { .. }
+        | Change::HostsRetired { .. }
+        | Change::HostsTold { .. }
+        | Change::StepStarted { .. }
         | Change::HostUpdated { .. }
         | Change::HostFailed { .. }
         | Change::HostUnreachable { .. }

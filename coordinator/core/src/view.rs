@@ -75,6 +75,7 @@ impl Coordinator {
             State::Ended { outcome: Outcome::Succeeded, at, .. } => ("succeeded", Some(*at)),
             State::Ended { outcome: Outcome::RolledBack, at, .. } => ("rolled_back", Some(*at)),
             State::Ended { outcome: Outcome::Aborted, at, .. } => ("aborted", Some(*at)),
+            State::Ended { outcome: Outcome::Staged, at, .. } => ("staged", Some(*at)),
         };
         let wave = rollout.step().map_or(0, |(wave, _)| wave + 1);
         RolloutView {
@@ -128,6 +129,8 @@ impl Coordinator {
                     | None => ("pending", detail_of(Some(&rollout.to))),
                 }
             }
+            HostState::Staging { .. } => ("staging", detail_of(Some(&rollout.to))),
+            HostState::Staged => ("staged", detail_of(Some(&rollout.to))),
             HostState::Updating { .. } => ("updating", detail_of(Some(&rollout.to))),
             HostState::Updated => ("updated", detail_of(Some(&rollout.to))),
             HostState::Failed { why, .. } => ("failed", why.clone()),
@@ -275,7 +278,7 @@ impl Coordinator {
     /// (S2).
     pub fn may_fetch(&self, agent: &AgentName, name: &ReleaseRef) -> bool {
         self.goals.of(agent, &name.application).is_some_and(|goal| {
-            goal.slots.iter().any(|(_, slot)| slot.version() == Some(&name.version))
+            goal.wanted.slots.iter().any(|(_, slot)| slot.version() == Some(&name.version))
         })
     }
 
@@ -358,7 +361,7 @@ fn next_commands(rollout: &Rollout) -> Vec<String> {
             let can_return = rollout.from.is_some() && has_way_back && was_told;
             match (outcome, can_return) {
                 (Outcome::Succeeded, true) => &["rollback"],
-                (Outcome::Succeeded, false) => &[],
+                (Outcome::Succeeded, false) | (Outcome::Staged, _) => &[],
                 (Outcome::Aborted, true) => &["retry", "rollback"],
                 (Outcome::Aborted, false) | (Outcome::RolledBack, _) => &["retry"],
             }

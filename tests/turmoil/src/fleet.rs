@@ -104,6 +104,7 @@ pub(crate) fn rollout_of(core: &Coordinator, id: uuid::Uuid) -> Option<(&'static
         State::Ended { outcome: Outcome::Succeeded, why, .. } => ("succeeded", why.clone()),
         State::Ended { outcome: Outcome::RolledBack, why, .. } => ("rolled_back", why.clone()),
         State::Ended { outcome: Outcome::Aborted, why, .. } => ("aborted", why.clone()),
+        State::Ended { outcome: Outcome::Staged, why, .. } => ("staged", why.clone()),
     };
     Some((word, why))
 }

@@ -62,13 +62,50 @@ impl FollowingArgs {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Settings (default: what cutover.toml says)")]
 pub struct SettingArgs {
-    /// How the release gets there: rolling, all_at_once, restart
+    /// How the release gets there: rolling, canary, blue_green, all_at_once, restart
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub strategy: Option<String>,
 
     /// How many hosts move together: 2, 25%, or a ramp such as 1,5,20%
     #[arg(long, value_name = "N|N%|LIST", value_parser = NonEmptyStringValueParser::new())]
     pub batch: Option<String>,
+
+    /// Which hosts go first as a canary: 1, 10%, or a label such as tier=canary
+    #[arg(long, value_name = "N|N%|K=V", value_parser = NonEmptyStringValueParser::new())]
+    pub canary_hosts: Option<String>,
+
+    /// By which steps they get traffic, and for how long each is compared: 5%:5m,50%:10m
+    #[arg(long, value_name = "N%:DURATION,…", value_parser = NonEmptyStringValueParser::new())]
+    pub canary_steps: Option<String>,
+
+    /// Who says that a canary was good enough: auto, or manual for `cutover promote`
+    #[arg(long, value_name = "WHO", value_parser = NonEmptyStringValueParser::new())]
+    pub canary_promote: Option<String>,
+
+    /// The header by which clients reach the canary on purpose, such as x-canary=1
+    #[arg(long, value_name = "NAME=VALUE", value_parser = NonEmptyStringValueParser::new())]
+    pub canary_header: Option<String>,
+
+    /// How blue/green leads clients over: strict (no request gets the old release after one got the
+    /// new one) or relaxed
+    #[arg(long, value_name = "HOW", value_parser = NonEmptyStringValueParser::new())]
+    pub cutover: Option<String>,
+
+    /// How long requests wait at a strict cutover at the most
+    #[arg(long, value_name = "DURATION", value_parser = NonEmptyStringValueParser::new())]
+    pub hold: Option<String>,
+
+    /// How long the old release runs on after a cutover
+    #[arg(long, value_name = "DURATION", value_parser = NonEmptyStringValueParser::new())]
+    pub keep: Option<String>,
+
+    /// Wait for `cutover promote` before the cutover
+    #[arg(long)]
+    pub approve: bool,
+
+    /// Stop there, before clients notice: smoke
+    #[arg(long, value_name = "WHERE", value_parser = NonEmptyStringValueParser::new())]
+    pub until: Option<String>,
 
     /// Begin with the next host as soon as one is done, instead of when the batch is
     #[arg(long)]
@@ -137,6 +174,15 @@ impl SettingArgs {
         let Self {
             strategy,
             batch,
+            canary_hosts,
+            canary_steps,
+            canary_promote,
+            canary_header,
+            cutover,
+            hold,
+            keep,
+            approve,
+            until,
             sliding,
             pause_after,
             zone,
@@ -153,11 +199,21 @@ impl SettingArgs {
             bake,
             no_auto_rollback,
         } = self.clone();
+        let approve = approve.then(|| "on".to_owned());
         let sliding = sliding.then(|| "on".to_owned());
         let auto_rollback = no_auto_rollback.then(|| "off".to_owned());
         let all = [
             (DeploySetting::Strategy, strategy),
             (DeploySetting::Batch, batch),
+            (DeploySetting::CanaryHosts, canary_hosts),
+            (DeploySetting::CanarySteps, canary_steps),
+            (DeploySetting::CanaryPromote, canary_promote),
+            (DeploySetting::CanaryHeader, canary_header),
+            (DeploySetting::Cutover, cutover),
+            (DeploySetting::Hold, hold),
+            (DeploySetting::Keep, keep),
+            (DeploySetting::Approve, approve),
+            (DeploySetting::Until, until),
             (DeploySetting::Sliding, sliding),
             (DeploySetting::PauseAfter, pause_after),
             (DeploySetting::Zone, zone),

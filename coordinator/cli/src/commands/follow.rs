@@ -52,7 +52,11 @@ impl Ending {
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Interrupted => Outcome::Interrupted,
-            Self::Over(rollout) if rollout.state == RolloutState::Succeeded => Outcome::Done,
+            Self::Over(rollout)
+                if matches!(rollout.state, RolloutState::Succeeded | RolloutState::Staged) =>
+            {
+                Outcome::Done
+            }
             Self::Over(_) => Outcome::RolloutFailed,
         }
     }

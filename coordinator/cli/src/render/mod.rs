@@ -58,11 +58,11 @@ impl Paint {
 /// Returns the tone of a word for a state, of a host, an agent, an instance or a rollout.
 pub fn tone_of(word: &str) -> Tone {
     match word {
-        "live" | "succeeded" | "updated" | "healthy" => Tone::Good,
+        "live" | "succeeded" | "staged" | "updated" | "healthy" => Tone::Good,
         "lost" | "failed" | "failing" | "unreachable" | "stuck" | "held" | "rolled_back"
         | "aborted" => Tone::Bad,
         "advancing" | "baking" | "rolling_back" | "paused" | "preparing" | "updating"
-        | "reverting" | "passing" | "starting" | "stopping" | "waiting" => Tone::Busy,
+        | "staging" | "reverting" | "passing" | "starting" | "stopping" | "waiting" => Tone::Busy,
         "pending" | "prepared" | "excluded" | "never_seen" | "unknown" | "nothing" => Tone::Quiet,
         _ => Tone::Plain,
     }

@@ -40,6 +40,8 @@ pub enum RolloutState {
     Succeeded,
     RolledBack,
     Aborted,
+    /// Ended before clients noticed, as asked.
+    Staged,
     /// A state that a newer coordinator knows.
     Other(Text),
 }
@@ -118,6 +120,7 @@ impl RolloutState {
             Self::Succeeded => "succeeded",
             Self::RolledBack => "rolled_back",
             Self::Aborted => "aborted",
+            Self::Staged => "staged",
             Self::Other(name) => name.as_str(),
         }
     }
@@ -139,6 +142,7 @@ impl From<&str> for RolloutState {
             "succeeded" => Self::Succeeded,
             "rolled_back" => Self::RolledBack,
             "aborted" => Self::Aborted,
+            "staged" => Self::Staged,
             other => Self::Other(Text::new(other)),
         }
     }

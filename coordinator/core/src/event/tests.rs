@@ -24,6 +24,8 @@ fn spec() -> Spec {
     Spec {
         strategy: Strategy::Rolling,
         batches: Batches::parse("1,5,20%").unwrap(),
+        canary: None,
+        blue_green: None,
         sliding: false,
         pause_after: None,
         zone: None,
@@ -119,6 +121,7 @@ fn goal_set(
         application: "web".parse().unwrap(),
         generation: Generation(generation),
         slots,
+        route: None,
         timers,
         rollout: ID,
         held: None,

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use cutover_common::{AgentName, ApplicationName, Generation, Slot, Slots, Term, Timers, Version};
+use cutover_common::{AgentName, ApplicationName, Generation, Slot, Term, Timers, Version};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use super::Wanted;
 
 /// What a slot should hold. Names the release by its version: the release itself is immutable.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
@@ -38,78 +40,21 @@ pub struct Goal {
     /// The first generation since which what should run is the same. An agent that has not seen
     /// those after it leaves alone what it runs.
     pub steady_since: Generation,
-    pub slots: Slots<GoalSlot>,
+    pub wanted: Wanted,
     pub timers: Timers,
     pub rollout: Uuid,
 }
 
 impl Goal {
-    /// Returns the version that should run.
+    /// Returns the version that clients are to get, but for a share.
     pub fn running(&self) -> Option<&Version> {
-        running(&self.slots).map(|(_, version)| version)
+        self.wanted.leads().map(|(_, version)| version)
     }
 
-    /// Returns the slot that should run.
+    /// Returns the slot that they are to get it from.
     pub fn running_slot(&self) -> Option<Slot> {
-        running(&self.slots).map(|(slot, _)| slot)
+        self.wanted.leads().map(|(slot, _)| slot)
     }
-}
-
-/// Returns the version that `slots` want to run, and where.
-pub(crate) fn running(slots: &Slots<GoalSlot>) -> Option<(Slot, &Version)> {
-    slots.iter().find_map(|(slot, held)| match held {
-        GoalSlot::Running(version) => Some((slot, version)),
-        GoalSlot::Absent | GoalSlot::Prepared(_) => None,
-    })
-}
-
-/// Returns the slot that holds `version`; of two the one that should run it, as after a restart.
-pub(crate) fn slot_of(slots: &Slots<GoalSlot>, version: &Version) -> Option<Slot> {
-    let runs = running(slots).filter(|(_, held)| *held == version).map(|(slot, _)| slot);
-    let holds = || slots.iter().find(|(_, held)| held.version() == Some(version));
-    runs.or_else(|| holds().map(|(slot, _)| slot))
-}
-
-/// Returns `slots` with `version` on disk, and what runs left running.
-pub(crate) fn with_prepared(slots: &Slots<GoalSlot>, version: &Version) -> Slots<GoalSlot> {
-    if slot_of(slots, version).is_some() {
-        return slots.clone();
-    }
-    let mut slots = slots.clone();
-    let free = match slots.blue {
-        GoalSlot::Running(_) => Slot::Green,
-        GoalSlot::Absent | GoalSlot::Prepared(_) => Slot::Blue,
-    };
-    *slots.of_mut(free) = GoalSlot::Prepared(version.clone());
-    slots
-}
-
-/// Returns `slots` with `version` running, and what ran before kept on disk beside it (E7).
-pub(crate) fn with_running(slots: &Slots<GoalSlot>, version: &Version) -> Slots<GoalSlot> {
-    let prepared = with_prepared(slots, version);
-    let slot = slot_of(&prepared, version).unwrap_or(Slot::Blue);
-    running_in(&prepared, slot, version)
-}
-
-/// Returns `slots` with `version` running in `slot`, and what else runs kept on disk (E7).
-pub(crate) fn running_in(
-    slots: &Slots<GoalSlot>,
-    slot: Slot,
-    version: &Version,
-) -> Slots<GoalSlot> {
-    slots.map(|place, held| match held {
-        _ if place == slot => GoalSlot::Running(version.clone()),
-        GoalSlot::Absent => GoalSlot::Absent,
-        GoalSlot::Prepared(held) | GoalSlot::Running(held) => GoalSlot::Prepared(held.clone()),
-    })
-}
-
-/// Returns `slots` with nothing running and `version` gone: the way back of a first deploy.
-pub(crate) fn without(slots: &Slots<GoalSlot>, version: &Version) -> Slots<GoalSlot> {
-    slots.map(|_, slot| match slot.version() {
-        Some(held) if held != version => GoalSlot::Prepared(held.clone()),
-        Some(_) | None => GoalSlot::Absent,
-    })
 }
 
 /// All goals.
@@ -193,7 +138,7 @@ impl Goals {
         if let Some(before) = self.last(&agent, &application) {
             goal.known_before = goal.known_before.max(before.known_before);
             goal.is_informed |= before.is_informed;
-            if running(&before.slots) == running(&goal.slots) {
+            if before.wanted.leads() == goal.wanted.leads() {
                 goal.steady_since = before.steady_since;
             }
         }
@@ -212,41 +157,5 @@ impl Goals {
             let last = oldest.values().map(|goal| goal.generation).max().unwrap_or_default();
             self.forgotten = self.forgotten.max(last);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn version(text: &str) -> Version {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_replaced_release_stays_on_disk_and_the_one_before_makes_room() {
-        let (v1, v2, v3) = (version("1"), version("2"), version("3"));
-
-        let first = with_running(&Slots::default(), &v1);
-        let prepared = with_prepared(&first, &v2);
-        let second = with_running(&prepared, &v2);
-        let back = with_running(&second, &v1);
-        let third = with_running(&second, &v3);
-
-        let runs = |slots| running(slots).map(|(_, version)| version);
-        assert_eq!(runs(&first), Some(&v1));
-        assert_eq!(runs(&prepared), Some(&v1));
-        assert_eq!(runs(&second), Some(&v2));
-        assert!(second.iter().any(|(_, slot)| *slot == GoalSlot::Prepared(v1.clone())));
-        assert_eq!(runs(&back), Some(&v1));
-        assert_eq!(runs(&third), Some(&v3));
-        assert!(third.iter().any(|(_, slot)| *slot == GoalSlot::Prepared(v2.clone())));
-    }
-
-    #[test]
-    fn the_way_back_of_a_first_deploy_is_nothing() {
-        let v1 = version("1");
-
-        assert_eq!(without(&with_running(&Slots::default(), &v1), &v1), Slots::default());
     }
 }

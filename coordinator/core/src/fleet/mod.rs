@@ -2,8 +2,9 @@
 
 mod goal;
 mod view;
+mod wanted;
 
 pub use goal::{Goal, GoalSlot, Goals};
-pub(crate) use goal::{running, running_in, slot_of, with_prepared, with_running, without};
 pub(crate) use view::SHOWN_EVERY;
 pub use view::{Fleet, Fresh, Presence, Seen, UNREACHABLE_AFTER};
+pub use wanted::Wanted;

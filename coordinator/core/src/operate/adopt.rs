@@ -4,11 +4,16 @@
 use std::collections::BTreeSet;
 
 use cutover_common::{
-    AgentName, ApplicationName, Health, Phase, ReleaseRef, SlotReport, Slots, Version,
+    AgentName, ApplicationName, Health, Phase, ReleaseRef, SlotReport, Traffic, Version,
 };
 
 use super::deploy::refuse;
-use crate::{action::Refusal, coordinator::Coordinator, fleet::GoalSlot, input::DeployOrder};
+use crate::{
+    action::Refusal,
+    coordinator::Coordinator,
+    fleet::{GoalSlot, Wanted},
+    input::DeployOrder,
+};
 
 impl Coordinator {
     /// Refuses to deploy where what runs cannot be named: a goal that cannot say "leave this
@@ -60,26 +65,32 @@ impl Coordinator {
 
     /// Returns the goal that a deploy adds to: the stored one, or for a host that is ahead what
     /// it says that it runs.
-    pub(super) fn slots_to_build_on(
+    pub(super) fn wanted_to_build_on(
         &self,
         agent: &AgentName,
         application: &ApplicationName,
-    ) -> Slots<GoalSlot> {
+    ) -> Wanted {
         if !self.is_ahead(agent, application) {
             let goal = self.goals.last(agent, application);
-            return goal.map(|goal| goal.slots.clone()).unwrap_or_default();
+            return goal.map(|goal| goal.wanted.clone()).unwrap_or_default();
         }
         let Some(report) = self.fleet.fresh_report(agent, application) else {
-            return Slots::default();
+            return Wanted::default();
         };
         let runs_one = report.slots.iter().any(|(_, slot)| runs(slot.phase));
-        report.slots.map(|_, slot| match self.known_content(application, slot) {
-            Some(version) if runs(slot.phase) || (!runs_one && is_tried(slot)) => {
+        let led = |slot: &SlotReport| runs(slot.phase) && slot.traffic != Traffic::Away;
+        let leads = report.slots.iter().any(|(_, slot)| led(slot));
+        let slots = report.slots.map(|_, slot| match self.known_content(application, slot) {
+            // Of two that run, as in the middle of a canary, the one that clients get stays.
+            Some(version)
+                if led(slot) || (runs(slot.phase) && !leads) || (!runs_one && is_tried(slot)) =>
+            {
                 GoalSlot::Running(version.clone())
             }
             Some(version) => GoalSlot::Prepared(version.clone()),
             None => GoalSlot::Absent,
-        })
+        });
+        Wanted { slots, route: None }
     }
 
     /// Returns what a failed deploy goes back to: what the environment last succeeded with, but

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{AgentName, DeploySetting, Slots, Timestamp, Version, planted};
+use cutover_common::{AgentName, DeploySetting, Timestamp, Version, planted};
 use uuid::Uuid;
 
 use super::deploy::refuse;
@@ -10,11 +10,11 @@ use crate::{
     action::{Answer, Refusal, RefusalKind},
     coordinator::{Coordinator, Step},
     event::{Change, EventKind},
-    fleet::GoalSlot,
+    fleet::Wanted,
     input::{Deed, DeployOrder, Verb},
     rollout::{
         Cause, Direction, Host, HostState, Options, Outcome, Rollout, Spec, State, Strategy,
-        decide::{not_begun, way_back},
+        decide::{Decision, not_begun, release, way_back},
         story,
     },
 };
@@ -157,11 +157,23 @@ impl Coordinator {
             )
             | None => {}
         }
+        self.release_gates(now, id, step);
         planted!(PauseDoesNotWithdraw: (); self.withdraw(now, id, |_| true, step));
         let by = by.to_owned();
         let change = Change::Paused { by, reason };
         self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
         Ok("paused: hosts that have begun finish, no other begins".to_owned())
+    }
+
+    /// Lets gates go on that hold requests for a cutover: nobody waits for a person.
+    pub(super) fn release_gates(&mut self, now: Timestamp, id: Uuid, step: &mut Step) {
+        let Some(rollout) = self.rollouts.get(&id) else { return };
+        let members = self.members(&rollout.environment);
+        let decision = release(rollout, self.scene(now, &members));
+        if let Some(Decision::Record { change, goals }) = decision {
+            self.record(now, step, EventKind::Rollout { id, change, call: None });
+            self.set_goals(now, step, id, goals);
+        }
     }
 
     /// Calls back those of the `wanted` hosts that were told to switch and have not begun (A5).
@@ -184,8 +196,8 @@ impl Coordinator {
             .iter()
             .map(|agent| {
                 let goal = self.goals.of(agent, &application);
-                let slots = goal.map(|goal| goal.slots.clone()).unwrap_or_default();
-                (agent.clone(), rollout.stay(agent, &slots))
+                let wanted = goal.map(|goal| goal.wanted.clone()).unwrap_or_default();
+                (agent.clone(), rollout.stay(agent, &wanted))
             })
             .collect();
         let change = Change::HostsWithdrawn { agents };
@@ -222,6 +234,7 @@ impl Coordinator {
         reason: &str,
         step: &mut Step,
     ) -> String {
+        self.release_gates(now, id, step);
         planted!(AbortDoesNotWithdraw: (); self.withdraw(now, id, |_| true, step));
         let Some(rollout) = self.rollouts.get(&id) else { return String::new() };
         let because = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
@@ -278,7 +291,7 @@ impl Coordinator {
 
     /// Returns the goals of the hosts that were never told to switch and are sent again: what
     /// could not be prepared is tried again for another generation only.
-    fn prepared_again(&self, rollout: &Rollout) -> BTreeMap<AgentName, Slots<GoalSlot>> {
+    fn prepared_again(&self, rollout: &Rollout) -> BTreeMap<AgentName, Wanted> {
         if rollout.direction() == Direction::Back {
             return BTreeMap::new();
         }
@@ -292,7 +305,7 @@ impl Coordinator {
             })
             .filter_map(|(agent, _)| {
                 let goal = self.goals.of(agent, &rollout.application)?;
-                Some((agent.clone(), goal.slots.clone()))
+                Some((agent.clone(), goal.wanted.clone()))
             })
             .collect()
     }
@@ -431,7 +444,27 @@ fn same_options(spec: &Spec, verb: Verb) -> Options {
     ]
     .into_iter()
     .collect();
-    if spec.strategy != Strategy::AllAtOnce {
+    // The way back goes through no canary again.
+    if is_way_back && spec.strategy == Strategy::Canary {
+        options.set(DeploySetting::Strategy, Strategy::Rolling.to_string());
+    } else if let Some(canary) = &spec.canary {
+        options.set(DeploySetting::CanaryHosts, canary.hosts.to_string());
+        options.set(DeploySetting::CanarySteps, canary.steps.to_string());
+        options.set(DeploySetting::CanaryPromote, canary.promote.to_string());
+        if let Some(allow) = &canary.allow {
+            options.set(DeploySetting::CanaryHeader, format!("{}={}", allow.header, allow.value));
+        }
+    }
+    if let Some(how) = &spec.blue_green {
+        options.set(DeploySetting::Cutover, how.cutover.to_string());
+        options.set(DeploySetting::Hold, print(how.hold));
+        options.set(DeploySetting::Keep, print(how.keep));
+        options.set(DeploySetting::Approve, on_or_off(how.approve && !is_way_back));
+        if how.until_smoke && !is_way_back {
+            options.set(DeploySetting::Until, "smoke");
+        }
+    }
+    if !matches!(spec.strategy, Strategy::AllAtOnce | Strategy::BlueGreen) {
         options.set(DeploySetting::Batch, spec.batches.to_string());
         options.set(DeploySetting::Sliding, on_or_off(spec.sliding));
     }

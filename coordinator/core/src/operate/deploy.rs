@@ -7,7 +7,6 @@ use crate::{
     action::{Answer, Refusal, RefusalKind},
     coordinator::{Coordinator, Step},
     event::{EventKind, RolloutStarted},
-    fleet::with_prepared,
     input::DeployOrder,
     rollout::{Planned, Rollout, story::names},
 };
@@ -110,8 +109,8 @@ impl Coordinator {
         let goals = agents
             .into_iter()
             .map(|agent| {
-                let slots = self.slots_to_build_on(&agent, &order.application);
-                (agent, with_prepared(&slots, &order.version))
+                let held = self.wanted_to_build_on(&agent, &order.application);
+                (agent, held.prepared(&order.version))
             })
             .collect();
         self.set_goals(now, step, id, goals);

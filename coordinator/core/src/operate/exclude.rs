@@ -50,6 +50,7 @@ impl Coordinator {
             let text = "excluded already".to_owned();
             return Ok(Answer::Controlled { rollout: id, text });
         }
+        self.release_gates(now, id, step);
         // The calling back first: what is stored in part is then done again as a whole.
         planted!(
             ExcludedStillTold: ();

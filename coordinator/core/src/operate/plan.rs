@@ -1,8 +1,8 @@
 //! Plan: what a deploy would do, and whether it can ever end well.
 
 use cutover_common::{
-    AgentName, ApplicationName, EnvironmentName, Pauses, Release, ReleaseRef, SlotReport, Traffic,
-    Version, manifest::Manifest, planted,
+    AgentName, AmountSetting, ApplicationName, CanaryHosts, EnvironmentName, Pauses, Release,
+    ReleaseRef, SlotReport, Traffic, Version, manifest::Manifest, planted,
 };
 
 use super::deploy::refuse;
@@ -14,8 +14,8 @@ use crate::{
     rollout::{
         Plan, Planned, Replacement, Rollout, Setting, Spec, Strategy,
         decide::Serving,
-        spec,
-        strategy::{self, Candidate},
+        spec::{self, Canary},
+        strategy::{self, Candidate, Standing},
     },
 };
 
@@ -60,6 +60,21 @@ fn restarts_what_runs(
             "deploy it with another strategy",
         ),
     })
+}
+
+/// Refuses a cutover where two releases cannot run beside each other.
+fn can_cut_over(spec: &Spec, replacement: Replacement, order: &DeployOrder) -> Result<(), Refusal> {
+    let stands_beside = matches!(replacement, Replacement::Beside | Replacement::First);
+    if spec.strategy != Strategy::BlueGreen || stands_beside {
+        return Ok(());
+    }
+    Err(refuse(
+        format!(
+            "blue_green starts {} beside what runs, and {} is replaced in place",
+            order.version, order.application
+        ),
+        "give it a [service] whose swap is \"beside\" in both releases, or use --strategy rolling",
+    ))
 }
 
 /// Refuses zones that a plan cannot hold, and a pause that would never come.
@@ -129,7 +144,14 @@ impl Coordinator {
         let healthy = self.healthy_of(&in_service, &order.application);
         let size = Size { total, drained: left_out, healthy };
         self.possible(&spec, &hosts, order, size)?;
-        let plan = strategy::compile(&spec, &self.candidates(&spec, hosts));
+        let standing = match replacement {
+            Replacement::Beside => Standing::Beside,
+            Replacement::First | Replacement::PassedOn | Replacement::Outage { .. } => {
+                Standing::Alone
+            }
+        };
+        can_cut_over(&spec, replacement, order)?;
+        let plan = strategy::compile(&spec, &self.candidates(&spec, hosts)?, standing);
         possible_waves(&spec, &plan)?;
         let worst_healthy = plan
             .waves
@@ -186,12 +208,40 @@ impl Coordinator {
         enrolled.and_then(|enrolled| enrolled.labels.get(label)).cloned().unwrap_or_default()
     }
 
-    fn candidates(&self, spec: &Spec, hosts: Vec<AgentName>) -> Vec<Candidate> {
+    /// Returns the hosts with their zones, and those that go first.
+    fn candidates(&self, spec: &Spec, hosts: Vec<AgentName>) -> Result<Vec<Candidate>, Refusal> {
         let zone = |agent: &AgentName| {
             let label = spec.zone.as_deref();
             label.map_or_else(String::new, |label| self.zone(agent, label))
         };
-        hosts.into_iter().map(|agent| Candidate { zone: zone(&agent), agent }).collect()
+        let total = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+        let is_canary = |number: u32, agent: &AgentName| match &spec.canary {
+            None => false,
+            Some(Canary { hosts: CanaryHosts::Amount(amount), .. }) => {
+                number < amount.of(AmountSetting::CanaryHosts, total)
+            }
+            Some(Canary { hosts: CanaryHosts::Labelled { key, value }, .. }) => {
+                self.zone(agent, key) == *value
+            }
+        };
+        let candidates: Vec<Candidate> = (0..)
+            .zip(hosts)
+            .map(|(number, agent)| Candidate {
+                zone: zone(&agent),
+                is_canary: is_canary(number, &agent),
+                agent,
+            })
+            .collect();
+        if let Some(canary) = &spec.canary
+            && !candidates.is_empty()
+            && !candidates.iter().any(|candidate| candidate.is_canary)
+        {
+            return Err(refuse(
+                format!("no host that the release is to come to has the label {}", canary.hosts),
+                "give it to one with `cutover agents label`, or give a number with --canary-hosts",
+            ));
+        }
+        Ok(candidates)
     }
 
     fn healthy_of(&self, agents: &[AgentName], application: &ApplicationName) -> u32 {

@@ -16,6 +16,7 @@ pub mod waiting;
 pub use plan::{Plan, PlanStep, Planned, Replacement, Wave};
 pub use spec::{Options, Setting, SettingSource, Spec, Strategy};
 pub use state::{
-    Cause, Direction, Exclusion, Host, HostState, IllegalChange, Outcome, Rollout, State,
+    Cause, Cutover, CutoverPhase, Direction, Exclusion, Host, HostState, IllegalChange, Outcome,
+    Rollout, State,
 };
 pub use waiting::Waiting;

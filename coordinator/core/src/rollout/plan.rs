@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use cutover_common::{AgentName, Version, duration_text};
+use cutover_common::{AgentName, Permille, Version, duration_text};
 use serde::{Deserialize, Serialize};
 
 use super::{Setting, Spec};
@@ -47,6 +47,17 @@ pub enum PlanStep {
     Hold(Duration),
     /// A person says that it goes on.
     Approve,
+    /// The release runs on each host beside the old one, has passed its smoke test, and clients do
+    /// not get it.
+    Stage,
+    /// Clients of each host get it in so many of a thousand cases.
+    Shift(Permille),
+    /// For so long it is compared with the hosts that run the old one.
+    Judge(Duration),
+    /// Clients of all hosts get it, and the old one runs on beside it.
+    Cutover,
+    /// The old one is stopped.
+    Retire,
 }
 
 impl fmt::Display for PlanStep {
@@ -56,7 +67,22 @@ impl fmt::Display for PlanStep {
             Self::Start => f.write_str("replace in place"),
             Self::Hold(duration) => write!(f, "soak {}", duration_text::print(*duration)),
             Self::Approve => f.write_str("wait for promote"),
+            Self::Stage => f.write_str("start beside, without traffic"),
+            Self::Shift(share) => write!(f, "{} of the traffic", percent(*share)),
+            Self::Judge(duration) => {
+                write!(f, "compare for {}", duration_text::print(*duration))
+            }
+            Self::Cutover => f.write_str("cutover"),
+            Self::Retire => f.write_str("stop the old one"),
         }
+    }
+}
+
+/// Prints a share as a percentage: "5%", "0.5%".
+pub(crate) fn percent(share: Permille) -> String {
+    match (share.get() / 10, share.get() % 10) {
+        (whole, 0) => format!("{whole}%"),
+        (whole, tenths) => format!("{whole}.{tenths}%"),
     }
 }
 
@@ -114,7 +140,15 @@ impl Planned {
             (PlanStep::Start, Replacement::First) => "start".to_owned(),
             (PlanStep::Start, Replacement::Beside) => "start beside, move the traffic".to_owned(),
             (
-                PlanStep::Start | PlanStep::Prepare | PlanStep::Hold(_) | PlanStep::Approve,
+                PlanStep::Start
+                | PlanStep::Prepare
+                | PlanStep::Hold(_)
+                | PlanStep::Approve
+                | PlanStep::Stage
+                | PlanStep::Shift(_)
+                | PlanStep::Judge(_)
+                | PlanStep::Cutover
+                | PlanStep::Retire,
                 Replacement::First
                 | Replacement::Beside
                 | Replacement::PassedOn

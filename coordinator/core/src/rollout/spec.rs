@@ -4,7 +4,11 @@ mod resolve;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cutover_common::{Amount, Batches, DeploySetting, MaxLoad, Pauses, Release, Timers};
+use cutover_common::{
+    Allow, Amount, Batches, CanaryHosts, CanarySteps, DeploySetting, HoldLimits, MaxLoad, Pauses,
+    Release, Timers,
+    manifest::{CutoverMode, Promotion},
+};
 use serde::{Deserialize, Serialize};
 
 pub use self::resolve::Hosts;
@@ -51,6 +55,12 @@ impl<S: Into<String>> FromIterator<(DeploySetting, S)> for Options {
 pub struct Spec {
     pub strategy: Strategy,
     pub batches: Batches,
+    /// The hosts that go first and how; only for a canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// How clients are led over at one moment; only for blue/green.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blue_green: Option<BlueGreen>,
     /// Whether the next host of a batch begins as soon as one is done: a batch then is a zone, or
     /// all, and its size is how many hosts are under way at a time.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -92,7 +102,43 @@ pub struct Spec {
     pub auto_rollback: bool,
 }
 
+/// How a canary goes.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Canary {
+    pub hosts: CanaryHosts,
+    pub steps: CanarySteps,
+    pub promote: Promotion,
+    /// The header by which a client reaches the new release on purpose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Allow>,
+}
+
+/// How a blue/green rollout goes.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct BlueGreen {
+    pub cutover: CutoverMode,
+    /// How long requests are held at the most.
+    pub hold: Duration,
+    /// How long the old release runs on.
+    pub keep: Duration,
+    /// Whether a person says when.
+    pub approve: bool,
+    /// Whether it ends before clients notice.
+    pub until_smoke: bool,
+}
+
+/// How many requests a gate holds at a cutover: as many as a busy host gets in a second.
+const HOLD_REQUESTS: u32 = 10_000;
+/// In how much memory: what the gate's service limits give one host at the most, twice.
+const HOLD_BYTES: u64 = 64 * 1024 * 1024;
+
 impl Spec {
+    /// Returns what gates may hold at a cutover.
+    pub(crate) fn hold_limits(&self) -> HoldLimits {
+        let within = self.blue_green.as_ref().map_or(HOLD, |blue_green| blue_green.hold);
+        HoldLimits { within, requests: HOLD_REQUESTS, bytes: HOLD_BYTES }
+    }
+
     /// Returns the timers that agents keep.
     pub const fn timers(&self) -> Timers {
         Timers { healthy_for: self.healthy_for, healthy_within: self.healthy_within }
@@ -148,6 +194,11 @@ const HEALTHY_FOR: Duration = Duration::from_secs(10);
 const HEALTHY_WITHIN: Duration = Duration::from_secs(300);
 /// Nomad's `progress_deadline`.
 const PROGRESS_WITHIN: Duration = Duration::from_secs(600);
+
+/// Longer than most requests take, and shorter than most clients wait.
+const HOLD: Duration = Duration::from_secs(10);
+/// As long as it takes to be told that something is wrong, and to say so.
+const KEEP: Duration = Duration::from_secs(600);
 
 /// How long after `healthy_within` the coordinator waits for an agent's word. The agent counts
 /// from the instance's start, which is later than ours by the way there; three heartbeats bear it.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use cutover_common::{
-    AgentName, ApplicationName, EnvironmentName, Slot, Slots, Timestamp, Version, planted,
+    AgentName, Allow, ApplicationName, EnvironmentName, Permille, RouteMode, Slot, Timestamp,
+    Version, planted,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 use super::{Plan, PlanStep, Spec, Strategy, spec::WORD_WITHIN, story};
 use crate::{
     event::{Change, RolloutStarted},
-    fleet::{GoalSlot, running, running_in, with_prepared, with_running, without},
+    fleet::Wanted,
     input::Deed,
 };
 
@@ -49,6 +50,29 @@ pub struct Rollout {
     /// Whether a person has promoted it in full: nothing is watched or asked for any more but
     /// health.
     pub is_promoted_in_full: bool,
+    /// The cutover of all gates, while one is under way.
+    pub cutover: Option<Cutover>,
+}
+
+/// How far the cutover of all gates is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cutover {
+    pub phase: CutoverPhase,
+    pub since: Timestamp,
+    /// Counts up from 1.
+    pub attempt: u32,
+}
+
+/// A phase of a strict cutover.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum CutoverPhase {
+    /// Every gate holds what is new, and what is under way ends. Gates that hear nothing go back to
+    /// the old release by themselves.
+    Hold,
+    /// Every gate holds until it is told, whatever happens: the switch can be decided.
+    Arm,
+    /// Clients get the old release again, and it is tried once more, or a person decides.
+    Release,
 }
 
 /// One host of a rollout.
@@ -64,9 +88,28 @@ pub struct Host {
     pub tries: u32,
     /// Since when it is watched as an updated one.
     pub watched: Option<Timestamp>,
+    /// Whether the new release was told to run beside what serves.
+    pub is_staged: bool,
+    /// How much of the traffic it gets there, and got before that was changed last.
+    pub share: Permille,
+    pub share_before: Permille,
 }
 
 impl Host {
+    const fn new(wave: usize) -> Self {
+        Self {
+            wave,
+            state: HostState::Pending,
+            before: None,
+            slot: None,
+            tries: 0,
+            watched: None,
+            is_staged: false,
+            share: Permille::NONE,
+            share_before: Permille::NONE,
+        }
+    }
+
     /// Returns whether the host may run something else than before the rollout.
     pub const fn is_touched(&self) -> bool {
         self.tries > 0
@@ -78,6 +121,10 @@ impl Host {
 pub enum HostState {
     /// Not told anything but to prepare.
     Pending,
+    /// Was told to start the new release beside what serves.
+    Staging { since: Timestamp },
+    /// The new release runs beside what serves, in settled health.
+    Staged,
     /// Was told to switch. Holds a disruption token.
     Updating { since: Timestamp },
     /// Runs the new release; was in settled health.
@@ -156,6 +203,10 @@ pub enum Cause {
         by: String,
         reason: String,
     },
+    /// The judge found the new release worse than the old one.
+    Judged {
+        why: String,
+    },
 }
 
 /// Why a rollout keeps its hands off a host.
@@ -179,6 +230,8 @@ pub enum Outcome {
     RolledBack,
     /// Stopped by an operator; hosts stay as they are.
     Aborted,
+    /// Stopped where it was asked to: the new release runs beside what serves, without traffic.
+    Staged,
 }
 
 /// Which way a rollout is going.
@@ -207,8 +260,7 @@ impl Rollout {
             .iter()
             .enumerate()
             .flat_map(|(wave, planned)| {
-                let state = HostState::Pending;
-                let host = Host { wave, state, before: None, slot: None, tries: 0, watched: None };
+                let host = Host::new(wave);
                 planned.agents.iter().map(move |agent| (agent.clone(), host.clone()))
             })
             .collect();
@@ -231,6 +283,7 @@ impl Rollout {
             progressed: at,
             promoted: None,
             is_promoted_in_full: false,
+            cutover: None,
         };
         rollout.history.push((at, story::begun(&rollout)));
         rollout
@@ -287,54 +340,90 @@ impl Rollout {
     }
 
     /// Notes the first goals of the rollout, which leave what runs as it is.
-    pub(crate) fn note_goal(&mut self, agent: &AgentName, slots: &Slots<GoalSlot>) {
+    pub(crate) fn note_goal(&mut self, agent: &AgentName, wanted: &Wanted) {
         if let Some(host) = self.hosts.get_mut(agent)
             && host.tries == 0
         {
-            let running = running(slots);
-            host.before = running.map(|(_, version)| version.clone());
-            host.slot = running.map(|(slot, _)| slot);
+            let leads = wanted.leads();
+            host.before = leads.map(|(_, version)| version.clone());
+            host.slot = leads.map(|(slot, _)| slot);
         }
     }
 
-    /// Returns what `slots` of `agent` become when it is told to switch.
-    pub(crate) fn forward(&self, agent: &AgentName, slots: &Slots<GoalSlot>) -> Slots<GoalSlot> {
+    /// Returns what `wanted` of `agent` becomes when it is told to switch.
+    pub(crate) fn forward(&self, agent: &AgentName, wanted: &Wanted) -> Wanted {
         match self.hosts.get(agent).and_then(|host| host.slot) {
             // The same release takes the other place, as another one does.
             Some(slot) if self.spec.strategy == Strategy::Restart => {
-                running_in(slots, slot.other(), &self.to)
+                wanted.running_in(slot.other(), &self.to)
             }
-            Some(_) | None => with_running(slots, &self.to),
+            // The old one stays warm.
+            Some(_) if self.spec.strategy == Strategy::BlueGreen => self.cut_over(wanted),
+            Some(_) | None => wanted.running(&self.to),
         }
     }
 
-    /// Returns what `slots` of `agent` become when it is told to go back.
-    pub(crate) fn back(&self, agent: &AgentName, slots: &Slots<GoalSlot>) -> Slots<GoalSlot> {
+    /// Returns `wanted` with the new release for clients and the old one beside it.
+    fn cut_over(&self, wanted: &Wanted) -> Wanted {
+        let staged = wanted.staged(&self.to, Permille::NONE, None);
+        if staged.beside().is_some_and(|(_, version)| *version == self.to) {
+            return staged.flipped();
+        }
+        // It was done already, or nothing ran.
+        if wanted.beside().is_some() { wanted.in_mode(RouteMode::Open) } else { staged }
+    }
+
+    /// Returns what `wanted` of `agent` becomes when the new release is to run beside what serves.
+    pub(crate) fn stage(&self, agent: &AgentName, wanted: &Wanted) -> Wanted {
+        let share = self.hosts.get(agent).map_or(Permille::NONE, |host| host.share);
+        let mode = match self.cutover.map(|cutover| cutover.phase) {
+            Some(CutoverPhase::Hold) => RouteMode::Hold(self.spec.hold_limits()),
+            Some(CutoverPhase::Arm) => RouteMode::Armed(self.spec.hold_limits()),
+            Some(CutoverPhase::Release) | None => RouteMode::Open,
+        };
+        wanted.staged(&self.to, share, self.allow()).in_mode(mode)
+    }
+
+    /// Returns the header by which clients reach the new release on purpose.
+    pub(crate) fn allow(&self) -> Option<&Allow> {
+        self.spec.canary.as_ref().and_then(|canary| canary.allow.as_ref())
+    }
+
+    /// Returns whether gates may be holding requests.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.cutover.is_some_and(|cutover| cutover.phase != CutoverPhase::Release)
+    }
+
+    /// Returns what `wanted` of `agent` becomes when it is told to go back.
+    pub(crate) fn back(&self, agent: &AgentName, wanted: &Wanted) -> Wanted {
         match self.back_to(agent) {
-            Some(from) => self.to_before(agent, slots, from),
-            None => without(slots, &self.to),
+            Some(from) => self.to_before(agent, wanted, from),
+            None => wanted.without(&self.to),
         }
     }
 
-    /// Returns what `slots` of `agent` become when it is called back before it has begun.
-    pub(crate) fn stay(&self, agent: &AgentName, slots: &Slots<GoalSlot>) -> Slots<GoalSlot> {
+    /// Returns what `wanted` of `agent` becomes when it is called back before it has begun.
+    pub(crate) fn stay(&self, agent: &AgentName, wanted: &Wanted) -> Wanted {
         match self.hosts.get(agent).and_then(|host| host.before.as_ref()) {
-            Some(before) => self.to_before(agent, slots, before),
-            None => with_prepared(&without(slots, &self.to), &self.to),
+            Some(_) if self.is_staged(agent) => {
+                let share = self.hosts.get(agent).map_or(Permille::NONE, |host| host.share_before);
+                wanted.staged(&self.to, share, self.allow())
+            }
+            Some(before) => self.to_before(agent, wanted, before),
+            None => wanted.without(&self.to).prepared(&self.to),
         }
     }
 
-    fn to_before(
-        &self,
-        agent: &AgentName,
-        slots: &Slots<GoalSlot>,
-        version: &Version,
-    ) -> Slots<GoalSlot> {
+    fn is_staged(&self, agent: &AgentName) -> bool {
+        self.hosts.get(agent).is_some_and(|host| host.is_staged)
+    }
+
+    fn to_before(&self, agent: &AgentName, wanted: &Wanted, version: &Version) -> Wanted {
         match self.hosts.get(agent).and_then(|host| host.slot) {
             Some(slot) if self.spec.strategy == Strategy::Restart => {
-                running_in(slots, slot, version)
+                wanted.running_in(slot, version)
             }
-            Some(_) | None => with_running(slots, version),
+            Some(_) | None => wanted.running(version),
         }
     }
 

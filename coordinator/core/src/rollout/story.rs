@@ -2,7 +2,7 @@
 
 use cutover_common::{AgentName, duration_text};
 
-use super::{Cause, Exclusion, HostState, Outcome, PlanStep, Rollout};
+use super::{Cause, CutoverPhase, Exclusion, HostState, Outcome, PlanStep, Rollout, plan::percent};
 use crate::event::Change;
 
 /// How many names a sentence lists before it counts the rest: one line on a terminal.
@@ -50,6 +50,24 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
                     wave + 1,
                     duration_text::print(*duration)
                 ),
+                Some(PlanStep::Stage) => format!(
+                    "batch {} of {waves}: starting {} beside what serves on {agents}",
+                    wave + 1,
+                    rollout.to
+                ),
+                Some(PlanStep::Shift(share)) => format!(
+                    "batch {} of {waves}: {} of the traffic to {}",
+                    wave + 1,
+                    percent(*share),
+                    rollout.to
+                ),
+                Some(PlanStep::Judge(duration)) => format!(
+                    "batch {} of {waves}: comparing for {}",
+                    wave + 1,
+                    duration_text::print(*duration)
+                ),
+                Some(PlanStep::Cutover) => format!("cutting over to {}", rollout.to),
+                Some(PlanStep::Retire) => "stopping what was replaced".to_owned(),
                 Some(PlanStep::Approve) => {
                     format!("batch {} of {waves} is done; waiting for a person", wave + 1)
                 }
@@ -58,6 +76,34 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
         }
         Change::HostsReleased { agents } => {
             format!("{} told to run {}", names(agents), rollout.to)
+        }
+        Change::HostsStaged { agents } => {
+            format!("{} told to start {} beside what serves", names(agents), rollout.to)
+        }
+        Change::HostStaged { agent } => {
+            format!("{agent} runs {} beside what serves, and it is healthy", rollout.to)
+        }
+        Change::HostsShifted { agents, share } => format!(
+            "{} told to give {} {} of the traffic",
+            names(agents),
+            rollout.to,
+            percent(*share)
+        ),
+        Change::CutoverMoved { phase } => match phase {
+            CutoverPhase::Hold => "all gates told to hold what is new".to_owned(),
+            CutoverPhase::Arm => {
+                "nothing is under way at any gate; all told to hold until they are told".to_owned()
+            }
+            CutoverPhase::Release => {
+                "the cutover could not be made; all gates told to go on as before".to_owned()
+            }
+        },
+        Change::HostsFlipped { agents } => {
+            format!("{} told to lead clients to {}", names(agents), rollout.to)
+        }
+        Change::HostsTold { agents } => format!("{} told once more", names(agents)),
+        Change::HostsRetired { agents } => {
+            format!("{} told to stop what was replaced", names(agents))
         }
         Change::HostUpdated { agent } => format!("{agent} runs {} and is healthy", rollout.to),
         Change::HostFailed { agent, why } => format!("{agent} failed: {why}"),
@@ -99,6 +145,7 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
             Outcome::Succeeded => format!("succeeded: {why}"),
             Outcome::RolledBack => format!("rolled back: {why}"),
             Outcome::Aborted => format!("aborted: {why}"),
+            Outcome::Staged => format!("staged: {why}"),
         },
     }
 }
@@ -112,6 +159,7 @@ pub(crate) fn why(cause: &Cause) -> String {
         Cause::Failed { agent, why, failed, max_failed } => format!(
             "{failed} hosts failed, among them {agent} ({why}), and max_failed is {max_failed}"
         ),
+        Cause::Judged { why } => why.clone(),
         Cause::Operator { by, reason } if reason.is_empty() => format!("{by} asked for it"),
         Cause::Operator { by, reason } => format!("{by} asked for it: {reason}"),
     }
@@ -132,6 +180,8 @@ pub(crate) fn left_out(rollout: &Rollout) -> String {
         let agents = rollout.hosts_where(|host| match &host.state {
             HostState::Excluded { cause, .. } => wanted(cause),
             HostState::Pending
+            | HostState::Staging { .. }
+            | HostState::Staged
             | HostState::Updating { .. }
             | HostState::Updated
             | HostState::Failed { .. }

@@ -1,8 +1,11 @@
 //! What may follow what: legal pairs are listed, all others refused.
 
-use cutover_common::{AgentName, Timestamp, planted};
+use cutover_common::{AgentName, Permille, Timestamp, planted};
 
-use super::{Direction, Exclusion, HostState, IllegalChange, Outcome, PlanStep, Rollout, State};
+use super::{
+    Cutover, CutoverPhase, Direction, Exclusion, HostState, IllegalChange, Outcome, PlanStep,
+    Rollout, State,
+};
 use crate::event::Change;
 
 impl Rollout {
@@ -24,7 +27,7 @@ impl Rollout {
             | Change::Ended { .. } => {
                 self.state = self.next_state(change, at).ok_or_else(|| self.illegal(change))?;
                 if let Change::Retried { .. } = change {
-                    self.promoted = None;
+                    (self.promoted, self.cutover) = (None, None);
                     self.send_again();
                 }
                 // Nobody acted meanwhile on what was watched.
@@ -32,8 +35,29 @@ impl Rollout {
                     self.watch_anew(at);
                 }
             }
-            Change::HostsReleased { agents } => {
+            Change::HostsReleased { agents } | Change::HostsFlipped { agents } => {
                 self.move_hosts(change, agents, &HostState::Updating { since: at })?;
+                if let Change::HostsFlipped { .. } = change {
+                    self.cutover = None;
+                }
+            }
+            Change::HostsStaged { agents } => {
+                self.move_hosts(change, agents, &HostState::Staging { since: at })?;
+                for agent in agents {
+                    let Some(host) = self.hosts.get_mut(agent) else { continue };
+                    (host.is_staged, host.share) = (true, Permille::NONE);
+                }
+            }
+            Change::HostStaged { agent } => {
+                self.move_host(change, agent, HostState::Staged)?;
+            }
+            Change::HostsShifted { agents, share } => self.shift_hosts(change, agents, *share)?,
+            Change::CutoverMoved { phase } => self.move_cutover(change, *phase, at)?,
+            Change::HostsRetired { agents } => self.retire_hosts(change, agents)?,
+            Change::HostsTold { .. } => {
+                if !matches!(self.state, State::Advancing { .. }) {
+                    return Err(self.illegal(change));
+                }
             }
             Change::HostsReverted { agents } => {
                 self.move_hosts(change, agents, &HostState::Reverting { since: at })?;
@@ -78,6 +102,68 @@ impl Rollout {
         Ok(())
     }
 
+    fn shift_hosts(
+        &mut self,
+        change: &Change,
+        agents: &[AgentName],
+        share: Permille,
+    ) -> Result<(), IllegalChange> {
+        let is_staged = |agent: &AgentName| {
+            self.hosts.get(agent).map(|host| &host.state) == Some(&HostState::Staged)
+        };
+        let is_step = matches!(self.step(), Some((_, PlanStep::Shift(_))));
+        if !is_step || !agents.iter().all(is_staged) {
+            return Err(self.illegal(change));
+        }
+        for agent in agents {
+            let Some(host) = self.hosts.get_mut(agent) else { continue };
+            (host.share_before, host.share) = (host.share, share);
+        }
+        Ok(())
+    }
+
+    /// Gates are told to hold and to arm in the step of the cutover only, and to let go whenever they
+    /// may be holding.
+    fn move_cutover(
+        &mut self,
+        change: &Change,
+        phase: CutoverPhase,
+        at: Timestamp,
+    ) -> Result<(), IllegalChange> {
+        let is_step = matches!(self.step(), Some((_, PlanStep::Cutover)));
+        let before = self.cutover.map(|cutover| cutover.phase);
+        let may_follow = match (before, phase) {
+            (None | Some(CutoverPhase::Release), CutoverPhase::Hold)
+            | (Some(CutoverPhase::Hold), CutoverPhase::Arm) => is_step,
+            (Some(CutoverPhase::Hold | CutoverPhase::Arm), CutoverPhase::Release) => {
+                !self.is_over()
+            }
+            (_, _) => false,
+        };
+        if !may_follow {
+            return Err(self.illegal(change));
+        }
+        let attempts = self.cutover.map_or(0, |cutover| cutover.attempt);
+        let attempt = attempts + u32::from(phase == CutoverPhase::Hold);
+        self.cutover = Some(Cutover { phase, since: at, attempt });
+        Ok(())
+    }
+
+    fn retire_hosts(&mut self, change: &Change, agents: &[AgentName]) -> Result<(), IllegalChange> {
+        let is_step = matches!(self.step(), Some((_, PlanStep::Retire)));
+        let is_updated = |agent: &AgentName| {
+            self.hosts.get(agent).map(|host| &host.state) == Some(&HostState::Updated)
+        };
+        if !is_step || !agents.iter().all(is_updated) {
+            return Err(self.illegal(change));
+        }
+        for agent in agents {
+            let Some(host) = self.hosts.get_mut(agent) else { continue };
+            host.is_staged = false;
+        }
+        Ok(())
+    }
+
     /// Returns the step that a person could say is done, or which is done without a person's word.
     fn promotable(&self) -> Option<(usize, usize)> {
         match &self.state {
@@ -94,8 +180,15 @@ impl Rollout {
     pub(crate) fn can_be_promoted(&self, full: bool) -> bool {
         match self.step() {
             Some((wave, PlanStep::Start)) => full || self.is_window_watched(wave),
-            Some((_, PlanStep::Hold(_) | PlanStep::Approve)) => true,
-            Some((_, PlanStep::Prepare)) => full,
+            Some((_, PlanStep::Hold(_) | PlanStep::Judge(_) | PlanStep::Approve)) => true,
+            Some((
+                _,
+                PlanStep::Prepare
+                | PlanStep::Stage
+                | PlanStep::Shift(_)
+                | PlanStep::Cutover
+                | PlanStep::Retire,
+            )) => full,
             None => false,
         }
     }
@@ -205,6 +298,8 @@ impl Rollout {
                 | HostState::Unreachable { .. }
                 | HostState::Stuck { .. }
                 | HostState::Pending
+                | HostState::Staging { .. }
+                | HostState::Staged
                 | HostState::Updating { .. }
                 | HostState::Updated
                 | HostState::Reverting { .. }
@@ -242,10 +337,12 @@ impl Rollout {
     ) -> Result<(), IllegalChange> {
         let was_told = |agent: &AgentName| {
             self.hosts.get(agent).is_some_and(|host| match host.state {
+                HostState::Staged => host.share != host.share_before,
                 HostState::Updating { .. }
                 | HostState::Failed { touched: true, .. }
                 | HostState::Unreachable { touched: true, .. } => true,
                 HostState::Pending
+                | HostState::Staging { .. }
                 | HostState::Updated
                 | HostState::Failed { .. }
                 | HostState::Unreachable { .. }
@@ -260,8 +357,13 @@ impl Rollout {
         }
         for agent in agents {
             let Some(host) = self.hosts.get_mut(agent) else { continue };
-            host.tries = 0;
+            // What was staged before stays so.
+            host.tries = u32::from(host.is_staged);
+            host.share = host.share_before;
             host.state = match &host.state {
+                HostState::Updating { .. } | HostState::Staged if host.is_staged => {
+                    HostState::Staged
+                }
                 HostState::Unreachable { why, .. } => {
                     HostState::Unreachable { why: why.clone(), touched: false }
                 }
@@ -269,6 +371,8 @@ impl Rollout {
                     HostState::Failed { why: why.clone(), touched: false }
                 }
                 HostState::Pending
+                | HostState::Staging { .. }
+                | HostState::Staged
                 | HostState::Updating { .. }
                 | HostState::Updated
                 | HostState::Reverting { .. }
@@ -316,9 +420,12 @@ impl Rollout {
         match self.hosts.get_mut(agent) {
             Some(host) if can_move => {
                 host.tries = match to {
-                    HostState::Updating { .. } => host.tries.saturating_add(1),
+                    HostState::Updating { .. } | HostState::Staging { .. } => {
+                        host.tries.saturating_add(1)
+                    }
                     HostState::Reverted => 0,
                     HostState::Pending
+                    | HostState::Staged
                     | HostState::Updated
                     | HostState::Failed { .. }
                     | HostState::Unreachable { .. }
@@ -326,6 +433,10 @@ impl Rollout {
                     | HostState::Stuck { .. }
                     | HostState::Excluded { .. } => host.tries,
                 };
+                if to == HostState::Reverted {
+                    (host.is_staged, host.share, host.share_before) =
+                        (false, Permille::NONE, Permille::NONE);
+                }
                 host.state = to;
                 Ok(())
             }
@@ -353,6 +464,11 @@ const fn goes_on(change: &Change) -> bool {
         | Change::Retried { .. }
         | Change::Promoted { .. }
         | Change::Ended { .. }
+        | Change::HostsStaged { .. }
+        | Change::HostStaged { .. }
+        | Change::HostsShifted { .. }
+        | Change::HostsFlipped { .. }
+        | Change::HostsRetired { .. }
         | Change::HostsReleased { .. }
         | Change::HostsReverted { .. }
         | Change::HostsExcluded { .. }
@@ -360,6 +476,9 @@ const fn goes_on(change: &Change) -> bool {
         | Change::HostReverted { .. } => true,
         Change::Paused { .. }
         | Change::Held { .. }
+        // Attempts that fail are no progress.
+        | Change::HostsTold { .. }
+        | Change::CutoverMoved { .. }
         | Change::HostsWithdrawn { .. }
         | Change::HostFailed { .. }
         | Change::HostUnreachable { .. }
@@ -372,16 +491,23 @@ const fn goes_on(change: &Change) -> bool {
 const fn fits(state: &State, direction: Direction, change: &Change) -> bool {
     let is_forward = matches!(direction, Direction::Forward);
     match change {
-        Change::HostsReleased { .. } => matches!(state, State::Advancing { .. }),
+        Change::HostsReleased { .. } | Change::HostsStaged { .. } | Change::HostsFlipped { .. } => {
+            matches!(state, State::Advancing { .. })
+        }
         Change::HostsReverted { .. } => matches!(state, State::RollingBack { .. }),
         Change::HostsWithdrawn { .. } | Change::HostsExcluded { .. } => {
             !matches!(state, State::Ended { .. })
         }
-        Change::HostUpdated { .. } | Change::HostFailed { .. } | Change::HostUnreachable { .. } => {
-            is_forward && !matches!(state, State::Ended { .. })
-        }
+        Change::HostUpdated { .. }
+        | Change::HostStaged { .. }
+        | Change::HostFailed { .. }
+        | Change::HostUnreachable { .. } => is_forward && !matches!(state, State::Ended { .. }),
         Change::HostReverted { .. } | Change::HostStuck { .. } => !is_forward,
         Change::StepStarted { .. }
+        | Change::HostsShifted { .. }
+        | Change::CutoverMoved { .. }
+        | Change::HostsRetired { .. }
+        | Change::HostsTold { .. }
         | Change::BakeStarted
         | Change::RollbackStarted { .. }
         | Change::RollbackWave { .. }
@@ -396,7 +522,9 @@ const fn fits(state: &State, direction: Direction, change: &Change) -> bool {
 
 const fn may_end(state: &State, outcome: Outcome) -> bool {
     match outcome {
-        Outcome::Succeeded => matches!(state, State::Advancing { .. } | State::Baking { .. }),
+        Outcome::Succeeded | Outcome::Staged => {
+            matches!(state, State::Advancing { .. } | State::Baking { .. })
+        }
         Outcome::RolledBack => matches!(state, State::RollingBack { .. }),
         Outcome::Aborted => !matches!(state, State::Ended { .. }),
     }
@@ -419,7 +547,25 @@ const fn may_move(from: &HostState, to: &HostState) -> bool {
     match (from, to) {
         (
             HostState::Pending,
-            HostState::Updating { .. } | HostState::Failed { .. } | HostState::Unreachable { .. },
+            HostState::Staging { .. }
+            | HostState::Updating { .. }
+            | HostState::Failed { .. }
+            | HostState::Unreachable { .. },
+        )
+        | (
+            HostState::Staging { .. },
+            HostState::Staged
+            | HostState::Failed { .. }
+            | HostState::Unreachable { .. }
+            | HostState::Reverting { .. },
+        )
+        | (
+            HostState::Staged,
+            HostState::Updating { .. }
+            | HostState::Updated
+            | HostState::Failed { .. }
+            | HostState::Unreachable { .. }
+            | HostState::Reverting { .. },
         )
         | (
             HostState::Updating { .. },
@@ -441,6 +587,8 @@ const fn may_move(from: &HostState, to: &HostState) -> bool {
         | (HostState::Reverting { .. }, HostState::Reverted | HostState::Stuck { .. }) => true,
         (
             HostState::Pending
+            | HostState::Staging { .. }
+            | HostState::Staged
             | HostState::Updating { .. }
             | HostState::Updated
             | HostState::Failed { .. }

@@ -2,6 +2,8 @@
 
 use cutover_common::{AgentName, MaxLoad, Timestamp};
 
+use super::CutoverPhase;
+
 /// What would be too little if one more host were taken out.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Short {
@@ -25,6 +27,12 @@ pub enum Waiting {
     ForFloor { short: Short, agents: Vec<AgentName>, deadline: Timestamp },
     /// A host of the wave is not connected.
     ForContact { agents: Vec<AgentName>, deadline: Timestamp },
+    /// Hosts do not give the new release its share of the traffic yet.
+    ForShift { agents: Vec<AgentName>, deadline: Timestamp },
+    /// Gates do not hold yet, or something is under way at them.
+    ForCutover { phase: CutoverPhase, agents: Vec<AgentName>, deadline: Timestamp },
+    /// The new release is compared with the old one.
+    ForVerdict { until: Timestamp, said: String },
     /// A person says that the batch, counted from 1, was good enough to go on.
     ForPromotion { batch: usize },
     /// The wave is watched.
@@ -50,8 +58,12 @@ impl Waiting {
             | Self::ForHealth { deadline, .. }
             | Self::ForFloor { deadline, .. }
             | Self::ForContact { deadline, .. }
+            | Self::ForShift { deadline, .. }
+            | Self::ForCutover { deadline, .. }
             | Self::ForReverted { deadline, .. } => Some(*deadline),
-            Self::ForSoak { until } | Self::ForBake { until } => Some(*until),
+            Self::ForSoak { until } | Self::ForBake { until } | Self::ForVerdict { until, .. } => {
+                Some(*until)
+            }
             Self::ForPromotion { .. } | Self::ForOperator | Self::Over => None,
         }
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cutover_common::{
-    AgentName, Assignment, Fence, Health, HoldState, HostLoad, Inventory, Labels, Phase, Release,
-    Report, SlotGoal, SlotReport,
+    AgentName, Assignment, Fence, Health, HoldState, HostLoad, Inventory, Labels, Permille, Phase,
+    Release, Report, RouteMode, Slot, SlotGoal, SlotReport, Slots, Traffic,
     protocol::PROTOCOL,
     wire::{Heartbeat, Hello},
 };
@@ -195,7 +195,7 @@ impl Story {
     ) -> Report {
         let mut report = self.compliance(agent).expect("the agent has a goal");
         let wanted: cutover_common::Version = version.parse().unwrap();
-        let slot = cutover_common::Slot::ALL
+        let slot = Slot::ALL
             .into_iter()
             .find(|slot| report.slots.of(*slot).release.as_ref().is_some_and(|it| it.0 == wanted))
             .expect("the goal names the version");
@@ -242,8 +242,26 @@ impl Story {
                 ..SlotReport::default()
             },
         });
+        let is_gated = |goal: &SlotGoal| goal.release().is_some_and(|it| it.service.is_some());
+        let leads = match &assigned.route {
+            Some(route) => Some(route.to),
+            None => assigned.slots.iter().find(|(_, goal)| goal.wants_instance()).map(|it| it.0),
+        };
+        let share = assigned.route.as_ref().map_or(Permille::NONE, |route| route.share);
+        let slots = Slots {
+            blue: with_traffic(slots.blue, Slot::Blue, leads, share),
+            green: with_traffic(slots.green, Slot::Green, leads, share),
+        };
+        let slots = if assigned.slots.iter().any(|(_, goal)| is_gated(goal)) {
+            slots
+        } else {
+            slots.map(|_, slot| SlotReport { traffic: Traffic::Ungated, ..slot.clone() })
+        };
+        let hold = match assigned.route.as_ref().map(|route| route.mode) {
+            Some(RouteMode::Hold(_) | RouteMode::Armed(_)) => HoldState::Drained,
+            Some(RouteMode::Open) | None => HoldState::Open,
+        };
         let (application, fence) = (assigned.application.clone(), assigned.fence);
-        let hold = HoldState::Open;
         Some(Report { application, fence, slots, refused: None, outage: None, hold })
     }
 
@@ -273,6 +291,14 @@ impl Story {
             | Action::Changed => {}
         }
     }
+}
+
+/// Returns what a gate would say of a slot.
+fn with_traffic(slot: SlotReport, place: Slot, leads: Option<Slot>, share: Permille) -> SlotReport {
+    let gets_some = leads == Some(place) || share > Permille::NONE;
+    let traffic = if gets_some { Traffic::Here } else { Traffic::Away };
+    let traffic = if slot.phase == Phase::Running { traffic } else { Traffic::Away };
+    SlotReport { traffic, ..slot }
 }
 
 /// Returns where an agent's gate is reached: web-3 at 10.0.0.3.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     Action, Coordinator, Event, EventKind, Step,
     event::Change,
+    fleet::Wanted,
     invariants::f1_one_rollout,
     rollout::{HostState, Rollout},
 };
@@ -48,15 +49,15 @@ impl Watch {
     /// that a decision has named since their last one, so that it is accounted for (A1).
     fn check_goal(&mut self, event: &Event) {
         match &event.kind {
-            EventKind::GoalSet { agent, application, generation, slots, .. } => {
+            EventKind::GoalSet { agent, application, generation, slots, route, .. } => {
                 let key = (agent.clone(), application.clone());
                 let before = self.generations.insert(key, *generation);
                 assert!(before.is_none_or(|before| *generation > before), "{event:?}");
                 let was = self.replica.goals.of(agent, application);
                 // A goal above the one that follows ours adopts a host: see `operate::adopt`.
                 let follows = was.is_none_or(|was| was.generation.next() == *generation);
-                let was_running = was.and_then(|goal| crate::fleet::running(&goal.slots));
-                let is_switch = was_running != crate::fleet::running(slots);
+                let wanted = Wanted { slots: slots.clone(), route: route.clone() };
+                let is_switch = was.and_then(|goal| goal.wanted.leads()) != wanted.leads();
                 assert!(!is_switch || !follows || self.named.contains(agent), "{event:?}");
             }
             // One that joins again begins anew.
@@ -91,7 +92,11 @@ impl Watch {
                 assert!(!is_out(rollout, agent), "A5: {event:?}");
             }
             EventKind::Rollout {
-                change: Change::HostsReleased { agents } | Change::HostsReverted { agents },
+                change:
+                    Change::HostsReleased { agents }
+                    | Change::HostsStaged { agents }
+                    | Change::HostsFlipped { agents }
+                    | Change::HostsReverted { agents },
                 ..
             } => {
                 let is_drained = |agent: &AgentName| self.replica.enrolments.drain(agent).is_some();
@@ -123,6 +128,8 @@ impl Watch {
         if let EventKind::Rollout {
             change:
                 Change::HostsReleased { agents }
+                | Change::HostsStaged { agents }
+                | Change::HostsFlipped { agents }
                 | Change::HostsReverted { agents }
                 | Change::HostsWithdrawn { agents },
             ..

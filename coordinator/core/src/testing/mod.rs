@@ -89,6 +89,15 @@ pub(crate) fn in_place(of: &str) -> Release {
     release
 }
 
+/// Makes a release of which a host can hold two instances, behind its gate.
+pub(crate) fn gated(of: &str) -> Release {
+    let mut release = in_place(of);
+    if let Some(service) = &mut release.service {
+        service.swap = Swap::Beside;
+    }
+    release
+}
+
 /// Makes options of pairs such as `("batch", "1")`.
 pub(crate) fn options(pairs: &[(&str, &str)]) -> Options {
     pairs.iter().map(|(name, value)| (name.parse().unwrap(), *value)).collect()

@@ -7,7 +7,7 @@ use cutover_common::{AgentName, Timestamp, duration_text};
 use crate::{
     coordinator::Coordinator,
     rollout::{
-        Direction, Host, HostState, Outcome, Rollout, State, Waiting,
+        CutoverPhase, Direction, Host, HostState, Outcome, Rollout, State, Waiting,
         decide::floor::shortage,
         story::{self, names},
     },
@@ -64,6 +64,32 @@ impl Coordinator {
                 names(agents),
                 shortage(short, self.scene(now, &self.members(&rollout.environment))),
             ),
+            Some(Waiting::ForShift { agents, deadline }) => format!(
+                "Waiting up to {} for {} to give {to} its traffic, then for a person.",
+                left(deadline),
+                names(agents),
+            ),
+            Some(Waiting::ForCutover { phase, agents, deadline }) => match phase {
+                CutoverPhase::Hold => format!(
+                    "Cutting over: clients wait up to {} until nothing is under way at {}, or the \
+                     old release goes on.",
+                    left(deadline),
+                    names(agents),
+                ),
+                CutoverPhase::Arm => format!(
+                    "Cutting over: clients wait up to {} until {} can switch with the others, or \
+                     the old release goes on.",
+                    left(deadline),
+                    names(agents),
+                ),
+                CutoverPhase::Release => format!(
+                    "The cutover could not be made; it is tried again in {}.",
+                    left(deadline),
+                ),
+            },
+            Some(Waiting::ForVerdict { until, said }) => {
+                format!("Comparing it with the old release for another {}{said}.", left(until))
+            }
             Some(Waiting::ForPromotion { batch }) => format!(
                 "Batch {batch} of {} is done, and waits for a person to promote it.",
                 rollout.plan.waves.len(),
@@ -135,6 +161,7 @@ fn ended(rollout: &Rollout, outcome: Outcome, why: &str) -> String {
         Outcome::Succeeded => "Succeeded",
         Outcome::RolledBack => "Rolled back",
         Outcome::Aborted => "Aborted",
+        Outcome::Staged => "Staged",
     };
     let is_left = rollout.hosts.values().any(|host| host.is_touched() && is_excluded(host));
     let other = if is_left { " other" } else { "" };
@@ -150,7 +177,7 @@ fn ended(rollout: &Rollout, outcome: Outcome, why: &str) -> String {
                 (false, false) => " Nothing runs, as before.".to_owned(),
             }
         }
-        (Outcome::Succeeded | Outcome::Aborted, _) => String::new(),
+        (Outcome::Succeeded | Outcome::Aborted | Outcome::Staged, _) => String::new(),
     };
     format!("{how}: {why}.{back}")
 }

@@ -96,6 +96,13 @@ impl Courses {
             | Change::Resumed { .. }
             | Change::Held { .. }
             | Change::Retried { .. }
+            | Change::HostsStaged { .. }
+            | Change::HostStaged { .. }
+            | Change::HostsShifted { .. }
+            | Change::CutoverMoved { .. }
+            | Change::HostsFlipped { .. }
+            | Change::HostsRetired { .. }
+            | Change::HostsTold { .. }
             | Change::Promoted { .. }
             | Change::Ended { .. } => {}
         }

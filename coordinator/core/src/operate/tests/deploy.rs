@@ -140,7 +140,7 @@ fn every_wrong_setting_is_named_in_one_answer() {
         ("healthy_for", "5"),
         ("healthy_within", "0s"),
         ("bake", "99h"),
-        ("strategy", "blue_green"),
+        ("strategy", "blue_gren"),
         ("auto_rollback", "yes"),
     ];
 
@@ -148,7 +148,7 @@ fn every_wrong_setting_is_named_in_one_answer() {
 
     assert_eq!(refusal.kind, RefusalKind::Invalid);
     insta::assert_snapshot!(refusal.text, @r#"
-strategy: not supported by this version of cutover; write one of "rolling", "all_at_once", "restart"
+strategy: "blue_gren" is no strategy; write "blue_green"
 batch: 0 moves no host, and would never finish; write at least 1, or a percentage from "1%"
 min_healthy: "101%" is more than all hosts; write a percentage up to "100%"
 max_failed: "-1" is below zero; write a number of hosts such as 3, or a percentage such as "25%"

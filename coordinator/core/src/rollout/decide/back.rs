@@ -85,12 +85,8 @@ fn revert(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decisi
     let goals = agents
         .iter()
         .map(|agent| {
-            let slots = scene
-                .goals
-                .of(agent, &rollout.application)
-                .map(|goal| goal.slots.clone())
-                .unwrap_or_default();
-            (agent.clone(), rollout.back(agent, &slots))
+            let held = scene.wanted(rollout, agent);
+            (agent.clone(), rollout.back(agent, &held))
         })
         .collect();
     Decision::Record { change: Change::HostsReverted { agents }, goals }
@@ -127,6 +123,8 @@ fn finish(rollout: &Rollout, cause: &Cause) -> Decision {
             HostState::Stuck { why } => Some(format!("{agent} ({why})")),
             HostState::Reverting { .. } => Some(format!("{agent} (not connected)")),
             HostState::Pending
+            | HostState::Staging { .. }
+            | HostState::Staged
             | HostState::Updating { .. }
             | HostState::Updated
             | HostState::Failed { .. }

@@ -7,7 +7,7 @@ use cutover_common::{
 
 use super::Scene;
 use crate::{
-    fleet::{Fresh, Goal, slot_of},
+    fleet::{Fresh, Goal},
     rollout::Rollout,
 };
 
@@ -97,7 +97,7 @@ impl<'a> Scene<'a> {
                 )
             })
         };
-        let wanted = goal.and_then(|goal| slot_of(&goal.slots, version));
+        let wanted = goal.and_then(|goal| goal.wanted.slot_of(version));
         let wanted = wanted.map(|slot| report.slots.of(slot)).filter(|slot| holds(slot));
         wanted.or_else(|| report.slots.iter().map(|(_, slot)| slot).find(|slot| holds(slot)))
     }

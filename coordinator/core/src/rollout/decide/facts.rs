@@ -5,7 +5,7 @@ use cutover_common::{
     duration_text, planted,
 };
 
-use super::{Decision, Scene, way_back};
+use super::{Decision, Scene, stage, way_back};
 use crate::{
     event::Change,
     fleet::{Fleet, Presence, UNREACHABLE_AFTER},
@@ -26,8 +26,9 @@ pub(super) fn forward(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
             // One that was told before is judged by its next try, not by its last.
             HostState::Pending if host.tries > 0 => None,
             HostState::Pending => prepare_failed(rollout, scene, agent),
+            HostState::Staging { since } => stage::staged(rollout, scene, agent, *since),
             HostState::Updating { since } => updating(rollout, scene, agent, *since),
-            HostState::Updated => {
+            HostState::Updated | HostState::Staged => {
                 planted!(UpdatedNotWatched: None; turned_bad(rollout, scene, agent))
             }
             HostState::Failed { .. }
@@ -49,6 +50,8 @@ pub(super) fn over_budget(rollout: &Rollout, scene: Scene<'_>) -> Option<Decisio
         .filter_map(|(agent, host)| match &host.state {
             HostState::Failed { why, .. } => Some((agent, why)),
             HostState::Pending
+            | HostState::Staging { .. }
+            | HostState::Staged
             | HostState::Updating { .. }
             | HostState::Updated
             | HostState::Unreachable { .. }
@@ -91,6 +94,8 @@ pub(super) fn back(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
         let since = match &host.state {
             HostState::Reverting { since } => *since,
             HostState::Pending
+            | HostState::Staging { .. }
+            | HostState::Staged
             | HostState::Updating { .. }
             | HostState::Updated
             | HostState::Failed { .. }
@@ -115,7 +120,14 @@ fn drained(
     let drain = scene.drain(agent)?;
     let is_due = match (&host.state, direction) {
         (HostState::Pending, Direction::Forward) => planted!(DrainedStillBegun: false; true),
-        (HostState::Updating { .. } | HostState::Updated | HostState::Reverting { .. }, _)
+        (
+            HostState::Staging { .. }
+            | HostState::Staged
+            | HostState::Updating { .. }
+            | HostState::Updated
+            | HostState::Reverting { .. },
+            _,
+        )
         // Also one that was called back, or never told, may be among those that are to go back.
         | (
             HostState::Pending | HostState::Failed { .. } | HostState::Unreachable { .. },
@@ -146,7 +158,9 @@ pub fn not_begun(rollout: &Rollout, scene: Scene<'_>) -> Vec<AgentName> {
                     | HostState::Unreachable { .. }
                     | HostState::Failed { touched: true, .. }
             );
-            was_told && host.tries == 1
+            // What was staged before was told then.
+            let is_shifted = host.state == HostState::Staged && host.share != host.share_before;
+            was_told && host.tries == 1 + u32::from(host.is_staged) || is_shifted
         })
         .filter(|(agent, _)| {
             let goal = scene.goals.of(agent, &rollout.application);
@@ -173,7 +187,7 @@ fn waits(report: &Report, to: &Version) -> bool {
     let runs = |slot: &SlotReport| slot.phase == Phase::Running && slot.instance.is_some();
     let Some((_, new)) = report.slots.iter().find(|(_, slot)| brings(slot)) else { return false };
     report.slots.iter().any(|(_, old)| {
-        let is_led_away = old.traffic != Traffic::Ungated && new.traffic == Traffic::Here;
+        let is_led_away = old.traffic == Traffic::Away && new.traffic == Traffic::Here;
         let waits = new.phase == Phase::Waiting || old.traffic != Traffic::Ungated;
         !brings(old) && runs(old) && waits && !is_led_away
     })
@@ -258,8 +272,9 @@ pub(super) fn first_judged(
     agents
         .iter()
         .filter_map(|agent| match rollout.hosts.get(agent)?.state {
-            HostState::Updating { since } => Some(since),
+            HostState::Updating { since } | HostState::Staging { since } => Some(since),
             HostState::Pending
+            | HostState::Staged
             | HostState::Updated
             | HostState::Failed { .. }
             | HostState::Unreachable { .. }
@@ -290,12 +305,16 @@ pub(crate) fn next_overdue(rollout: &Rollout, fleet: &Fleet, now: Timestamp) -> 
                 Presence::Lost { since } => [Some(since + UNREACHABLE_AFTER), None],
                 Presence::Live => [None; 2],
             },
-            (Some(seen), HostState::Updating { since } | HostState::Reverting { since }) => {
-                judged((*since).max(seen.connected)).map(Some)
-            }
+            (
+                Some(seen),
+                HostState::Staging { since }
+                | HostState::Updating { since }
+                | HostState::Reverting { since },
+            ) => judged((*since).max(seen.connected)).map(Some),
             (
                 Some(_),
                 HostState::Pending
+                | HostState::Staged
                 | HostState::Updated
                 | HostState::Failed { .. }
                 | HostState::Unreachable { .. }
@@ -309,7 +328,7 @@ pub(crate) fn next_overdue(rollout: &Rollout, fleet: &Fleet, now: Timestamp) -> 
 }
 
 /// Returns why the slot will not become healthy by itself.
-fn gave_up(slot: &SlotReport) -> Option<String> {
+pub(super) fn gave_up(slot: &SlotReport) -> Option<String> {
     if slot.phase == Phase::Failed {
         return Some(slot.detail.clone());
     }
@@ -320,7 +339,7 @@ fn gave_up(slot: &SlotReport) -> Option<String> {
 /// Returns why the host took too long. A host that is not connected is never late: what it does
 /// is unknown, and unknown is neither done nor failed (E6). Nor is one late for the time in which
 /// it was away: without us it may not begin (A7).
-fn late(
+pub(super) fn late(
     rollout: &Rollout,
     scene: Scene<'_>,
     agent: &AgentName,

@@ -170,8 +170,14 @@ pub(crate) fn costs_nothing(rollout: &Rollout, scene: Scene<'_>, agent: &AgentNa
     let Some(host) = rollout.hosts.get(agent) else { return serving() == Serving::Down };
     let goal = scene.goals.of(agent, &rollout.application);
     // A goal that is the same again takes nothing out.
-    let is_same = |goal: &Goal| rollout.forward(agent, &goal.slots) == goal.slots;
+    let is_same = |goal: &Goal| rollout.forward(agent, &goal.wanted) == goal.wanted;
     let stays = rollout.direction() == Direction::Forward && goal.is_some_and(is_same);
+    // Nor does one that leads clients to what they get already, and stops what runs beside that.
+    let is_led = |goal: &Goal| {
+        let back = rollout.back(agent, &goal.wanted);
+        goal.wanted.beside().is_some() && back.leads() == goal.wanted.leads()
+    };
+    let stays = stays || rollout.direction() == Direction::Back && goal.is_some_and(is_led);
     // Before a first deploy nothing served, so that its way back has nothing to keep.
     let returns_to_nothing =
         rollout.direction() == Direction::Back && rollout.back_to(agent).is_none();
@@ -181,6 +187,8 @@ pub(crate) fn costs_nothing(rollout: &Rollout, scene: Scene<'_>, agent: &AgentNa
             HostState::Updating { .. } | HostState::Reverting { .. } => true,
             // One that failed may have come back since, unseen.
             HostState::Pending
+            | HostState::Staging { .. }
+            | HostState::Staged
             | HostState::Updated
             | HostState::Failed { .. }
             | HostState::Stuck { .. }

@@ -2,12 +2,12 @@
 
 use cutover_common::{AgentName, SlotReport, Timestamp, duration_text, planted};
 
-use super::{Decision, Scene, facts, floor, is_prepared, window::Watched};
+use super::{Decision, Scene, cutover, facts, floor, is_prepared, stage, window::Watched};
 use crate::{
     event::Change,
     fleet::Presence,
     rollout::{
-        HostState, Outcome, PlanStep, Rollout, Waiting,
+        Host, HostState, Outcome, PlanStep, Rollout, Waiting,
         story::{self, names},
     },
 };
@@ -25,7 +25,16 @@ pub(super) fn advancing(
         None => None,
         Some(PlanStep::Prepare) => preparing(rollout, scene, wave),
         Some(PlanStep::Start) => starting(rollout, scene, wave, step),
-        Some(PlanStep::Hold(_) | PlanStep::Approve) if rollout.is_promoted(wave, step) => None,
+        Some(PlanStep::Hold(_) | PlanStep::Judge(_) | PlanStep::Approve)
+            if rollout.is_promoted(wave, step) =>
+        {
+            None
+        }
+        Some(PlanStep::Stage) => stage::staging(rollout, scene, wave),
+        Some(PlanStep::Shift(share)) => stage::shifting(rollout, scene, wave, *share),
+        Some(PlanStep::Judge(duration)) => judging(rollout, scene, wave, since + *duration),
+        Some(PlanStep::Cutover) => cutover::cutting_over(rollout, scene, wave, step),
+        Some(PlanStep::Retire) => stage::retiring(rollout, scene, wave),
         Some(PlanStep::Hold(duration)) => holding(rollout, scene, wave, since + *duration),
         Some(PlanStep::Approve) => {
             let waiting = Waiting::ForPromotion { batch: wave + 1 };
@@ -52,13 +61,17 @@ fn next_step(rollout: &Rollout, wave: usize, step: usize) -> Decision {
     if wave + 1 < rollout.plan.waves.len() {
         return Decision::record(Change::StepStarted { wave: wave + 1, step: 0 });
     }
-    if rollout.spec.bake.is_zero() {
+    let is_over = rollout.spec.blue_green.as_ref().is_some_and(|how| how.until_smoke);
+    if rollout.spec.bake.is_zero() || is_over {
         return succeeded(rollout);
     }
     Decision::record(Change::BakeStarted)
 }
 
 fn succeeded(rollout: &Rollout) -> Decision {
+    if rollout.spec.blue_green.as_ref().is_some_and(|how| how.until_smoke) {
+        return staged(rollout);
+    }
     let updated = rollout.hosts_where(|host| host.state == HostState::Updated);
     let left: Vec<AgentName> = rollout
         .hosts_where(|host| !matches!(host.state, HostState::Updated | HostState::Excluded { .. }));
@@ -78,6 +91,23 @@ fn succeeded(rollout: &Rollout) -> Decision {
     }
     why.push_str(&story::left_out(rollout));
     Decision::record(Change::Ended { outcome: Outcome::Succeeded, why })
+}
+
+/// Ends a rollout that was to stop before clients notice.
+fn staged(rollout: &Rollout) -> Decision {
+    let staged = rollout.hosts_where(|host| host.state == HostState::Staged);
+    if staged.is_empty() {
+        let why = format!("no host runs {} beside what serves", rollout.to);
+        return Decision::record(Change::Held { why });
+    }
+    let why = format!(
+        "{} of {} hosts run {} beside what serves, without traffic{}",
+        staged.len(),
+        rollout.hosts.len(),
+        rollout.to,
+        story::left_out(rollout)
+    );
+    Decision::record(Change::Ended { outcome: Outcome::Staged, why })
 }
 
 fn pending_of(rollout: &Rollout, wave: usize) -> Vec<AgentName> {
@@ -106,8 +136,15 @@ fn preparing(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decisio
     )
 }
 
-fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize, step: usize) -> Option<Decision> {
-    let pending = pending_of(rollout, wave);
+pub(super) fn starting(
+    rollout: &Rollout,
+    scene: Scene<'_>,
+    wave: usize,
+    step: usize,
+) -> Option<Decision> {
+    let pending = stage::of_wave(rollout, wave, |host| {
+        matches!(host.state, HostState::Pending | HostState::Staged)
+    });
     let updating = rollout
         .hosts_where(|host| host.wave == wave && matches!(host.state, HostState::Updating { .. }));
     let watched = Watched::in_window(rollout, scene, wave, step);
@@ -153,6 +190,9 @@ fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize, step: usize) -> Op
             Waiting::ForPrepared { .. }
             | Waiting::ForContact { .. }
             | Waiting::ForPromotion { .. }
+            | Waiting::ForShift { .. }
+            | Waiting::ForCutover { .. }
+            | Waiting::ForVerdict { .. }
             | Waiting::ForSoak { .. }
             | Waiting::ForBake { .. }
             | Waiting::ForReverted { .. }
@@ -161,6 +201,19 @@ fn starting(rollout: &Rollout, scene: Scene<'_>, wave: usize, step: usize) -> Op
         })
         .unwrap_or(Decision::Wait(waiting)),
     )
+}
+
+/// Compares the hosts of a wave with those that run the old release.
+fn judging(rollout: &Rollout, scene: Scene<'_>, wave: usize, until: Timestamp) -> Option<Decision> {
+    let is_watched = |host: &Host| {
+        host.wave == wave && matches!(host.state, HostState::Staged | HostState::Updated)
+    };
+    let watched = rollout.hosts_where(is_watched);
+    if scene.now < until && !watched.is_empty() {
+        let said = String::new();
+        return Some(Decision::Wait(Waiting::ForVerdict { until, said }));
+    }
+    None
 }
 
 fn holding(rollout: &Rollout, scene: Scene<'_>, wave: usize, until: Timestamp) -> Option<Decision> {
@@ -212,12 +265,8 @@ fn release(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decis
     let goals = agents
         .iter()
         .map(|agent| {
-            let slots = scene
-                .goals
-                .of(agent, &rollout.application)
-                .map(|goal| goal.slots.clone())
-                .unwrap_or_default();
-            (agent.clone(), rollout.forward(agent, &slots))
+            let held = scene.wanted(rollout, agent);
+            (agent.clone(), rollout.forward(agent, &held))
         })
         .collect();
     Decision::Record { change: Change::HostsReleased { agents }, goals }
@@ -225,7 +274,7 @@ fn release(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decis
 
 /// Deals with those of `agents` that are not connected: left out within the budget, waited for
 /// beyond it. Never a reason to go back (A7).
-fn out_of_contact(
+pub(super) fn out_of_contact(
     rollout: &Rollout,
     scene: Scene<'_>,
     agents: &[AgentName],
@@ -265,7 +314,7 @@ fn out_of_contact(
 }
 
 /// Holds the rollout if nothing has gone forward until `deadline`.
-fn standstill(
+pub(super) fn standstill(
     rollout: &Rollout,
     scene: Scene<'_>,
     deadline: Timestamp,

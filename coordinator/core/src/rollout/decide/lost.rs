@@ -3,7 +3,7 @@
 
 use super::NewGoals;
 use crate::{
-    fleet::{Goal, Goals, with_prepared},
+    fleet::{Goal, Goals},
     rollout::{HostState, Rollout},
 };
 
@@ -16,7 +16,7 @@ pub(crate) fn lost_goals(rollout: &Rollout, goals: &Goals) -> NewGoals {
         .filter_map(|(agent, host)| {
             let goal = goals.last(agent, &rollout.application);
             let is_ours = goal.is_some_and(|goal| goal.rollout == rollout.id);
-            let slots = goal.map(|goal| goal.slots.clone()).unwrap_or_default();
+            let held = goal.map(|goal| goal.wanted.clone()).unwrap_or_default();
             let runs_new = goal.and_then(Goal::running) == Some(&rollout.to);
             let wanted = match &host.state {
                 HostState::Pending
@@ -24,13 +24,14 @@ pub(crate) fn lost_goals(rollout: &Rollout, goals: &Goals) -> NewGoals {
                 | HostState::Unreachable { touched: false, .. } => {
                     let was_called_back = is_ours && runs_new && host.tries == 0;
                     if was_called_back {
-                        rollout.stay(agent, &slots)
+                        rollout.stay(agent, &held)
                     } else {
-                        with_prepared(&slots, &rollout.to)
+                        held.prepared(&rollout.to)
                     }
                 }
-                HostState::Updating { .. } => rollout.forward(agent, &slots),
-                HostState::Reverting { .. } => rollout.back(agent, &slots),
+                HostState::Staging { .. } | HostState::Staged => rollout.stage(agent, &held),
+                HostState::Updating { .. } => rollout.forward(agent, &held),
+                HostState::Reverting { .. } => rollout.back(agent, &held),
                 HostState::Updated
                 | HostState::Failed { touched: true, .. }
                 | HostState::Unreachable { touched: true, .. }
@@ -39,7 +40,7 @@ pub(crate) fn lost_goals(rollout: &Rollout, goals: &Goals) -> NewGoals {
                 // One that was called back has its goal: it comes in front of the exclusion.
                 | HostState::Excluded { .. } => return None,
             };
-            (!is_ours || wanted != slots).then(|| (agent.clone(), wanted))
+            (!is_ours || wanted != held).then(|| (agent.clone(), wanted))
         })
         .collect()
 }

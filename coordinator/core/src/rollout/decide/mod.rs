@@ -4,22 +4,24 @@
 //! report changes nothing but the moment.
 
 mod back;
+mod cutover;
 mod evidence;
 mod facts;
 pub(crate) mod floor;
 mod forward;
 mod load;
 mod lost;
+mod stage;
 mod window;
 
-use cutover_common::{AgentName, Phase, SlotReport, Slots, Term, Timestamp};
+use cutover_common::{AgentName, Phase, SlotReport, Term, Timestamp};
 
-use super::{Direction, HostState, Rollout, State, Waiting, story::names};
+use super::{CutoverPhase, Direction, HostState, Rollout, State, Waiting, story::names};
 use crate::{
     coordinator::Releases,
     enrolment::{Drain, Enrolments},
     event::Change,
-    fleet::{Fleet, GoalSlot, Goals},
+    fleet::{Fleet, Goals, Wanted},
 };
 
 pub use back::way_back;
@@ -48,6 +50,12 @@ impl<'a> Scene<'a> {
         self.enrolments.drain(agent)
     }
 
+    /// Returns what the newest goal of `agent` asks for.
+    pub(crate) fn wanted(&self, rollout: &Rollout, agent: &AgentName) -> Wanted {
+        let goal = self.goals.of(agent, &rollout.application);
+        goal.map(|goal| goal.wanted.clone()).unwrap_or_default()
+    }
+
     /// Returns the zone of `agent` by the label of `rollout`: empty for one without the label, none
     /// where there are no zones.
     pub(crate) fn zone(&self, rollout: &Rollout, agent: &AgentName) -> Option<&'a str> {
@@ -57,8 +65,8 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// What slots of which agents should hold from here on.
-pub type NewGoals = Vec<(AgentName, Slots<GoalSlot>)>;
+/// What which agents should run from here on.
+pub type NewGoals = Vec<(AgentName, Wanted)>;
 
 /// What is to be done.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -77,6 +85,55 @@ impl Decision {
 
 /// Decides what `rollout` does now.
 pub fn decide(rollout: &Rollout, scene: Scene<'_>) -> Decision {
+    let decision = undisturbed(rollout, scene);
+    match &decision {
+        // Whatever else becomes of it: clients do not wait for that.
+        Decision::Record { change, .. } if rollout.is_holding() && interrupts(change) => {
+            release(rollout, scene).unwrap_or(decision)
+        }
+        Decision::Record { .. } | Decision::Wait(_) => decision,
+    }
+}
+
+/// Returns what lets gates go on that may be holding; none if none are.
+pub(crate) fn release(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
+    rollout.is_holding().then(|| cutover::move_to(rollout, scene, CutoverPhase::Release))
+}
+
+/// Returns whether `change` ends a cutover that is under way.
+const fn interrupts(change: &Change) -> bool {
+    match change {
+        // The way back sets other goals at once.
+        Change::RollbackStarted { .. }
+        | Change::CutoverMoved { .. }
+        | Change::HostsFlipped { .. }
+        | Change::HostsTold { .. }
+        | Change::HostUpdated { .. }
+        | Change::HostStaged { .. }
+        | Change::HostsReverted { .. }
+        | Change::HostReverted { .. }
+        | Change::RollbackWave { .. }
+        | Change::HostStuck { .. } => false,
+        Change::StepStarted { .. }
+        | Change::HostsReleased { .. }
+        | Change::HostFailed { .. }
+        | Change::HostUnreachable { .. }
+        | Change::BakeStarted
+        | Change::HostsWithdrawn { .. }
+        | Change::HostsStaged { .. }
+        | Change::HostsShifted { .. }
+        | Change::HostsRetired { .. }
+        | Change::Promoted { .. }
+        | Change::Paused { .. }
+        | Change::Resumed { .. }
+        | Change::Held { .. }
+        | Change::Retried { .. }
+        | Change::Ended { .. }
+        | Change::HostsExcluded { .. } => true,
+    }
+}
+
+fn undisturbed(rollout: &Rollout, scene: Scene<'_>) -> Decision {
     match &rollout.state {
         State::Advancing { wave, step, since } => facts::forward(rollout, scene)
             .or_else(|| facts::over_budget(rollout, scene))

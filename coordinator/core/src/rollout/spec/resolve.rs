@@ -4,13 +4,16 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cutover_common::{
-    Amount, AmountSetting, Batches, DeploySetting, MaxLoad, Pauses, Timers, duration_text,
+    Amount, AmountSetting, Batches, CanaryHosts, CanarySteps, DeploySetting, MaxLoad, Pauses,
+    Timers, duration_text,
     host::is_label_part,
-    manifest::{DeploySpec, Timing},
+    manifest::{CutoverMode, DeploySpec, Promotion, Timing},
+    pace::parse_allow,
 };
 
 use super::{
-    HEALTHY_FOR, HEALTHY_WITHIN, Options, PROGRESS_WITHIN, Setting, SettingSource, Spec, Strategy,
+    BlueGreen, Canary, HEALTHY_FOR, HEALTHY_WITHIN, Options, PROGRESS_WITHIN, Setting,
+    SettingSource, Spec, Strategy,
 };
 
 /// The hosts of an environment, as far as settings are judged by them.
@@ -138,12 +141,16 @@ impl Spec {
             ToString::to_string,
         );
         let pace = resolver.pace(strategy);
+        let canary = resolver.canary(strategy);
+        let blue_green = resolver.blue_green(strategy);
         let zones = resolver.zones(hosts);
         let floor = resolver.floor(hosts, &pace.batches, &zones);
         let timers = resolver.timers();
         let spec = Spec {
             strategy,
             batches: pace.batches,
+            canary,
+            blue_green,
             sliding: pace.sliding,
             pause_after: pace.pause_after,
             zone: zones.label,
@@ -216,14 +223,110 @@ struct Floor {
 }
 
 impl Resolver<'_> {
+    /// Refuses what says something to another strategy.
+    fn only_with(&mut self, strategy: Strategy, settings: &[DeploySetting]) {
+        for setting in settings {
+            if !self.options.get(*setting).is_empty() {
+                self.mistake(format!(
+                    "{setting}: only {strategy} knows it; leave it out, or use --strategy {strategy}"
+                ));
+            }
+        }
+    }
+
+    fn canary(&mut self, strategy: Strategy) -> Option<Canary> {
+        if strategy != Strategy::Canary {
+            let settings = [
+                DeploySetting::CanaryHosts,
+                DeploySetting::CanarySteps,
+                DeploySetting::CanaryPromote,
+                DeploySetting::CanaryHeader,
+            ];
+            self.only_with(Strategy::Canary, &settings);
+            return None;
+        }
+        Some(Canary {
+            hosts: self.pick(
+                DeploySetting::CanaryHosts,
+                |text| text.parse::<CanaryHosts>().map_err(|mistake| mistake.to_string()),
+                |deploy| deploy.canary.hosts.clone(),
+                CanaryHosts::Amount(Amount::Count(1)),
+                ToString::to_string,
+            ),
+            steps: self.pick(
+                DeploySetting::CanarySteps,
+                |text| text.parse::<CanarySteps>().map_err(|mistake| mistake.to_string()),
+                |deploy| deploy.canary.steps.clone(),
+                "10%:5m,50%:5m".parse().expect("these are steps"),
+                ToString::to_string,
+            ),
+            promote: self.pick(
+                DeploySetting::CanaryPromote,
+                |text| text.parse::<Promotion>().map_err(|mistake| mistake.to_string()),
+                |deploy| deploy.canary.promote,
+                Promotion::Auto,
+                ToString::to_string,
+            ),
+            allow: self.pick_if_said(
+                DeploySetting::CanaryHeader,
+                |text| parse_allow(text).map_err(|mistake| mistake.to_string()),
+                |deploy| deploy.canary.header.clone(),
+                |allow| format!("{}={}", allow.header, allow.value),
+            ),
+        })
+    }
+
+    fn blue_green(&mut self, strategy: Strategy) -> Option<BlueGreen> {
+        if strategy != Strategy::BlueGreen {
+            let settings = [
+                DeploySetting::Cutover,
+                DeploySetting::Hold,
+                DeploySetting::Keep,
+                DeploySetting::Approve,
+                DeploySetting::Until,
+            ];
+            self.only_with(Strategy::BlueGreen, &settings);
+            return None;
+        }
+        let until = self.pick_if_said(
+            DeploySetting::Until,
+            |text| match text {
+                "smoke" => Ok(true),
+                _ => Err(format!("until: {text:?} is no place to stop; write \"smoke\"")),
+            },
+            |_| None,
+            |_| "smoke".to_owned(),
+        );
+        Some(BlueGreen {
+            cutover: self.pick(
+                DeploySetting::Cutover,
+                |text| text.parse::<CutoverMode>().map_err(|mistake| mistake.to_string()),
+                |deploy| deploy.cutover,
+                CutoverMode::Strict,
+                ToString::to_string,
+            ),
+            hold: self.duration(
+                (DeploySetting::Hold, Timing::Hold),
+                |deploy| deploy.hold,
+                super::HOLD,
+            ),
+            keep: self.duration(
+                (DeploySetting::Keep, Timing::Keep),
+                |deploy| deploy.keep,
+                super::KEEP,
+            ),
+            approve: self.switch(DeploySetting::Approve, |deploy| deploy.approve, false),
+            until_smoke: until.unwrap_or_default(),
+        })
+    }
+
     fn pace(&mut self, strategy: Strategy) -> Pace {
-        if strategy == Strategy::AllAtOnce {
+        if matches!(strategy, Strategy::AllAtOnce | Strategy::BlueGreen) {
             for setting in [DeploySetting::Batch, DeploySetting::Sliding, DeploySetting::PauseAfter]
             {
                 if !self.options.get(setting).is_empty() {
                     self.mistake(format!(
-                        "{setting}: all_at_once is one batch; leave it out, or use --strategy \
-                         rolling"
+                        "{setting}: {strategy} is one batch; leave it out, or use --strategy rolling"
                     ));
                 }
             }

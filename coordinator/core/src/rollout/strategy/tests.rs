@@ -26,6 +26,7 @@ fn hosts(zones: &[(&str, usize)]) -> Vec<Candidate> {
         .map(|(number, zone)| Candidate {
             agent: format!("web-{number}").parse().unwrap(),
             zone: zone.to_owned(),
+            is_canary: number == 1,
         })
         .collect()
 }
@@ -33,7 +34,7 @@ fn hosts(zones: &[(&str, usize)]) -> Vec<Candidate> {
 /// Returns the sizes of the batches, with their zones.
 fn batches(settings: &[(&str, &str)], zones: &[(&str, usize)]) -> Vec<(String, usize)> {
     let hosts = hosts(zones);
-    let plan = compile(&spec_of(settings, &hosts).unwrap(), &hosts);
+    let plan = compile(&spec_of(settings, &hosts).unwrap(), &hosts, Standing::Beside);
     let agents: Vec<&AgentName> = plan.waves.iter().flat_map(|wave| &wave.agents).collect();
     assert_eq!(agents.len(), hosts.len(), "each host is in one batch");
     let zone = |wave: &Wave| plan.zone(wave).unwrap_or_default().to_owned();
@@ -146,7 +147,7 @@ fn codedeploy_healthy_hosts_per_zone() {
 fn a_finished_zone_is_watched() {
     let hosts = hosts(&[("a", 2), ("b", 1)]);
     let settings = [("zone", "az"), ("batch", "1"), ("soak", "10s"), ("zone_soak", "1m")];
-    let plan = compile(&spec_of(&settings, &hosts).unwrap(), &hosts);
+    let plan = compile(&spec_of(&settings, &hosts).unwrap(), &hosts, Standing::Beside);
 
     let holds = |wave: usize| {
         let steps = plan.waves[wave].steps.iter();
@@ -164,7 +165,7 @@ fn a_finished_zone_is_watched() {
 fn octopus_window_of_three() {
     let hosts = hosts(&[("", 10)]);
     let spec = spec_of(&[("batch", "3"), ("sliding", "on")], &hosts).unwrap();
-    let plan = compile(&spec, &hosts);
+    let plan = compile(&spec, &hosts, Standing::Beside);
 
     assert_eq!(plan.waves.len(), 1);
     assert_eq!((plan.waves[0].agents.len(), plan.waves[0].window), (10, Some(3)));
@@ -175,7 +176,7 @@ fn octopus_window_of_three() {
 fn a_person_is_waited_for_after_the_batches_that_are_named() {
     let hosts = hosts(&[("", 4)]);
     let spec = spec_of(&[("batch", "1"), ("pause_after", "1,3")], &hosts).unwrap();
-    let plan = compile(&spec, &hosts);
+    let plan = compile(&spec, &hosts, Standing::Beside);
 
     let pauses: Vec<bool> =
         plan.waves.iter().map(|wave| wave.steps.last() == Some(&PlanStep::Approve)).collect();
@@ -201,6 +202,89 @@ fn settings_that_cannot_be_together_are_refused_at_once() {
             "pause_after: a sliding window has no batches to pause after; leave out one of the two",
             "zone_soak: there are no zones; name their label with zone",
             "zone_min_healthy: there are no zones; name their label with zone",
+        ]
+    );
+}
+
+fn steps_of(settings: &[(&str, &str)], standing: Standing) -> Vec<Vec<String>> {
+    let hosts = hosts(&[("", 3)]);
+    let plan = compile(&spec_of(settings, &hosts).unwrap(), &hosts, standing);
+    let words = |wave: &Wave| wave.steps.iter().map(ToString::to_string).collect();
+    plan.waves.iter().map(words).collect()
+}
+
+/// Argo Rollouts, "Canary": steps of `setWeight` and `pause`; then everything.
+#[test]
+fn a_canary_gets_traffic_step_by_step_and_the_rest_is_rolling() {
+    let settings = [("strategy", "canary"), ("canary_steps", "5%:5m,50%:10m"), ("batch", "2")];
+
+    let steps = steps_of(&settings, Standing::Beside);
+
+    assert_eq!(
+        steps,
+        [
+            vec![
+                "prepare",
+                "start beside, without traffic",
+                "5% of the traffic",
+                "compare for 5m",
+                "50% of the traffic",
+                "compare for 10m",
+                "replace in place",
+            ],
+            vec!["prepare", "replace in place"],
+        ]
+    );
+}
+
+/// Octopus, "Canary deployments": a subset of the targets, then a person, then the rest.
+#[test]
+fn a_canary_without_a_gate_is_a_whole_host() {
+    let settings =
+        [("strategy", "canary"), ("canary_steps", "5%:5m,50%:10m"), ("canary_promote", "manual")];
+
+    let steps = steps_of(&settings, Standing::Alone);
+
+    assert_eq!(
+        steps.first().unwrap(),
+        &["prepare", "replace in place", "compare for 15m", "wait for promote"]
+    );
+}
+
+/// Argo Rollouts, "`BlueGreen`": `autoPromotionEnabled`, `scaleDownDelaySeconds`; AWS CodeDeploy
+/// waits for a person and ends the old fleet after a time.
+#[test]
+fn blue_green_is_one_wave_with_one_cutover() {
+    let settings = [("strategy", "blue_green"), ("approve", "on"), ("keep", "1h")];
+
+    let steps = steps_of(&settings, Standing::Beside);
+
+    assert_eq!(
+        steps,
+        [[
+            "prepare",
+            "start beside, without traffic",
+            "wait for promote",
+            "cutover",
+            "soak 1h",
+            "stop the old one",
+        ]]
+    );
+    let until = steps_of(&[("strategy", "blue_green"), ("until", "smoke")], Standing::Beside);
+    assert_eq!(until, [["prepare", "start beside, without traffic"]]);
+}
+
+#[test]
+fn what_only_another_strategy_knows_is_refused() {
+    let settings = [("canary_steps", "5%:5m"), ("keep", "1h")];
+
+    let mistakes = spec_of(&settings, &hosts(&[("", 2)])).unwrap_err();
+
+    assert_eq!(
+        mistakes,
+        [
+            "canary_steps: only canary knows it; leave it out, or use --strategy canary",
+            "keep: only blue_green knows it; leave it out, or use --strategy blue_green",
         ]
     );
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use cutover_common::Version;
 use cutover_coordinator_core::{
     event::RolloutStarted,
-    rollout::{Outcome, Plan, PlanStep, Spec},
+    rollout::{CutoverPhase, Outcome, Plan, PlanStep, Spec},
 };
 use uuid::Uuid;
 
@@ -19,6 +19,12 @@ use crate::moment::Moment;
 pub(super) enum Standing {
     /// Not told anything but to prepare.
     Waits,
+    /// Told to start the new release beside what serves.
+    Staging {
+        at: Moment,
+    },
+    /// Runs it there.
+    Staged,
     /// Told to switch. Out of service, as far as the floor is concerned.
     Told {
         at: Moment,
@@ -45,6 +51,8 @@ pub(super) struct Member {
     pub(super) before: Option<Version>,
     /// How often it was told to switch since it last was as before.
     pub(super) told: u32,
+    /// Whether the new release was told to run beside what serves.
+    pub(super) is_staged: bool,
     /// Whether it was called back, and the goal that follows from it is not set yet: a crash may
     /// come between the two.
     pub(super) is_withdrawn: bool,
@@ -83,6 +91,8 @@ pub(super) struct Course {
     pub(super) is_promoted: bool,
     /// Whether a person has said so of everything to come.
     pub(super) is_promoted_in_full: bool,
+    /// How far the cutover of all gates is.
+    pub(super) cutover: Option<CutoverPhase>,
     pub(super) outcome: Option<Outcome>,
     /// Since when what is watched is watched, in true time. None: by what is durable, which is
     /// later than what was decided, so that times say nothing.
@@ -111,6 +121,7 @@ impl Course {
             is_held: false,
             is_promoted: false,
             is_promoted_in_full: false,
+            cutover: None,
             outcome: None,
             since: Some(now),
         }
@@ -178,6 +189,13 @@ impl Course {
 
 impl Member {
     const fn new(wave: usize) -> Self {
-        Self { wave, standing: Standing::Waits, before: None, told: 0, is_withdrawn: false }
+        Self {
+            wave,
+            standing: Standing::Waits,
+            before: None,
+            told: 0,
+            is_staged: false,
+            is_withdrawn: false,
+        }
     }
 }

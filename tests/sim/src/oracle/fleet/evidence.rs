@@ -76,6 +76,13 @@ impl<'a> Scene<'a> {
             | Change::Resumed { .. }
             | Change::Held { .. }
             | Change::Retried { .. }
+            | Change::HostsStaged { .. }
+            | Change::HostStaged { .. }
+            | Change::HostsShifted { .. }
+            | Change::CutoverMoved { .. }
+            | Change::HostsFlipped { .. }
+            | Change::HostsRetired { .. }
+            | Change::HostsTold { .. }
             | Change::Promoted { .. } => Ok(()),
         }
     }
@@ -198,7 +205,10 @@ impl<'a> Scene<'a> {
             Standing::Told { at } => (Some(&course.to), Some(at)),
             Standing::ToldBack { at } => (course.back_to(host), Some(at)),
             Standing::Done => (Some(&course.to), None),
-            Standing::Waits
+            // Both are up, and only one of them is judged.
+            Standing::Staging { .. }
+            | Standing::Staged
+            | Standing::Waits
             | Standing::Failed
             | Standing::LeftOut
             | Standing::Back

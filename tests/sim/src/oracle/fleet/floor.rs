@@ -110,6 +110,8 @@ impl Floor<'_> {
             // It was taken out already, and has not come back as what it was told to be.
             Standing::Failed | Standing::Stuck if member.told > 0 => goal == Some(&process.version),
             Standing::Waits
+            | Standing::Staging { .. }
+            | Standing::Staged
             | Standing::Done
             | Standing::Failed
             | Standing::LeftOut

@@ -53,7 +53,7 @@ impl Ledger {
             for (application, goal) in core.goals().of_agent(agent) {
                 let key = (host_of(agent), self.number_of(application.as_str()));
                 let is_same = self.goals.get(&key).is_some_and(|stored| {
-                    stored.generation == goal.generation.0 && stored.slots == goal.slots
+                    stored.generation == goal.generation.0 && stored.slots == goal.wanted.slots
                 });
                 if !is_same {
                     let text = format!("{application} on {agent} has another goal than is stored");

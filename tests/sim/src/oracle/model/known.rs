@@ -139,7 +139,9 @@ impl Rollout {
             Change::Held { .. } => self.stand = Stand::Held,
             Change::Ended { .. } => self.stand = Stand::Over,
             Change::RollbackStarted { .. } => (self.stand, self.goes_back) = (Stand::Goes, true),
-            Change::HostsReleased { agents } => self.touched.extend(agents.iter().cloned()),
+            Change::HostsReleased { agents }
+            | Change::HostsStaged { agents }
+            | Change::HostsFlipped { agents } => self.touched.extend(agents.iter().cloned()),
             Change::HostsWithdrawn { agents } => {
                 agents.iter().for_each(|agent| {
                     self.touched.remove(agent);
@@ -152,6 +154,11 @@ impl Rollout {
             Change::StepStarted { .. }
             | Change::HostUpdated { .. }
             | Change::Promoted { .. }
+            | Change::HostStaged { .. }
+            | Change::HostsShifted { .. }
+            | Change::CutoverMoved { .. }
+            | Change::HostsRetired { .. }
+            | Change::HostsTold { .. }
             | Change::HostFailed { .. }
             | Change::HostUnreachable { .. }
             | Change::BakeStarted

@@ -1,6 +1,7 @@
 //! Stories of the rules in `decide`, each with its edges.
 
 mod back;
+mod beside;
 mod contact;
 mod evidence;
 mod failing;

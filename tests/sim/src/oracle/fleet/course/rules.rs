@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use cutover_common::manifest::CutoverMode;
 use cutover_coordinator_core::{
     event::Change,
-    rollout::{Cause, Outcome, PlanStep},
+    rollout::{Cause, CutoverPhase, Outcome, PlanStep},
 };
 
 use super::{Course, Member, Phase, Standing};
@@ -38,6 +39,30 @@ impl Course {
                 self.since = Some(now);
             }
             Change::HostsReleased { agents } => self.release(change, agents, now)?,
+            Change::HostsStaged { agents } => self.stage(change, agents, now)?,
+            Change::HostStaged { agent } => {
+                let is_told = |standing: Standing| matches!(standing, Standing::Staging { .. });
+                self.member(change, host_of(agent), is_told)?.standing = Standing::Staged;
+            }
+            Change::HostsShifted { agents, .. } => {
+                let is_step = matches!(self.step(), Some(PlanStep::Shift(_)));
+                self.require(change, self.moves() && is_step)?;
+                for agent in agents {
+                    let is_staged = |standing: Standing| standing == Standing::Staged;
+                    self.member(change, host_of(agent), is_staged)?;
+                }
+            }
+            Change::CutoverMoved { phase } => self.move_cutover(change, *phase)?,
+            Change::HostsFlipped { agents } => self.flip(change, agents, now)?,
+            Change::HostsRetired { agents } => {
+                let is_step = matches!(self.step(), Some(PlanStep::Retire));
+                self.require(change, self.moves() && is_step)?;
+                for agent in agents {
+                    let is_done = |standing: Standing| standing == Standing::Done;
+                    self.member(change, host_of(agent), is_done)?;
+                }
+            }
+            Change::HostsTold { .. } => self.require(change, self.moves())?,
             Change::HostsReverted { agents } => self.revert(change, agents, now)?,
             Change::HostsWithdrawn { agents } => self.call_back(change, agents)?,
             Change::HostsExcluded { agents, .. } => {
@@ -48,13 +73,16 @@ impl Course {
             }
             Change::HostUpdated { agent } => {
                 self.require(change, !self.goes_back())?;
-                let is_told = |standing: Standing| matches!(standing, Standing::Told { .. });
+                // Where nothing ran, what was started beside it is all there is.
+                let is_told = |standing: Standing| {
+                    matches!(standing, Standing::Told { .. } | Standing::Staged)
+                };
                 self.member(change, host_of(agent), is_told)?.standing = Standing::Done;
             }
             Change::HostReverted { agent } => {
                 let is_told = |standing: Standing| matches!(standing, Standing::ToldBack { .. });
                 let member = self.member(change, host_of(agent), is_told)?;
-                (member.standing, member.told) = (Standing::Back, 0);
+                (member.standing, member.told, member.is_staged) = (Standing::Back, 0, false);
             }
             Change::HostFailed { agent, .. } => {
                 self.require(change, !self.goes_back())?;
@@ -88,6 +116,10 @@ impl Course {
         match change {
             Change::RollbackStarted { cause, waves } => {
                 self.require(change, !self.goes_back() && self.has_way_back())?;
+                if let Cause::Judged { .. } = cause {
+                    let is_step = matches!(self.step(), Some(PlanStep::Judge(_)));
+                    self.require(change, self.moves() && is_step)?;
+                }
                 if let Cause::Failed { .. } = cause {
                     let is_over = self.count(Standing::Failed) > count(self.spec.max_failed);
                     self.require(change, self.moves() && self.spec.auto_rollback)?;
@@ -116,7 +148,7 @@ impl Course {
             Change::Retried { .. } => {
                 self.require(change, self.is_held)?;
                 (self.is_held, self.since) = (false, Some(now));
-                self.is_promoted = false;
+                (self.is_promoted, self.cutover) = (false, None);
                 self.send_again();
             }
             Change::Promoted { full, .. } => {
@@ -125,7 +157,14 @@ impl Course {
                     (true, self.is_promoted_in_full || *full);
             }
             Change::Ended { outcome, .. } => self.end(change, *outcome, now)?,
-            Change::StepStarted { .. }
+            Change::HostsStaged { .. }
+            | Change::HostStaged { .. }
+            | Change::HostsShifted { .. }
+            | Change::CutoverMoved { .. }
+            | Change::HostsFlipped { .. }
+            | Change::HostsRetired { .. }
+            | Change::HostsTold { .. }
+            | Change::StepStarted { .. }
             | Change::HostsReleased { .. }
             | Change::HostUpdated { .. }
             | Change::HostFailed { .. }
@@ -166,6 +205,13 @@ impl Course {
                 }
             }
             Outcome::Aborted => {}
+            Outcome::Staged => {
+                self.require(change, self.moves() && self.is_last_step())?;
+                self.leave_step(change, now)?;
+                if self.count(Standing::Staged) == 0 {
+                    return self.broken("E4", change, "no host was staged");
+                }
+            }
         }
         self.outcome = Some(outcome);
         Ok(())
@@ -184,7 +230,7 @@ impl Course {
         }
         let Phase::Forward { wave, .. } = self.phase else { return Ok(()) };
         for agent in agents {
-            let waits = |standing: Standing| standing == Standing::Waits;
+            let waits = |standing: Standing| matches!(standing, Standing::Waits | Standing::Staged);
             let member = self.member(change, host_of(agent), waits)?;
             let is_ahead = member.wave != wave;
             member.standing = Standing::Told { at: now };
@@ -192,6 +238,62 @@ impl Course {
             if is_ahead {
                 return self.broken("A4", change, "it is a host of another wave");
             }
+        }
+        Ok(())
+    }
+
+    fn stage(
+        &mut self,
+        change: &Change,
+        agents: &[cutover_common::AgentName],
+        now: Moment,
+    ) -> Result<(), Violation> {
+        let is_stage = matches!(self.step(), Some(PlanStep::Stage));
+        self.require(change, self.moves() && is_stage)?;
+        let Phase::Forward { wave, .. } = self.phase else { return Ok(()) };
+        for agent in agents {
+            let waits = |standing: Standing| standing == Standing::Waits;
+            let member = self.member(change, host_of(agent), waits)?;
+            member.standing = Standing::Staging { at: now };
+            (member.told, member.is_staged) = (member.told + 1, true);
+            if member.wave != wave {
+                return self.broken("A4", change, "it is a host of another wave");
+            }
+        }
+        Ok(())
+    }
+
+    /// Gates are held before they are armed, and all of them are armed before any is switched.
+    fn move_cutover(&mut self, change: &Change, phase: CutoverPhase) -> Result<(), Violation> {
+        let is_step = matches!(self.step(), Some(PlanStep::Cutover));
+        let may_follow = match (self.cutover, phase) {
+            (None | Some(CutoverPhase::Release), CutoverPhase::Hold)
+            | (Some(CutoverPhase::Hold), CutoverPhase::Arm) => self.moves() && is_step,
+            (Some(CutoverPhase::Hold | CutoverPhase::Arm), CutoverPhase::Release) => true,
+            _ => false,
+        };
+        self.require(change, may_follow)?;
+        self.cutover = Some(phase);
+        Ok(())
+    }
+
+    fn flip(
+        &mut self,
+        change: &Change,
+        agents: &[cutover_common::AgentName],
+        now: Moment,
+    ) -> Result<(), Violation> {
+        let is_step = matches!(self.step(), Some(PlanStep::Cutover));
+        let is_relaxed =
+            self.spec.blue_green.as_ref().is_some_and(|how| how.cutover == CutoverMode::Relaxed);
+        let is_armed = self.cutover == Some(CutoverPhase::Arm);
+        self.require(change, self.moves() && is_step && (is_relaxed || is_armed))?;
+        self.cutover = None;
+        for agent in agents {
+            let is_staged = |standing: Standing| standing == Standing::Staged;
+            let member = self.member(change, host_of(agent), is_staged)?;
+            member.standing = Standing::Told { at: now };
+            member.told += 1;
         }
         Ok(())
     }
@@ -204,13 +306,15 @@ impl Course {
         for agent in agents {
             // Whoever was given up stays so, and is to do nothing.
             let given_up = |standing| matches!(standing, Standing::LeftOut | Standing::Failed);
-            let is_told =
-                |standing| matches!(standing, Standing::Told { .. }) || given_up(standing);
+            let is_told = |standing| {
+                matches!(standing, Standing::Told { .. } | Standing::Staged) || given_up(standing)
+            };
             let member = self.member(change, host_of(agent), is_told)?;
+            let was_staged = member.is_staged;
             if !given_up(member.standing) {
-                member.standing = Standing::Waits;
+                member.standing = if was_staged { Standing::Staged } else { Standing::Waits };
             }
-            member.told = 0;
+            member.told = u32::from(was_staged);
             member.is_withdrawn = true;
         }
         Ok(())
@@ -268,7 +372,9 @@ impl Course {
         };
         let is_promoted = self.is_promoted || self.is_promoted_in_full;
         match self.step() {
-            Some(PlanStep::Hold(_) | PlanStep::Approve) if is_promoted => Ok(()),
+            Some(PlanStep::Hold(_) | PlanStep::Judge(_) | PlanStep::Approve) if is_promoted => {
+                Ok(())
+            }
             Some(PlanStep::Approve) => self.broken("A4", change, "nobody has promoted it"),
             Some(PlanStep::Start) => {
                 let is_open =
@@ -284,7 +390,27 @@ impl Course {
                 let is_watched = of_wave(|standing| standing == Standing::Done).is_some();
                 if is_watched { self.watched_for(change, duration, now) } else { Ok(()) }
             }
-            Some(PlanStep::Prepare) | None => Ok(()),
+            Some(PlanStep::Stage) => {
+                let is_open =
+                    |standing| matches!(standing, Standing::Waits | Standing::Staging { .. });
+                match of_wave(is_open) {
+                    None => Ok(()),
+                    Some(host) => self.broken("A4", change, &format!("host-{host} is not staged")),
+                }
+            }
+            Some(PlanStep::Judge(duration)) => {
+                let is_watched = |standing| matches!(standing, Standing::Done | Standing::Staged);
+                if of_wave(is_watched).is_some() {
+                    self.watched_for(change, duration, now)
+                } else {
+                    Ok(())
+                }
+            }
+            Some(PlanStep::Cutover) => match of_wave(|standing| standing == Standing::Staged) {
+                None => Ok(()),
+                Some(host) => self.broken("A4", change, &format!("host-{host} was not switched")),
+            },
+            Some(PlanStep::Prepare | PlanStep::Shift(_) | PlanStep::Retire) | None => Ok(()),
         }
     }
 
@@ -362,7 +488,14 @@ impl Course {
 }
 
 const fn can_fail(standing: Standing) -> bool {
-    matches!(standing, Standing::Waits | Standing::Told { .. } | Standing::Done)
+    matches!(
+        standing,
+        Standing::Waits
+            | Standing::Staging { .. }
+            | Standing::Staged
+            | Standing::Told { .. }
+            | Standing::Done
+    )
 }
 
 fn count(number: u32) -> usize {

@@ -1,0 +1,27 @@
+//! `blue_green`: one wave in which the new release starts beside the old one everywhere, then clients
+//! of all hosts are led to it at one moment, and the old one runs on for a while.
+
+use super::{
+    super::{Plan, PlanStep, Spec, Wave},
+    Candidate,
+};
+
+pub(super) fn compile(spec: &Spec, hosts: &[Candidate]) -> Plan {
+    let Some(how) = &spec.blue_green else { return Plan { waves: Vec::new(), zones: Vec::new() } };
+    if hosts.is_empty() {
+        return Plan { waves: Vec::new(), zones: Vec::new() };
+    }
+    let mut steps = vec![PlanStep::Prepare, PlanStep::Stage];
+    if !how.until_smoke {
+        if how.approve {
+            steps.push(PlanStep::Approve);
+        }
+        steps.push(PlanStep::Cutover);
+        if !how.keep.is_zero() {
+            steps.push(PlanStep::Hold(how.keep));
+        }
+        steps.push(PlanStep::Retire);
+    }
+    let agents = hosts.iter().map(|host| host.agent.clone()).collect();
+    Plan { waves: vec![Wave { agents, steps, zone: None, window: None }], zones: Vec::new() }
+}
