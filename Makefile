@@ -45,8 +45,9 @@ sim: ## Run ten thousand simulated fleets; with SEEDS=n, so many
 	@tests/setup.sh build
 	cargo run --locked -p cutover-sim -- run --seeds $(or $(SEEDS),10000)
 
-sim-mutants: ## Plant each known bug in the cores, and see that the simulator finds it
+sim-mutants: ## Plant each known bug in the cores, and see that it is found
 	@tests/setup.sh build
+	cargo test --quiet --locked -p cutover-agent-core --features cutover-common/planted-bugs planted
 	cargo test --quiet --locked -p cutover-sim --features planted-bugs --test runs planted
 	cargo run --locked -p cutover-sim --features planted-bugs -- mutants
 

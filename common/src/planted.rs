@@ -39,5 +39,19 @@ macro_rules! planted {
     };
 }
 
+/// Is what is in it with the feature `planted-bugs`, and nothing without: tests that look for bugs.
+#[cfg(not(feature = "planted-bugs"))]
+#[macro_export]
+macro_rules! where_bugs_are_planted {
+    ($($test:item)*) => {};
+}
+
+/// Is what is in it: tests that look for planted bugs.
+#[cfg(feature = "planted-bugs")]
+#[macro_export]
+macro_rules! where_bugs_are_planted {
+    ($($test:item)*) => { $($test)* };
+}
+
 #[cfg(test)]
 mod tests;

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{
-    ApplicationName, Fence, Health, HoldState, Report, RouteMode, Slot, Timestamp, planted,
-};
+use cutover_common::{ApplicationName, Fence, Health, Report, Slot, Timestamp, planted};
 use uuid::Uuid;
 
 use crate::{
     Action, Event, Hold, IllegalEvent, Input, Life, Remembered, Retained,
     edge::EdgeLink,
     gate::GateLink,
+    hold::hold_text,
     hooks::patience,
     invariants,
     lease::Permission,
@@ -230,7 +229,7 @@ impl Agent {
             let mut told =
                 report::slot(&view, volatile.slots.of(slot), timers, is_led_to, &trouble);
             if application.assignment.route.as_ref().is_some_and(|route| route.to == slot) {
-                told.detail = report::join(&[&told.detail, report::hold_text(application)]);
+                told.detail = report::join(&[&told.detail, hold_text(application)]);
             }
             told
         });
@@ -238,37 +237,6 @@ impl Agent {
         let outage = application.outage;
         let hold = self.hold_state(name, application);
         Some(Report { application: name.clone(), fence, slots, refused, outage, hold })
-    }
-
-    /// Returns what the gate has said of holding.
-    fn hold_state(&self, name: &ApplicationName, application: &crate::Application) -> HoldState {
-        if !self.gate.holds(name) {
-            return planted!(
-                DrainedUnheard: match application.traffic.hold.limits() {
-                    Some(_) => HoldState::Drained,
-                    None => HoldState::Open,
-                };
-                HoldState::Open
-            );
-        }
-        // For the very goal that is told of: who hears that of an armed one counts on it.
-        let mode = application.assignment.route.as_ref().map(|route| route.mode);
-        let is_of_goal = match (mode, application.traffic.hold) {
-            (Some(RouteMode::Hold(_)), Hold::Begun { generation, .. })
-            | (Some(RouteMode::Armed(_)), Hold::Armed { generation, .. }) => {
-                generation == application.fence().generation
-            }
-            _ => planted!(
-                UnarmedToldAsArmed: application.traffic.hold.limits().is_some();
-                false
-            ),
-        };
-        let is_empty = || Slot::ALL.into_iter().all(|slot| self.gate.is_empty(name, slot));
-        if is_of_goal && planted!(DrainedBeforeEmpty: true; is_empty()) {
-            HoldState::Drained
-        } else {
-            HoldState::Holding
-        }
     }
 
     pub(crate) fn view<'a>(

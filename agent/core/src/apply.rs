@@ -1,13 +1,14 @@
 //! Applies events to what is remembered: its only writer, live and on replay.
 
+mod traffic;
+
 use cutover_common::{
-    EdgeRevision, EdgeRoutes, Fence, Generation, HookKind, InstanceEvidence, InstanceId, Sha256,
-    Slot, Term, Timestamp, planted,
+    EdgeRevision, EdgeRoutes, Fence, HookKind, InstanceEvidence, InstanceId, Sha256, Slot, Term,
+    planted,
 };
 
 use crate::{
-    Application, Aside, Ending, Event, Hold, HookEnd, HookProgress, HookRun, Instance, Life,
-    Remembered,
+    Application, Ending, Event, HookEnd, HookProgress, HookRun, Instance, Life, Remembered,
     hooks::before_the_start,
     remembered::{SlotState, TrafficState},
     traffic::can_stand_beside,
@@ -53,7 +54,7 @@ impl Remembered {
                 self.split = None;
                 for application in self.applications.values_mut() {
                     application.assignment.fence = Fence::default();
-                    forget_generation(&mut application.traffic.hold);
+                    traffic::forget_generation(&mut application.traffic.hold);
                 }
                 if let Some(edge) = &mut self.edge {
                     edge.revision = EdgeRevision::default();
@@ -87,14 +88,22 @@ impl Remembered {
             Event::Shifted { application, to, at, aside } => {
                 let known =
                     self.applications.get_mut(application).ok_or("the application is unknown")?;
-                shift(known, *to, *at, aside)?;
+                traffic::shift(known, *to, *at, aside)?;
             }
-            Event::HoldBegun { application, .. }
-            | Event::HoldArmed { application, .. }
-            | Event::HoldOver { application } => {
+            Event::HoldBegun { application, generation, limits } => {
                 let known =
                     self.applications.get_mut(application).ok_or("the application is unknown")?;
-                known.traffic.hold = hold(known, event)?;
+                traffic::begin_hold(known, *generation, *limits)?;
+            }
+            Event::HoldArmed { application, generation, limits } => {
+                let known =
+                    self.applications.get_mut(application).ok_or("the application is unknown")?;
+                traffic::arm_hold(known, *generation, *limits)?;
+            }
+            Event::HoldOver { application } => {
+                let known =
+                    self.applications.get_mut(application).ok_or("the application is unknown")?;
+                traffic::end_hold(known)?;
             }
             Event::OutageMeasured { application, lasted } => {
                 let known =
@@ -138,68 +147,6 @@ fn require_newer(held: Fence, offered: Fence) -> Result<(), &'static str> {
         return Err("generations grow and terms do not decrease (F2)");
     }
     Ok(())
-}
-
-fn shift(
-    known: &mut Application,
-    to: Option<Slot>,
-    at: Timestamp,
-    aside: &Aside,
-) -> Result<(), &'static str> {
-    let is_behind_gate = |slot: Slot| {
-        let instance = known.slots.of(slot).instance.as_ref();
-        instance
-            .is_some_and(|held| held.port.is_some() && matches!(held.life, Life::Running { .. }))
-    };
-    let other = if aside.is_nothing() { None } else { Some(to.map(Slot::other)) };
-    let is_led = to.into_iter().all(is_behind_gate)
-        && other.is_none_or(|other| other.is_some_and(is_behind_gate));
-    if !is_led {
-        return Err("traffic goes to a live instance that stands behind the gate");
-    }
-    let (aside, hold) = (aside.clone(), known.traffic.hold.ended());
-    known.traffic = TrafficState { to, since: Some(at), aside, hold };
-    Ok(())
-}
-
-/// Returns what becomes of a hold.
-fn hold(known: &Application, event: &Event) -> Result<Hold, &'static str> {
-    let held = known.fence().generation;
-    let TrafficState { to, hold, .. } = known.traffic;
-    match *event {
-        Event::HoldBegun { generation, .. } if generation != held || to.is_none() => {
-            Err("what is led somewhere is held, and for the goal that is followed (G4)")
-        }
-        Event::HoldBegun { generation, .. } if hold == Hold::Over { generation } => {
-            Err("a hold that was over is not begun again for its goal (G4)")
-        }
-        Event::HoldBegun { generation, limits, .. } => Ok(Hold::Begun { generation, limits }),
-        Event::HoldArmed { generation, .. } if generation != held || hold.limits().is_none() => {
-            Err("what is held is armed, and for the goal that is followed (G4)")
-        }
-        Event::HoldArmed { generation, limits, .. } => Ok(Hold::Armed { generation, limits }),
-        Event::HoldOver { .. } => match hold {
-            Hold::Begun { generation, .. } => Ok(Hold::Over { generation }),
-            Hold::Armed { generation, .. } if planted!(ArmedHoldExpires: true; false) => {
-                Ok(Hold::Over { generation })
-            }
-            Hold::None | Hold::Armed { .. } | Hold::Over { .. } => {
-                Err("what is not held, or is armed, does not end by itself (G4)")
-            }
-        },
-        _ => Err("it is not about a hold"),
-    }
-}
-
-/// Another coordinator counts its generations from one: none of them is the one of this hold.
-fn forget_generation(hold: &mut Hold) {
-    match hold {
-        Hold::Begun { generation, .. } | Hold::Armed { generation, .. } => {
-            *generation = Generation::default();
-        }
-        Hold::Over { .. } => *hold = Hold::None,
-        Hold::None => {}
-    }
 }
 
 #[expect(clippy::too_many_lines, reason = "one arm for each event")]
@@ -263,6 +210,7 @@ fn apply_to_slot(
                 | Life::Ended { .. } => return Err("only a running instance is stopped"),
             }
             instance.life = Life::Stopping { hook: instance.hook_at_stop() };
+            application.traffic.leave_aside(slot);
         }
         Event::HookEnded { instance, warning, .. } => {
             let instance = named(state, *instance)?;

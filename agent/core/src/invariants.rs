@@ -11,11 +11,13 @@
 //! - **E7** What is wanted, prepared or in use stays on disk.
 //! - **A2** Without a coordinator everything is kept running.
 //! - **G1** Traffic goes to a live instance, and to none that is being stopped.
+//! - **G4** What is held is released in time, unless it was armed while it was held.
+//! - **G5** The slot that is not led to gets the share that its goal says, when it has settled.
 //! - **A8** A live instance is known by more than a pid.
 
 use cutover_common::{Fence, Slot, Term, planted};
 
-use crate::{Application, Binding, Life, Remembered, traffic::can_stand_beside};
+use crate::{Application, Binding, Life, Remembered, TrafficState, traffic::can_stand_beside};
 
 /// F2: an adopted fence has a higher generation and no lower term.
 pub fn f2_fence_grows(held: Fence, adopted: Fence) -> bool {
@@ -45,6 +47,21 @@ pub fn g1_traffic_has_an_instance(application: &Application) -> bool {
             }
         })
     })
+}
+
+/// G4: what is held goes on to some slot in the end.
+pub fn g4_what_is_held_leads_somewhere(application: &Application) -> bool {
+    application.traffic.hold.limits().is_none() || application.traffic.to.is_some()
+}
+
+/// G5: a share is for a live instance beside the one that is led to.
+pub fn g5_share_has_an_instance(application: &Application) -> bool {
+    let TrafficState { to, aside, .. } = &application.traffic;
+    aside.is_nothing()
+        || to.is_some_and(|to| {
+            let instance = application.slots.of(to.other()).instance.as_ref();
+            instance.is_some_and(|it| matches!(it.life, Life::Running { .. }))
+        })
 }
 
 /// E7: what is wanted, prepared or in use is retained.
@@ -82,6 +99,8 @@ pub fn broken(remembered: &Remembered) -> Option<&'static str> {
             ("F3", f3_terms_are_bound(binding, application)),
             ("E1", e1_one_instance(application)),
             ("G1", g1_traffic_has_an_instance(application)),
+            ("G4", g4_what_is_held_leads_somewhere(application)),
+            ("G5", g5_share_has_an_instance(application)),
             ("E7", e7_needed_is_retained(application)),
             ("A8", a8_running_has_evidence(application)),
         ];

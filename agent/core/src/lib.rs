@@ -14,6 +14,7 @@ pub mod edge;
 mod event;
 pub mod gate;
 pub mod goal;
+mod hold;
 mod hooks;
 pub mod input;
 mod intake;

@@ -126,7 +126,7 @@ impl Hold {
 }
 
 impl TrafficState {
-    /// Notes that the instance in `slot` has ended: another one in its place has to settle before
+    /// Notes that the instance in `slot` has ended, or is to: another one in its place has to settle before
     /// it gets the share that is not for the slot that is led to.
     pub(crate) fn leave_aside(&mut self, slot: Slot) {
         if self.to == Some(slot.other()) {
@@ -134,9 +134,11 @@ impl TrafficState {
         }
     }
 
-    /// Returns whether `slot` gets any of what is new, once that goes on.
+    /// Returns whether `slot` gets what is new, or some of it. What is held is for the slot that is
+    /// led to.
     pub fn leads_to(&self, slot: Slot) -> bool {
-        self.to == Some(slot) || (self.to == Some(slot.other()) && !self.aside.is_nothing())
+        let has_aside = !self.aside.is_nothing() && self.hold.limits().is_none();
+        self.to == Some(slot) || (self.to == Some(slot.other()) && has_aside)
     }
 }
 

@@ -1,12 +1,11 @@
 //! Reports: what a slot looks like to the coordinator and to people.
 
 use cutover_common::{
-    Health, HookKind, Phase, Release, RouteMode, SlotGoal, SlotReport, Timers, Traffic,
-    duration_text, planted,
+    Health, HookKind, Phase, Release, SlotGoal, SlotReport, Timers, Traffic, duration_text, planted,
 };
 
 use crate::{
-    Application, Ending, Hold, HookProgress, Instance, Life,
+    Ending, HookProgress, Instance, Life,
     hooks::{before_the_traffic, patience, stuck_text},
     lease::Permission,
     prepare::Preparation,
@@ -38,21 +37,6 @@ pub(crate) fn slot(
     };
     report.detail = join(&[&report.detail, trouble]);
     report
-}
-
-/// Says why the gate does not hold what the goal wants held, or nothing.
-pub(crate) fn hold_text(application: &Application) -> &'static str {
-    let mode = application.assignment.route.as_ref().map(|route| route.mode);
-    let generation = application.fence().generation;
-    match (mode, application.traffic.hold) {
-        (Some(RouteMode::Hold(_)), Hold::Over { generation: of }) if of == generation => {
-            "what was held is released, as no other goal came in time; not held again before one"
-        }
-        (Some(RouteMode::Armed(_)), Hold::None | Hold::Over { .. }) => {
-            "cannot be armed, as nothing is held any more; what is new goes on"
-        }
-        _ => "",
-    }
 }
 
 fn vacant(view: &SlotView<'_>, live: &LiveSlot, decision: &Decision) -> SlotReport {

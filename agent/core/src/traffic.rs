@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cutover_common::{Health, HoldLimits, Release, RouteMode, Slot, SlotGoal, Slots, planted};
 
 use crate::{
-    Application, Aside, Hold, Instance, Life,
+    Application, Aside, Hold, Instance, Life, TrafficState,
     hooks::{before_the_start, before_the_traffic},
     lease::Permission,
 };
@@ -52,7 +52,7 @@ pub(crate) fn decide(view: TrafficView<'_>) -> TrafficDecision {
     if view.hold_is_over {
         return planted!(
             HoldExpiresToTheOther: match application.traffic.to {
-                Some(to) if is_ready(view, to.other()) => {
+                Some(to) if is_there(application, to.other()) => {
                     TrafficDecision::Shift(Some(to.other()), Aside::NOTHING)
                 }
                 _ => TrafficDecision::Release,
@@ -68,12 +68,24 @@ pub(crate) fn decide(view: TrafficView<'_>) -> TrafficDecision {
         if to == Some(slot) {
             return in_place(view, slot);
         }
-        return if is_ready(view, slot) { shift(view, Some(slot)) } else { TrafficDecision::Rest };
+        return if is_ready(view, slot) { shift(view, Some(slot)) } else { leave_aside(view) };
     }
     match to {
         Some(old) if has_to_make_room(application, old, slot, release) => shift(view, None),
-        Some(_) | None => TrafficDecision::Rest,
+        Some(_) | None => leave_aside(view),
     }
+}
+
+/// The traffic stays where it is, but for the share of an instance that is not wanted any more:
+/// what is to come in its place waits for it to be empty.
+fn leave_aside(view: TrafficView<'_>) -> TrafficDecision {
+    let TrafficState { to, aside, hold, .. } = &view.application.traffic;
+    let Some(to) = *to else { return TrafficDecision::Rest };
+    let other = to.other();
+    if aside.is_nothing() || is_there(view.application, other) || hold.limits().is_some() {
+        return TrafficDecision::Rest;
+    }
+    with_lease(view, TrafficDecision::Shift(Some(to), Aside::NOTHING))
 }
 
 /// Returns whether what is new may be led to the instance in `slot`, which gets none of it yet.
@@ -88,12 +100,19 @@ fn is_ready(view: TrafficView<'_>, slot: Slot) -> bool {
     is_ready && planted!(ShiftBeforeSmoke: true; has_passed_hooks(view.application, slot))
 }
 
-/// Returns whether the wanted release lives in `slot`, with its hooks passed.
+/// Returns whether the hooks of the release that is to run in `slot` have passed.
 fn has_passed_hooks(application: &Application, slot: Slot) -> bool {
     let SlotGoal::Running(release) = application.goal(slot) else { return false };
-    let state = application.slots.of(slot);
-    is_held(application, slot, release)
-        && before_the_traffic(release, state, application.fence().generation).has_passed()
+    let (state, generation) = (application.slots.of(slot), application.fence().generation);
+    before_the_traffic(release, state, generation).has_passed()
+}
+
+/// Returns whether the release that is to run in `slot` is alive there.
+fn is_there(application: &Application, slot: Slot) -> bool {
+    match application.goal(slot) {
+        SlotGoal::Running(release) => is_held(application, slot, release),
+        SlotGoal::Absent | SlotGoal::Prepared(_) => false,
+    }
 }
 
 /// Decides for what is led where it should be: whether it is held, and what the other slot gets.
@@ -136,10 +155,14 @@ fn aside(view: TrafficView<'_>, to: Slot) -> Aside {
     let other = to.other();
     // What gets some already has settled once; how it is now is the gate's affair.
     let gets_some = application.traffic.to == Some(to) && !application.traffic.aside.is_nothing();
-    let has_settled = gets_some
-        || *view.health.of(other) == Health::Settled
-        || planted!(ShareBeforeSettled: true; false);
-    if !has_settled || !planted!(ShareBeforeSmoke: true; has_passed_hooks(application, other)) {
+    let has_settled = planted!(
+        ShareBeforeSettled: true;
+        gets_some || *view.health.of(other) == Health::Settled
+    );
+    let may_get_some = has_settled
+        && is_there(application, other)
+        && planted!(ShareBeforeSmoke: true; has_passed_hooks(application, other));
+    if !may_get_some {
         return Aside::NOTHING;
     }
     Aside { share: route.share, allow: route.allow.clone() }

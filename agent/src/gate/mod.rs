@@ -136,6 +136,12 @@ impl Link {
         let program = translate::program(revision, program, self.settings.address);
         let client = self.client().await?;
         let said = match client.apply(&program).await {
+            // Another process of the gate would go on by the program before it.
+            Ok(applied) if !applied.is_kept && translate::holds(&program) => {
+                return Err("the gate holds requests, and could not write that down; see its log \
+                            and the room on its disk"
+                    .to_owned());
+            }
             Ok(_) => client.state().await,
             Err(error) => Err(error),
         };

@@ -223,6 +223,11 @@ pub fn count_hosts(said: &Option<State>, report: &mut EdgeReport) {
     }
 }
 
+/// Returns whether what is new is held for any service.
+pub(super) fn holds(program: &Program) -> bool {
+    program.services.iter().any(|service| service.route.flow != Flow::Open)
+}
+
 /// Returns whether something is under way at a slot that gets nothing new.
 pub(super) fn is_leaving(program: &GateProgram, state: &GateState) -> bool {
     state.busy.iter().any(|(name, slot)| {
@@ -272,6 +277,44 @@ mod tests {
         assert_eq!(told.route.sticky, Some(program::Sticky::Cookie { name: "route".to_owned() }));
         assert!(told.accepts_proxy_protocol && told.trusted_peers.len() == 1);
         assert_eq!((told.limits.connections_max, told.limits.body_bytes_max), (7, Some(1 << 20)));
+    }
+
+    #[test]
+    fn shares_headers_and_holds_reach_the_gate_which_takes_them_at_the_ends_of_their_ranges() {
+        let upstream =
+            |port, weight| Some(GateUpstream { port, weight, is_healthy: true, drains: false });
+        let upstreams = Slots { blue: upstream(20_001, 900), green: upstream(20_002, 100) };
+        let by = Allow { header: "X-Canary".to_owned(), value: "x".repeat(128) };
+        let allow = Some(GateAllow { slot: Slot::Green, by });
+        let plain = Service { tls: None, sticky: None, ..service() };
+        for (within, requests, bytes) in [
+            (HoldLimits::WITHIN.start(), HoldLimits::REQUESTS.start(), HoldLimits::BYTES.start()),
+            (HoldLimits::WITHIN.end(), HoldLimits::REQUESTS.end(), HoldLimits::BYTES.end()),
+        ] {
+            let (within, requests, bytes) = (*within, *requests, *bytes);
+            let (service, allow) = (plain.clone(), allow.clone());
+            let (to, hold) = (Some(Slot::Blue), Some(HoldLimits { within, requests, bytes }));
+            let wanted = GateService { service, upstreams, to, allow, hold, peers: Vec::new() };
+            let program = GateProgram {
+                services: [("web".parse().unwrap(), wanted)].into(),
+                ..GateProgram::default()
+            };
+
+            let mut told = super::program(1, &program, [127, 0, 0, 1].into());
+
+            told.check().unwrap();
+            assert!(holds(&told));
+            let route = told.services.remove(0).route;
+            let for_ms = u32::try_from(within.as_millis()).unwrap();
+            let flow = Flow::Hold { for_ms, requests_max: requests, bytes_max: bytes };
+            assert_eq!(route.flow, flow);
+            let weights: Vec<u16> =
+                route.upstreams.iter().map(|upstream| upstream.weight).collect();
+            assert_eq!(weights, [900, 100]);
+            let allow = route.allow.unwrap();
+            assert_eq!((allow.upstream.as_str(), allow.header.as_str()), ("green", "X-Canary"));
+            assert_eq!(allow.value.unwrap().len(), 128);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::Path,
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
@@ -11,7 +12,7 @@ use std::{
 };
 
 use cutover_common::{
-    Assignment, Fence, Generation, Release, ReleaseRef, Report, RunSpec, Slot, SlotGoal,
+    Assignment, Fence, Generation, Release, ReleaseRef, Report, Route, RunSpec, Slot, SlotGoal,
     SlotReport, Slots, StopSignal, Term, Timers, protocol::PROTOCOL, wire::Welcome,
 };
 use cutover_proto::v1::{
@@ -225,12 +226,19 @@ impl Coordinator {
     /// Packs a release of `web` from these executable files.
     pub fn release(&self, version: &str, files: &[(&str, &str)]) -> Release {
         use std::os::unix::fs::PermissionsExt as _;
+        self.release_of(version, |folder| {
+            for (name, text) in files {
+                let path = folder.join(name);
+                std::fs::write(&path, text).unwrap();
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            }
+        })
+    }
+
+    /// Packs a release of `web` from a folder that is filled.
+    pub fn release_of(&self, version: &str, fill: impl FnOnce(&Path)) -> Release {
         let folder = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        }
+        fill(folder.path());
         std::fs::write(folder.path().join("VERSION"), version).unwrap();
         let mut archive = Vec::new();
         let packed = pack(folder.path(), &mut archive).unwrap();
@@ -259,18 +267,22 @@ impl Coordinator {
     }
 
     pub fn assign(&self, generation: u64, blue: SlotGoal, green: SlotGoal) {
+        self.assign_led(generation, Slots { blue, green }, None);
+    }
+
+    pub fn assign_led(&self, generation: u64, slots: Slots<SlotGoal>, route: Option<Route>) {
         let mut state = self.state.lock().unwrap();
         let assignment = Assignment {
             application: "web".parse().unwrap(),
             fence: Fence { term: Term(state.term), generation: Generation(generation) },
-            slots: Slots { blue, green },
+            slots,
             timers: Timers {
                 healthy_for: Duration::from_millis(300),
                 healthy_within: Duration::from_secs(60),
             },
             rollout: "r1".to_owned(),
             peers: Vec::new(),
-            route: None,
+            route,
         };
         state.assignment = Some(assignment.clone());
         for session in &state.sessions {

@@ -93,7 +93,6 @@ impl Host {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// Ends the agent like a power cut would, and nothing else.
     /// Waits until a process of a release has written its pid into a file of the application's own.
     pub async fn until_noted(&self, file: &str) -> u32 {
         let deadline = Instant::now() + LONG;
@@ -107,6 +106,7 @@ impl Host {
         }
     }
 
+    /// Ends the agent like a power cut would, and nothing else.
     pub fn kill_agent(&mut self) {
         let mut agent = self.agent.take().expect("the agent runs");
         agent.kill().unwrap();
@@ -127,14 +127,19 @@ impl Host {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-}
 
-impl Drop for Host {
-    fn drop(&mut self) {
+    /// Ends the agent if it runs.
+    pub fn end_agent(&mut self) {
         if let Some(mut agent) = self.agent.take() {
             agent.kill().ok();
             agent.wait().ok();
         }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.end_agent();
         if std::thread::panicking() {
             println!("--- the agent's log\n{}", self.log());
         }

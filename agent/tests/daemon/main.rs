@@ -14,3 +14,4 @@ mod crashes;
 mod deploys;
 mod hooks;
 mod host;
+mod routes;

@@ -3,6 +3,9 @@
 mod edges;
 mod hooks;
 mod random;
+mod routes;
+mod routes_random;
 mod stories;
 mod swaps;
+mod truth;
 mod world;

@@ -92,7 +92,10 @@ fn decide_for(swap: Swap, green: Option<Health>, is_prepared: bool, lease: bool)
         TrafficDecision::Shift(None, aside) if aside.is_nothing() => "out".to_owned(),
         TrafficDecision::Wait(_) => "lease".to_owned(),
         TrafficDecision::Rest => "-".to_owned(),
-        other => panic!("no route asks for {other:?}"),
+        TrafficDecision::Shift(..)
+        | TrafficDecision::Hold(_)
+        | TrafficDecision::Arm(_)
+        | TrafficDecision::Release => panic!("no route asks for it"),
     }
 }
 

@@ -100,6 +100,16 @@ fn what_makes_no_sense_is_refused_with_its_reason() {
         ("/route/upstreams/0/address", json!("0.0.0.0:80"), "nothing can connect"),
         ("/route/upstreams/0/address", json!("127.0.0.1:20001"), "in a circle"),
         ("/route/allow", json!({ "header": "x-new", "upstream": "red" }), "not among"),
+        (
+            "/route/allow",
+            json!({ "header": "x-new", "value": "", "upstream": "blue" }),
+            "1 to 128 visible characters",
+        ),
+        (
+            "/route/flow",
+            json!({ "hold": { "for_ms": 0, "requests_max": 1, "bytes_max": 1 } }),
+            "for_ms",
+        ),
         ("/route/allow", json!({ "header": "Connection", "upstream": "blue" }), "belongs to"),
         ("/route/sticky", json!({ "cookie": { "name": "a;b" } }), "is no name"),
         ("/limits", json!({ "head_bytes_max": 100 }), "head_bytes_max is 100"),

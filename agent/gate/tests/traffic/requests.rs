@@ -83,6 +83,14 @@ async fn the_header_reaches_the_new_version_that_gets_nothing_else() {
     assert_eq!(on_purpose.1, "green");
     assert_eq!(client.get("/").await.1, "blue");
     assert!(!bench.upstream("green").unwrap().is_empty, "it can be reached at any moment");
+
+    bench.service["route"]["allow"]["value"] = json!("yes");
+    bench.apply();
+    for (value, version) in [("1", "blue"), ("yes ", "green"), ("yes, 1", "blue"), ("yes", "green")]
+    {
+        let asked = Request::get("/").header("x-canary", value);
+        assert_eq!(client.send(asked, Bytes::new()).await.1, version, "{value:?}");
+    }
 }
 
 #[tokio::test]

@@ -16,9 +16,10 @@ use cutover_common::{
 };
 use uuid::Uuid;
 
+use super::truth::Truth;
 use crate::{
-    Action, Agent, Event, Finding, GateProgram, GateState, GateTrouble, HookEnd, HookId, Input,
-    PrepareFailure, ProbeAnswer, SessionId, Step, Welcome, invariants,
+    Action, Agent, Event, Finding, GateProgram, GateService, GateState, GateTrouble, HookEnd,
+    HookId, Input, PrepareFailure, ProbeAnswer, SessionId, Step, Welcome, invariants,
 };
 
 pub(super) const TIMERS: Timers =
@@ -59,6 +60,13 @@ pub(super) fn release(version: &str) -> Arc<Release> {
 pub(super) fn hooked(version: &str) -> Arc<Release> {
     let mut release = Arc::unwrap_or_clone(release(version));
     release.hooks = HookKind::ALL.into_iter().map(hook).collect();
+    Arc::new(release)
+}
+
+/// A release behind the gate that gets no traffic before its smoke hook has passed.
+pub(super) fn smoked(version: &str) -> Arc<Release> {
+    let mut release = Arc::unwrap_or_clone(served(version, Swap::Beside));
+    release.hooks.push(hook(HookKind::Smoke));
     Arc::new(release)
 }
 
@@ -166,6 +174,27 @@ impl Gate {
         }
     }
 
+    pub(super) fn service(&self) -> Option<&GateService> {
+        self.follows.as_ref().and_then(|(_, program)| program.services.get(&web()))
+    }
+
+    /// Whether what is new is held at this moment.
+    pub(super) fn holds(&self) -> bool {
+        self.service().is_some_and(|service| service.hold.is_some())
+    }
+
+    /// The shares of both slots.
+    pub(super) fn weights(&self) -> Slots<u16> {
+        let upstreams = self.service().map(|service| service.upstreams).unwrap_or_default();
+        upstreams.map(|_, upstream| upstream.map_or(0, |upstream| upstream.weight))
+    }
+
+    /// The slot that clients reach on purpose, and by which header.
+    pub(super) fn allows(&self) -> Option<(Slot, String)> {
+        let allow = self.service()?.allow.as_ref()?;
+        Some((allow.slot, format!("{}: {}", allow.by.header, allow.by.value)))
+    }
+
     /// What is done in front of other hosts at this moment.
     pub(super) fn edges(&self) -> BTreeMap<ApplicationName, EdgeRoute> {
         self.follows.as_ref().map(|(_, it)| it.edges.clone()).unwrap_or_default()
@@ -218,6 +247,9 @@ pub(super) struct World {
     /// Whether the coordinator echoes heartbeats.
     pub(super) echoes: bool,
     pub(super) prepare_failure: Option<PrepareFailure>,
+    pub(super) truth: Truth,
+    /// What the gate did, each time that it followed another program.
+    pub(super) gate_did: Vec<String>,
     session: u64,
     luck: u128,
 }
@@ -246,6 +278,8 @@ impl World {
             boot: 1,
             echoes: true,
             prepare_failure: None,
+            truth: Truth::default(),
+            gate_did: Vec::new(),
             session: 0,
             luck: 0,
         }
@@ -302,6 +336,7 @@ impl World {
     }
 
     fn commit(&mut self, step: Step) {
+        step.events.iter().for_each(|event| self.truth.note_event(event));
         self.events.extend(step.events);
         // What is to stay is known at once, however late the rest is removed.
         for action in &step.actions {
@@ -309,8 +344,33 @@ impl World {
                 self.retained = retained.releases.values().flatten().copied().collect();
             }
         }
+        for action in &step.actions {
+            let reports = match action {
+                Action::SendReport { report, .. } => std::slice::from_ref(&**report),
+                Action::SendHeartbeat { reports, .. } => reports,
+                Action::SendHello { .. }
+                | Action::EndSession { .. }
+                | Action::NoteRefusal { .. }
+                | Action::Prepare { .. }
+                | Action::Start { .. }
+                | Action::Adopt { .. }
+                | Action::RunHook { .. }
+                | Action::EndHook { .. }
+                | Action::Stop { .. }
+                | Action::Probe { .. }
+                | Action::TellGate { .. }
+                | Action::Retain(_) => &[],
+            };
+            if let Action::TellGate { program, .. } = action {
+                self.truth.require_settled(&self.agent, program, self.now);
+            }
+            for report in reports {
+                self.truth.hear(report, &self.agent, &self.gate);
+            }
+        }
         self.queue.extend(step.actions);
         assert_eq!(invariants::broken(self.agent.remembered()), None);
+        self.truth.require_held(&self.agent, &self.gate);
     }
 
     /// Performs what is asked, and what the answers lead to.
@@ -366,7 +426,11 @@ impl World {
                 };
                 Some(Input::Adopted { instance, finding })
             }
-            Action::RunHook { hook, .. } => Some(self.run_hook(hook)),
+            Action::RunHook { place, hook, release, .. } => {
+                let ended = self.run_hook(hook);
+                self.truth.note_hook(place.slot, &release, &ended);
+                Some(ended)
+            }
             Action::EndHook { hook, .. } => {
                 Some(Input::HookEnded { hook, end: HookEnd::Interrupted })
             }
@@ -378,14 +442,9 @@ impl World {
                 self.trace.push(format!("stop {} {}", place.slot, release.name.version));
                 Some(Input::Stopped { instance, detail: "exited with status 0".to_owned() })
             }
-            Action::Probe { instance, release, .. } => {
-                let is_sick = self.sick.contains(release.name.version.as_str());
-                let passed = self.is_healthy && !is_sick && self.is_alive(instance);
-                let text = if passed { "200 OK" } else { "connection refused" }.to_owned();
-                Some(Input::Probed { instance, answer: ProbeAnswer { passed, text } })
-            }
+            Action::Probe { instance, release, .. } => Some(self.probe(instance, &release)),
             Action::TellGate { revision, program } => {
-                let result = self.gate.follow(revision, *program);
+                let result = self.tell_gate(revision, *program);
                 Some(Input::GateAnswered { revision, result })
             }
             Action::Retain(_) => {
@@ -393,6 +452,25 @@ impl World {
                 None
             }
         }
+    }
+
+    fn tell_gate(&mut self, revision: u64, program: GateProgram) -> Result<GateState, String> {
+        let result = self.gate.follow(revision, program);
+        let Slots { blue, green } = self.gate.weights();
+        let did = if self.gate.holds() { "holds".to_owned() } else { format!("{blue}/{green}") };
+        if self.gate_did.last() != Some(&did) {
+            self.gate_did.push(did);
+        }
+        self.truth.require_held(&self.agent, &self.gate);
+        result
+    }
+
+    fn probe(&mut self, instance: InstanceId, release: &Release) -> Input {
+        let is_sick = self.sick.contains(release.name.version.as_str());
+        let passed = self.is_healthy && !is_sick && self.is_alive(instance);
+        self.truth.note_answer(instance, passed, self.now);
+        let text = if passed { "200 OK" } else { "connection refused" }.to_owned();
+        Input::Probed { instance, answer: ProbeAnswer { passed, text } }
     }
 
     fn run_hook(&mut self, hook: HookId) -> Input {

@@ -80,7 +80,8 @@ impl Holds {
                     }
                 }
                 Event::HoldOver { application } => {
-                    if !matches!(self.held.remove(application), Some(Held::Until(_))) {
+                    let held = self.held.remove(application);
+                    if !matches!(held, Some(Held::Until(_))) {
                         let what = format!("{application} is released, and was not held, or armed");
                         return Err(wrong("G4", host, &what));
                     }
