@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The crates that decide and do nothing else.
-const CORES: [&str; 3] = ["common", "coordinator/core", "agent/core"];
+const CORES: [&str; 4] = ["common", "coordinator/core", "coordinator/judge", "agent/core"];
 
 /// What would let a core see the world: async, the wire's transport, a disk, keys, luck.
 const NOT_IN_A_CORE: [&str; 12] = [
