@@ -17,6 +17,8 @@ pub enum DeploySetting {
     CanarySteps,
     /// Whether a person says that a canary was good enough.
     CanaryPromote,
+    /// What follows when a canary cannot be judged.
+    CanaryUnsure,
     /// By which header clients reach the new release on purpose.
     CanaryHeader,
     /// Whether no request may get the old release after one got the new.
@@ -54,12 +56,13 @@ pub enum DeploySetting {
 
 impl DeploySetting {
     /// All of them, in the order to show.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Strategy,
         Self::Batch,
         Self::CanaryHosts,
         Self::CanarySteps,
         Self::CanaryPromote,
+        Self::CanaryUnsure,
         Self::CanaryHeader,
         Self::Cutover,
         Self::Hold,
@@ -91,6 +94,7 @@ impl DeploySetting {
             Self::CanaryHosts => "canary_hosts",
             Self::CanarySteps => "canary_steps",
             Self::CanaryPromote => "canary_promote",
+            Self::CanaryUnsure => "canary_unsure",
             Self::CanaryHeader => "canary_header",
             Self::Cutover => "cutover",
             Self::Hold => "hold",

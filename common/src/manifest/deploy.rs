@@ -1,21 +1,20 @@
 //! `[[deploy]]`: how a release comes to one environment. What is absent is left to the flags of
 //! the command and to the coordinator's defaults.
 
-use std::{collections::BTreeSet, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    canary::{CanarySpec, read_canary},
     problem::{Problem, duration_in},
     reader::{Item, Reader, Section, read},
-    words::{CANARY, CANARY_STEP, DEPLOY},
+    strategy::{CutoverMode, Strategy},
+    words::DEPLOY,
 };
 use crate::{
-    Allow, Amount, AmountSetting, Batches, CanaryHosts, CanaryStep, CanarySteps, DeploySetting,
-    EnvironmentName, InvalidSetting, MaxLoad, Pauses, duration_text,
-    host::is_label_part,
-    nearest::nearest,
-    pace::{echo, parse_allow},
+    Amount, AmountSetting, Batches, DeploySetting, EnvironmentName, InvalidSetting, MaxLoad,
+    Pauses, duration_text, host::is_label_part, pace::echo,
 };
 
 /// The settings of one `[[deploy]]`, each only if it was written.
@@ -45,143 +44,6 @@ pub struct DeploySpec {
     pub soak: Option<Duration>,
     pub bake: Option<Duration>,
     pub auto_rollback: Option<bool>,
-}
-
-/// `canary` of a `[[deploy]]`, each key only if it was written.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
-pub struct CanarySpec {
-    pub hosts: Option<CanaryHosts>,
-    pub steps: Option<CanarySteps>,
-    pub promote: Option<Promotion>,
-    pub header: Option<Allow>,
-}
-
-/// Who says that a canary was good enough.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Promotion {
-    /// The judge.
-    #[default]
-    Auto,
-    /// A person, after the judge.
-    Manual,
-}
-
-impl FromStr for Promotion {
-    type Err = InvalidSetting;
-
-    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
-        let name = DeploySetting::CanaryPromote.name();
-        one_of(name, text, [("auto", Self::Auto), ("manual", Self::Manual)])
-    }
-}
-
-impl fmt::Display for Promotion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Auto => "auto",
-            Self::Manual => "manual",
-        })
-    }
-}
-
-/// How clients are led from one release to the other.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CutoverMode {
-    /// All gates hold what is new until nothing is under way at the old release: no request gets the
-    /// old one after one got the new one.
-    #[default]
-    Strict,
-    /// Each gate leads to the new one as soon as it hears of it.
-    Relaxed,
-}
-
-impl FromStr for CutoverMode {
-    type Err = InvalidSetting;
-
-    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
-        let name = DeploySetting::Cutover.name();
-        one_of(name, text, [("strict", Self::Strict), ("relaxed", Self::Relaxed)])
-    }
-}
-
-impl fmt::Display for CutoverMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Strict => "strict",
-            Self::Relaxed => "relaxed",
-        })
-    }
-}
-
-fn one_of<T: Copy, const N: usize>(
-    setting: &'static str,
-    text: &str,
-    words: [(&str, T); N],
-) -> Result<T, InvalidSetting> {
-    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
-    found.ok_or_else(|| {
-        let words = words.map(|(word, _)| echo(word)).join(" or ");
-        let problem = format!("{} is not one of its words", echo(text));
-        InvalidSetting::new(setting, problem, format!("write {words}"))
-    })
-}
-
-/// How a rollout moves through its hosts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Strategy {
-    /// One wave a batch.
-    Rolling,
-    /// A small wave that gets traffic step by step and is judged, then the rest as rolling.
-    Canary,
-    /// The new release starts everywhere, then clients are led to it at one moment.
-    BlueGreen,
-    /// One wave.
-    AllAtOnce,
-    /// Rolling, with the release that runs: each instance is replaced by a new one of the same.
-    Restart,
-}
-
-impl Strategy {
-    /// All of them, in the order to list.
-    pub const ALL: [Self; 5] =
-        [Self::Rolling, Self::Canary, Self::BlueGreen, Self::AllAtOnce, Self::Restart];
-
-    /// Returns the name, as in `cutover.toml`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Rolling => "rolling",
-            Self::Canary => "canary",
-            Self::BlueGreen => "blue_green",
-            Self::AllAtOnce => "all_at_once",
-            Self::Restart => "restart",
-        }
-    }
-}
-
-impl fmt::Display for Strategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Strategy {
-    type Err = InvalidSetting;
-
-    /// Parses a name, with underscores as in the file or hyphens as on the command line.
-    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
-        let name = text.replace('-', "_");
-        if let Some(strategy) = Self::ALL.into_iter().find(|strategy| strategy.name() == name) {
-            return Ok(strategy);
-        }
-        let names = Self::ALL.map(Self::name);
-        let write_one = || format!("write one of {}", names.map(echo).join(", "));
-        let instead =
-            nearest(&name, names).map_or_else(write_one, |name| format!("write {name:?}"));
-        Err(InvalidSetting::new("strategy", format!("{} is no strategy", echo(text)), instead))
-    }
 }
 
 /// A wait of a rollout.
@@ -284,16 +146,7 @@ fn read_deploy(
     let environment = section
         .required("environment", "write environment = \"production\"", reader)
         .and_then(|item| read(&item, reader, |item| environment(item, environments)));
-    let strategy = section
-        .read("strategy", reader, |item| Ok(item.string("\"rolling\"")?.parse::<Strategy>()?));
-    let batch = read_batches(&section, reader);
-    if strategy == Some(Strategy::AllAtOnce)
-        && let Some(item) = section.item("batch")
-    {
-        let problem = "has no meaning beside strategy = \"all_at_once\"";
-        let instead = "remove it, or write strategy = \"rolling\"";
-        reader.refuse(&item.place, Problem::new(problem, instead));
-    }
+    let (strategy, batch) = read_strategy(&section, reader);
     let mut amount =
         |setting: AmountSetting| section.read(setting.name(), reader, |item| amount(item, setting));
     let min_healthy = amount(AmountSetting::MinHealthy);
@@ -317,10 +170,9 @@ fn read_deploy(
     let cutover = section.read(DeploySetting::Cutover.name(), reader, |item| {
         Ok(item.string("\"strict\"")?.parse::<CutoverMode>()?)
     });
-    let canary = match section.item("canary") {
-        Some(item) => read_canary(&item, reader)?,
-        None => CanarySpec::default(),
-    };
+    let canary = section
+        .item("canary")
+        .map_or_else(|| Some(CanarySpec::default()), |item| read_canary(&item, reader))?;
     let sliding = section.read(DeploySetting::Sliding.name(), reader, Item::boolean);
     let pause_after = section.read(DeploySetting::PauseAfter.name(), reader, pauses);
     let zone = section.read(DeploySetting::Zone.name(), reader, label_key);
@@ -354,67 +206,22 @@ fn read_deploy(
     })
 }
 
-/// Reads `canary = { hosts = 1, steps = [{ weight = "5%", hold = "5m" }] }`.
-fn read_canary(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<CanarySpec> {
-    let section = Section::open(item, &CANARY, reader)?;
-    let hosts = section.read("hosts", reader, |item| {
-        if let Some(digits) = item.decimal() {
-            return Ok(digits.parse::<CanaryHosts>()?);
-        }
-        Ok(item.string("\"10%\"")?.parse::<CanaryHosts>()?)
-    });
-    let steps = match section.item("steps") {
-        Some(item) => read_canary_steps(&item, reader),
-        None => None,
-    };
-    let promote = section
-        .read("promote", reader, |item| Ok(item.string("\"manual\"")?.parse::<Promotion>()?));
-    let header =
-        section.read("header", reader, |item| Ok(parse_allow(item.string("\"x-canary=1\"")?)?));
-    Some(CanarySpec { hosts, steps, promote, header })
-}
-
-fn read_canary_steps(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<CanarySteps> {
-    let instead = "write a list such as [{ weight = \"5%\", hold = \"5m\" }]";
-    let Some(entries) = item.entries() else {
-        let problem = format!("{} is no list of steps", item.description());
+/// Reads the strategy and its batches, which some have not.
+fn read_strategy(
+    section: &Section<'_>,
+    reader: &mut Reader<'_>,
+) -> (Option<Strategy>, Option<Batches>) {
+    let strategy = section
+        .read("strategy", reader, |item| Ok(item.string("\"rolling\"")?.parse::<Strategy>()?));
+    let batch = read_batches(section, reader);
+    if let Some(strategy @ (Strategy::AllAtOnce | Strategy::BlueGreen)) = strategy
+        && let Some(item) = section.item("batch")
+    {
+        let problem = format!("has no meaning beside strategy = \"{strategy}\"");
+        let instead = "remove it, or write strategy = \"rolling\"";
         reader.refuse(&item.place, Problem::new(problem, instead));
-        return None;
-    };
-    let mut steps = Vec::new();
-    let mut are_read = true;
-    for entry in entries.take(CanarySteps::MAX + 1) {
-        let step = Section::open(&entry, &CANARY_STEP, reader)
-            .and_then(|section| read_canary_step(&section, reader));
-        are_read &= step.is_some();
-        steps.extend(step);
     }
-    if !are_read {
-        return None;
-    }
-    read(item, reader, |_| Ok(CanarySteps::new(steps)?))
-}
-
-fn read_canary_step(section: &Section<'_>, reader: &mut Reader<'_>) -> Option<CanaryStep> {
-    let weight = section.required("weight", "write weight = \"5%\"", reader).and_then(|item| {
-        read(&item, reader, |item| {
-            let text = item.string("\"5%\"")?;
-            let percent = text.strip_suffix('%').and_then(|digits| digits.parse::<u32>().ok());
-            percent.ok_or_else(|| {
-                let problem = format!("{} is no share of the traffic", echo(text));
-                Problem::new(problem, "write a percentage from \"1%\" to \"100%\"")
-            })
-        })
-    });
-    let hold = section.required("hold", "write hold = \"5m\"", reader).and_then(|item| {
-        read(&item, reader, |item| {
-            let range = Duration::ZERO..=duration_text::LONGEST;
-            duration_in(item.duration_text()?, &range)
-        })
-    });
-    let (weight, hold) = (weight?, hold?);
-    let item = section.item("weight")?;
-    read(&item, reader, |_| Ok(CanaryStep::new(weight, hold)?))
+    (strategy, batch)
 }
 
 /// Reads the number of a batch, or a list of them.

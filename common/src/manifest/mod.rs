@@ -4,6 +4,7 @@
 //! mistake. `words` lists every key once: the walk, the nearest valid name and the reference
 //! in docs/cutover-toml.md all follow it.
 
+mod canary;
 mod clients;
 mod deploy;
 mod document;
@@ -14,12 +15,15 @@ mod problem;
 mod reader;
 mod run;
 mod service;
+mod strategy;
 mod syntax;
 mod words;
 
-pub use deploy::{CanarySpec, CutoverMode, DeploySpec, Promotion, Strategy, Timing};
+pub use canary::CanarySpec;
+pub use deploy::{DeploySpec, Timing};
 pub use document::Manifest;
 pub use mistake::{ManifestMistakes, Mistake};
+pub use strategy::{CutoverMode, Promotion, Strategy, Unsure};
 
 #[cfg(test)]
 mod hostile_tests;

@@ -148,7 +148,7 @@ environment = "staging"
 environment = "production"
 strategy = "rolling"
 batch = [1, 5, "20%"]
-canary = { hosts = "10%", steps = [{ weight = "5%", hold = "5m" }], promote = "manual", header = "x-canary=1" }
+canary = { hosts = "10%", steps = [{ weight = "5%", hold = "5m" }], promote = "manual", unsure = "pass", header = "x-canary=1" }
 cutover = "relaxed"
 hold = "5s"
 keep = "1h"
@@ -201,6 +201,7 @@ fn every_key_is_read() {
             hosts: "10%".parse().ok(),
             steps: "5%:5m".parse().ok(),
             promote: Some(Promotion::Manual),
+            unsure: Some(Unsure::Pass),
             header: crate::pace::parse_allow("x-canary=1").ok(),
         },
         cutover: Some(CutoverMode::Relaxed),

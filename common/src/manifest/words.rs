@@ -146,8 +146,11 @@ pub(super) const DEPLOY: Words = Words {
     later: &[("approval", REMOVE)],
 };
 
-pub(super) const CANARY: Words =
-    Words { table: "deploy.canary", known: &["hosts", "steps", "promote", "header"], later: &[] };
+pub(super) const CANARY: Words = Words {
+    table: "deploy.canary",
+    known: &["hosts", "steps", "promote", "unsure", "header"],
+    later: &[],
+};
 
 pub(super) const CANARY_STEP: Words =
     Words { table: "deploy.canary.steps", known: &["weight", "hold"], later: &[] };

@@ -61,30 +61,7 @@ impl Coordinator {
                 };
                 self.releases.insert(stored.release.name.clone(), stored);
             }
-            EventKind::GoalSet {
-                agent,
-                application,
-                generation,
-                slots,
-                route,
-                timers,
-                rollout,
-                held,
-            } => {
-                let goal = Goal {
-                    generation: *generation,
-                    known_before: held.unwrap_or_default(),
-                    is_informed: held.is_some(),
-                    steady_since: *generation,
-                    wanted: Wanted { slots: slots.clone(), route: route.clone() },
-                    timers: *timers,
-                    rollout: *rollout,
-                };
-                if let Some(rollout) = self.rollouts.get_mut(rollout) {
-                    rollout.note_goal(agent, &goal.wanted);
-                }
-                self.goals.set(agent.clone(), application.clone(), goal);
-            }
+            EventKind::GoalSet { .. } => self.apply_goal(kind),
             EventKind::RolloutStarted(started) => {
                 self.requests.insert(started.request_id, started.id);
                 self.begun += 1;
@@ -109,6 +86,35 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    fn apply_goal(&mut self, kind: &EventKind) {
+        let EventKind::GoalSet {
+            agent,
+            application,
+            generation,
+            slots,
+            route,
+            timers,
+            rollout,
+            held,
+        } = kind
+        else {
+            return;
+        };
+        let goal = Goal {
+            generation: *generation,
+            known_before: held.unwrap_or_default(),
+            is_informed: held.is_some(),
+            steady_since: *generation,
+            wanted: Wanted { slots: slots.clone(), route: route.clone() },
+            timers: *timers,
+            rollout: *rollout,
+        };
+        if let Some(rollout) = self.rollouts.get_mut(rollout) {
+            rollout.note_goal(agent, &goal.wanted);
+        }
+        self.goals.set(agent.clone(), application.clone(), goal);
     }
 
     /// A process begins `term`, or the store was made from a backup and goes on in it.

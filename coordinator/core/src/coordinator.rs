@@ -16,6 +16,7 @@ use crate::{
     event::{Change, Event, EventKind},
     fleet::{Fleet, Goal, Goals, Wanted},
     input::{Input, SessionId},
+    judging::{Judges, is_judged},
     rollout::{
         Rollout, State, Waiting,
         decide::{Decision, NewGoals, Scene, decide, lost_goals, next_overdue},
@@ -70,6 +71,7 @@ pub struct Coordinator {
     pub(crate) fleet: Fleet,
     pub(crate) waiting: BTreeMap<Uuid, Waiting>,
     pub(crate) edges: Edges,
+    pub(crate) judges: Judges,
     /// When time alone is a reason to decide, as of the last decision.
     rests_until: Option<Timestamp>,
 }
@@ -126,9 +128,10 @@ impl Coordinator {
         self.rollouts.values().filter(|rollout| !rollout.is_over())
     }
 
-    /// Returns whether how busy hosts are decides anything.
-    fn watches_load(&self) -> bool {
-        self.active().any(|rollout| rollout.spec.max_load.is_some())
+    /// Returns whether what beats alone tell decides anything: how busy hosts are, and what gates
+    /// count.
+    fn watches_beats(&self) -> bool {
+        self.active().any(|rollout| rollout.spec.max_load.is_some() || is_judged(rollout))
     }
 
     /// Takes one input, and says what follows.
@@ -152,10 +155,13 @@ impl Coordinator {
             Input::Beat { session, heartbeat } => {
                 if let Some(seen) = self.fleet.hear(session, now) {
                     let nonce = heartbeat.nonce;
-                    is_moot = !seen.beat(heartbeat, now) && !self.watches_load();
+                    is_moot = !seen.beat(heartbeat, now) && !self.watches_beats();
                     step.actions.push(Action::Echo { session, nonce });
                     step.actions.push(Action::Changed);
                     self.show_again(session, now, &mut step);
+                    if let Some(agent) = self.fleet.agent(session).cloned() {
+                        self.show_judges(&agent, now);
+                    }
                     is_moot &= !self.is_edge_behind(session, now);
                 }
             }
@@ -191,6 +197,7 @@ impl Coordinator {
         self.boot_nonce = boot_nonce;
         self.fleet.begin(now);
         self.edges = Edges::default();
+        self.judges = Judges::default();
         self.record(now, step, EventKind::Started { term, boot_nonce });
         // One that is held sets them when it is retried: a person looks first.
         let goes_on = |rollout: &&Rollout| !matches!(rollout.state, State::Held { .. });
@@ -355,6 +362,7 @@ impl Coordinator {
     fn advance(&mut self, now: Timestamp, step: &mut Step) {
         let active: Vec<Uuid> = self.active().map(|rollout| rollout.id).collect();
         self.waiting.retain(|id, _| active.contains(id));
+        self.dismiss_judges();
         for id in active {
             while let Some((change, goals)) = self.decide_one(now, id) {
                 self.record(now, step, EventKind::Rollout { id, change, call: None });
@@ -385,6 +393,7 @@ impl Coordinator {
             fleet: &self.fleet,
             goals: &self.goals,
             enrolments: &self.enrolments,
+            judges: &self.judges,
             releases: &self.releases,
             term: self.term,
             members,

@@ -20,6 +20,7 @@ pub mod event;
 pub mod fleet;
 pub mod input;
 pub mod invariants;
+mod judging;
 mod operate;
 pub mod rollout;
 #[cfg(test)]

@@ -82,6 +82,10 @@ pub struct SettingArgs {
     #[arg(long, value_name = "WHO", value_parser = NonEmptyStringValueParser::new())]
     pub canary_promote: Option<String>,
 
+    /// What follows when there is not enough evidence to judge it: wait, pass or fail
+    #[arg(long, value_name = "WHAT", value_parser = NonEmptyStringValueParser::new())]
+    pub canary_unsure: Option<String>,
+
     /// The header by which clients reach the canary on purpose, such as x-canary=1
     #[arg(long, value_name = "NAME=VALUE", value_parser = NonEmptyStringValueParser::new())]
     pub canary_header: Option<String>,
@@ -177,6 +181,7 @@ impl SettingArgs {
             canary_hosts,
             canary_steps,
             canary_promote,
+            canary_unsure,
             canary_header,
             cutover,
             hold,
@@ -208,6 +213,7 @@ impl SettingArgs {
             (DeploySetting::CanaryHosts, canary_hosts),
             (DeploySetting::CanarySteps, canary_steps),
             (DeploySetting::CanaryPromote, canary_promote),
+            (DeploySetting::CanaryUnsure, canary_unsure),
             (DeploySetting::CanaryHeader, canary_header),
             (DeploySetting::Cutover, cutover),
             (DeploySetting::Hold, hold),

@@ -451,6 +451,7 @@ fn same_options(spec: &Spec, verb: Verb) -> Options {
         options.set(DeploySetting::CanaryHosts, canary.hosts.to_string());
         options.set(DeploySetting::CanarySteps, canary.steps.to_string());
         options.set(DeploySetting::CanaryPromote, canary.promote.to_string());
+        options.set(DeploySetting::CanaryUnsure, canary.unsure.to_string());
         if let Some(allow) = &canary.allow {
             options.set(DeploySetting::CanaryHeader, format!("{}={}", allow.header, allow.value));
         }

@@ -12,7 +12,7 @@ use cutover_common::{
 use serde::{Deserialize, Serialize};
 
 pub use self::resolve::Hosts;
-pub use cutover_common::manifest::Strategy;
+pub use cutover_common::manifest::{Strategy, Unsure};
 
 /// Settings as an operator typed them, each only if it was typed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -108,6 +108,8 @@ pub struct Canary {
     pub hosts: CanaryHosts,
     pub steps: CanarySteps,
     pub promote: Promotion,
+    #[serde(default)]
+    pub unsure: Unsure,
     /// The header by which a client reaches the new release on purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow: Option<Allow>,

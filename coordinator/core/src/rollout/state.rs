@@ -50,6 +50,8 @@ pub struct Rollout {
     /// Whether a person has promoted it in full: nothing is watched or asked for any more but
     /// health.
     pub is_promoted_in_full: bool,
+    /// How often a process began while it was under way.
+    pub restarts: u32,
     /// The cutover of all gates, while one is under way.
     pub cutover: Option<Cutover>,
 }
@@ -283,6 +285,7 @@ impl Rollout {
             progressed: at,
             promoted: None,
             is_promoted_in_full: false,
+            restarts: 0,
             cutover: None,
         };
         rollout.history.push((at, story::begun(&rollout)));
@@ -461,6 +464,7 @@ impl Rollout {
         if self.is_over() {
             return;
         }
+        self.restarts = self.restarts.saturating_add(1);
         self.progressed = at;
         planted!(SoakShortened: (); self.watch_anew(at));
         let mut state = &mut self.state;

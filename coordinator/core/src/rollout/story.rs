@@ -33,78 +33,18 @@ pub(super) fn begun(rollout: &Rollout) -> String {
 
 /// Tells `change`, which is about to happen to `rollout`.
 pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
-    let waves = rollout.plan.waves.len();
     match change {
-        Change::StepStarted { wave, step } => {
-            let planned = rollout.plan.waves.get(*wave);
-            let agents = planned.map_or_else(String::new, |wave| names(&wave.agents));
-            match planned.and_then(|planned| planned.steps.get(*step)) {
-                Some(PlanStep::Prepare) => {
-                    format!("batch {} of {waves}: preparing {agents}", wave + 1)
-                }
-                Some(PlanStep::Start) => {
-                    format!("batch {} of {waves}: replacing on {agents}", wave + 1)
-                }
-                Some(PlanStep::Hold(duration)) => format!(
-                    "batch {} of {waves} is healthy; watching it for {}",
-                    wave + 1,
-                    duration_text::print(*duration)
-                ),
-                Some(PlanStep::Stage) => format!(
-                    "batch {} of {waves}: starting {} beside what serves on {agents}",
-                    wave + 1,
-                    rollout.to
-                ),
-                Some(PlanStep::Shift(share)) => format!(
-                    "batch {} of {waves}: {} of the traffic to {}",
-                    wave + 1,
-                    percent(*share),
-                    rollout.to
-                ),
-                Some(PlanStep::Judge(duration)) => format!(
-                    "batch {} of {waves}: comparing for {}",
-                    wave + 1,
-                    duration_text::print(*duration)
-                ),
-                Some(PlanStep::Cutover) => format!("cutting over to {}", rollout.to),
-                Some(PlanStep::Retire) => "stopping what was replaced".to_owned(),
-                Some(PlanStep::Approve) => {
-                    format!("batch {} of {waves} is done; waiting for a person", wave + 1)
-                }
-                None => format!("batch {} of {waves}", wave + 1),
-            }
-        }
+        Change::StepStarted { wave, step } => step_started(rollout, *wave, *step),
         Change::HostsReleased { agents } => {
             format!("{} told to run {}", names(agents), rollout.to)
         }
-        Change::HostsStaged { agents } => {
-            format!("{} told to start {} beside what serves", names(agents), rollout.to)
-        }
-        Change::HostStaged { agent } => {
-            format!("{agent} runs {} beside what serves, and it is healthy", rollout.to)
-        }
-        Change::HostsShifted { agents, share } => format!(
-            "{} told to give {} {} of the traffic",
-            names(agents),
-            rollout.to,
-            percent(*share)
-        ),
-        Change::CutoverMoved { phase } => match phase {
-            CutoverPhase::Hold => "all gates told to hold what is new".to_owned(),
-            CutoverPhase::Arm => {
-                "nothing is under way at any gate; all told to hold until they are told".to_owned()
-            }
-            CutoverPhase::Release => {
-                "the cutover could not be made; all gates told to go on as before".to_owned()
-            }
-        },
-        Change::HostsFlipped { agents } => {
-            format!("{} told to lead clients to {}", names(agents), rollout.to)
-        }
-        Change::HostsTold { agents } => format!("{} told once more", names(agents)),
-        Change::HostsRetired { agents } => {
-            format!("{} told to stop what was replaced", names(agents))
-        }
+        Change::HostsStaged { .. }
+        | Change::HostStaged { .. }
+        | Change::HostsShifted { .. }
+        | Change::CutoverMoved { .. }
+        | Change::HostsFlipped { .. }
+        | Change::HostsTold { .. }
+        | Change::HostsRetired { .. } => beside(rollout, change),
         Change::HostUpdated { agent } => format!("{agent} runs {} and is healthy", rollout.to),
         Change::HostFailed { agent, why } => format!("{agent} failed: {why}"),
         Change::HostUnreachable { agent, why } => format!("{agent} is unreachable: {why}"),
@@ -147,6 +87,68 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
             Outcome::Aborted => format!("aborted: {why}"),
             Outcome::Staged => format!("staged: {why}"),
         },
+    }
+}
+
+fn step_started(rollout: &Rollout, wave: usize, step: usize) -> String {
+    let planned = rollout.plan.waves.get(wave);
+    let agents = planned.map_or_else(String::new, |wave| names(&wave.agents));
+    let batch = format!("batch {} of {}", wave + 1, rollout.plan.waves.len());
+    let to = &rollout.to;
+    match planned.and_then(|planned| planned.steps.get(step)) {
+        Some(PlanStep::Prepare) => format!("{batch}: preparing {agents}"),
+        Some(PlanStep::Start) => format!("{batch}: replacing on {agents}"),
+        Some(PlanStep::Hold(duration)) => {
+            format!("{batch} is healthy; watching it for {}", duration_text::print(*duration))
+        }
+        Some(PlanStep::Stage) => {
+            format!("{batch}: starting {to} beside what serves on {agents}")
+        }
+        Some(PlanStep::Shift(share)) => {
+            format!("{batch}: {} of the traffic to {to}", percent(*share))
+        }
+        Some(PlanStep::Judge(duration)) => {
+            format!("{batch}: comparing for {}", duration_text::print(*duration))
+        }
+        Some(PlanStep::Cutover) => format!("cutting over to {to}"),
+        Some(PlanStep::Retire) => "stopping what was replaced".to_owned(),
+        Some(PlanStep::Approve) => format!("{batch} is done; waiting for a person"),
+        None => batch,
+    }
+}
+
+/// Tells what becomes of a release that runs beside what serves.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the caller has chosen among all of them")]
+fn beside(rollout: &Rollout, change: &Change) -> String {
+    let to = &rollout.to;
+    match change {
+        Change::HostsStaged { agents } => {
+            format!("{} told to start {to} beside what serves", names(agents))
+        }
+        Change::HostStaged { agent } => {
+            format!("{agent} runs {to} beside what serves, and it is healthy")
+        }
+        Change::HostsShifted { agents, share } => {
+            format!("{} told to give {to} {} of the traffic", names(agents), percent(*share))
+        }
+        Change::CutoverMoved { phase } => match phase {
+            CutoverPhase::Hold => "all gates told to hold what is new",
+            CutoverPhase::Arm => {
+                "nothing is under way at any gate; all told to hold until they are told"
+            }
+            CutoverPhase::Release => {
+                "the cutover could not be made; all gates told to go on as before"
+            }
+        }
+        .to_owned(),
+        Change::HostsFlipped { agents } => {
+            format!("{} told to lead clients to {to}", names(agents))
+        }
+        Change::HostsTold { agents } => format!("{} told once more", names(agents)),
+        Change::HostsRetired { agents } => {
+            format!("{} told to stop what was replaced", names(agents))
+        }
+        _ => String::new(),
     }
 }
 

@@ -1,11 +1,10 @@
 //! What may follow what: legal pairs are listed, all others refused.
 
+mod beside;
+
 use cutover_common::{AgentName, Permille, Timestamp, planted};
 
-use super::{
-    Cutover, CutoverPhase, Direction, Exclusion, HostState, IllegalChange, Outcome, PlanStep,
-    Rollout, State,
-};
+use super::{Direction, Exclusion, HostState, IllegalChange, Outcome, Rollout, State};
 use crate::event::Change;
 
 impl Rollout {
@@ -35,42 +34,21 @@ impl Rollout {
                     self.watch_anew(at);
                 }
             }
-            Change::HostsReleased { agents } | Change::HostsFlipped { agents } => {
+            Change::HostsReleased { agents } => {
                 self.move_hosts(change, agents, &HostState::Updating { since: at })?;
-                if let Change::HostsFlipped { .. } = change {
-                    self.cutover = None;
-                }
             }
-            Change::HostsStaged { agents } => {
-                self.move_hosts(change, agents, &HostState::Staging { since: at })?;
-                for agent in agents {
-                    let Some(host) = self.hosts.get_mut(agent) else { continue };
-                    (host.is_staged, host.share) = (true, Permille::NONE);
-                }
-            }
-            Change::HostStaged { agent } => {
-                self.move_host(change, agent, HostState::Staged)?;
-            }
-            Change::HostsShifted { agents, share } => self.shift_hosts(change, agents, *share)?,
-            Change::CutoverMoved { phase } => self.move_cutover(change, *phase, at)?,
-            Change::HostsRetired { agents } => self.retire_hosts(change, agents)?,
-            Change::HostsTold { .. } => {
-                if !matches!(self.state, State::Advancing { .. }) {
-                    return Err(self.illegal(change));
-                }
-            }
+            Change::HostsStaged { .. }
+            | Change::HostStaged { .. }
+            | Change::HostsShifted { .. }
+            | Change::CutoverMoved { .. }
+            | Change::HostsFlipped { .. }
+            | Change::HostsRetired { .. }
+            | Change::HostsTold { .. } => self.move_beside(change, at)?,
             Change::HostsReverted { agents } => {
                 self.move_hosts(change, agents, &HostState::Reverting { since: at })?;
             }
-            Change::HostsWithdrawn { agents } => {
-                self.withdraw_hosts(change, agents)?;
-            }
-            Change::Promoted { full, .. } => {
-                let promoted = self.promotable().filter(|_| self.can_be_promoted(*full));
-                let Some(step) = promoted else { return Err(self.illegal(change)) };
-                self.promoted = Some(step);
-                self.is_promoted_in_full |= *full;
-            }
+            Change::HostsWithdrawn { agents } => self.withdraw_hosts(change, agents)?,
+            Change::Promoted { full, .. } => self.promote(change, *full)?,
             Change::HostsExcluded { agents, cause } => {
                 self.exclude_hosts(change, agents, cause)?;
             }
@@ -100,103 +78,6 @@ impl Rollout {
             self.progressed = at;
         }
         Ok(())
-    }
-
-    fn shift_hosts(
-        &mut self,
-        change: &Change,
-        agents: &[AgentName],
-        share: Permille,
-    ) -> Result<(), IllegalChange> {
-        let is_staged = |agent: &AgentName| {
-            self.hosts.get(agent).map(|host| &host.state) == Some(&HostState::Staged)
-        };
-        let is_step = matches!(self.step(), Some((_, PlanStep::Shift(_))));
-        if !is_step || !agents.iter().all(is_staged) {
-            return Err(self.illegal(change));
-        }
-        for agent in agents {
-            let Some(host) = self.hosts.get_mut(agent) else { continue };
-            (host.share_before, host.share) = (host.share, share);
-        }
-        Ok(())
-    }
-
-    /// Gates are told to hold and to arm in the step of the cutover only, and to let go whenever they
-    /// may be holding.
-    fn move_cutover(
-        &mut self,
-        change: &Change,
-        phase: CutoverPhase,
-        at: Timestamp,
-    ) -> Result<(), IllegalChange> {
-        let is_step = matches!(self.step(), Some((_, PlanStep::Cutover)));
-        let before = self.cutover.map(|cutover| cutover.phase);
-        let may_follow = match (before, phase) {
-            (None | Some(CutoverPhase::Release), CutoverPhase::Hold)
-            | (Some(CutoverPhase::Hold), CutoverPhase::Arm) => is_step,
-            (Some(CutoverPhase::Hold | CutoverPhase::Arm), CutoverPhase::Release) => {
-                !self.is_over()
-            }
-            (_, _) => false,
-        };
-        if !may_follow {
-            return Err(self.illegal(change));
-        }
-        let attempts = self.cutover.map_or(0, |cutover| cutover.attempt);
-        let attempt = attempts + u32::from(phase == CutoverPhase::Hold);
-        self.cutover = Some(Cutover { phase, since: at, attempt });
-        Ok(())
-    }
-
-    fn retire_hosts(&mut self, change: &Change, agents: &[AgentName]) -> Result<(), IllegalChange> {
-        let is_step = matches!(self.step(), Some((_, PlanStep::Retire)));
-        let is_updated = |agent: &AgentName| {
-            self.hosts.get(agent).map(|host| &host.state) == Some(&HostState::Updated)
-        };
-        if !is_step || !agents.iter().all(is_updated) {
-            return Err(self.illegal(change));
-        }
-        for agent in agents {
-            let Some(host) = self.hosts.get_mut(agent) else { continue };
-            host.is_staged = false;
-        }
-        Ok(())
-    }
-
-    /// Returns the step that a person could say is done, or which is done without a person's word.
-    fn promotable(&self) -> Option<(usize, usize)> {
-        match &self.state {
-            State::Advancing { wave, step, .. } => Some((*wave, *step)),
-            State::Baking { .. }
-            | State::RollingBack { .. }
-            | State::Paused { .. }
-            | State::Held { .. }
-            | State::Ended { .. } => None,
-        }
-    }
-
-    /// Returns whether there is a step that waits for a person or for time; in full: any.
-    pub(crate) fn can_be_promoted(&self, full: bool) -> bool {
-        match self.step() {
-            Some((wave, PlanStep::Start)) => full || self.is_window_watched(wave),
-            Some((_, PlanStep::Hold(_) | PlanStep::Judge(_) | PlanStep::Approve)) => true,
-            Some((
-                _,
-                PlanStep::Prepare
-                | PlanStep::Stage
-                | PlanStep::Shift(_)
-                | PlanStep::Cutover
-                | PlanStep::Retire,
-            )) => full,
-            None => false,
-        }
-    }
-
-    /// Returns whether hosts of the wave are watched each for itself.
-    fn is_window_watched(&self, wave: usize) -> bool {
-        let has_window = self.plan.waves.get(wave).is_some_and(|wave| wave.window.is_some());
-        has_window && !self.spec.soak.is_zero()
     }
 
     /// Returns the state that follows when `change` happens; none where it may not.

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use cutover_common::{
-    AgentName, Assignment, Fence, Health, HoldState, HostLoad, Inventory, Labels, Permille, Phase,
-    Release, Report, RouteMode, Slot, SlotGoal, SlotReport, Slots, Traffic,
+    AgentName, Assignment, Fence, Health, HoldState, HostLoad, InstanceEvidence, InstanceId,
+    Inventory, Labels, Permille, Phase, Release, Report, RouteMode, Slot, SlotCounts, SlotGoal,
+    SlotReport, Slots, Traffic,
+    counts::LATENCY_BUCKETS,
     protocol::PROTOCOL,
     wire::{Heartbeat, Hello},
 };
@@ -26,6 +28,8 @@ pub(crate) struct Agent {
     pub(crate) held: Fence,
     /// How busy its host is, in thousandths.
     pub(crate) busy: u32,
+    /// What its gate has counted.
+    pub(crate) counts: Vec<SlotCounts>,
 }
 
 impl Story {
@@ -57,6 +61,7 @@ impl Story {
             said: None,
             held: Fence::default(),
             busy: 0,
+            counts: Vec::new(),
         };
         self.agents.insert(name(agent), fresh);
     }
@@ -122,8 +127,9 @@ impl Story {
         let Some(session) = known.session else { return };
         let reports = known.said.clone().into_iter().collect();
         let load = HostLoad { cpu_permille: known.busy, ..HostLoad::default() };
+        let counts = known.counts.clone();
         let nonce = self.draw();
-        let heartbeat = Heartbeat { nonce, load, counts: Vec::new(), reports, edge: None };
+        let heartbeat = Heartbeat { nonce, load, counts, reports, edge: None };
         self.handle(Input::Beat { session, heartbeat });
     }
 
@@ -134,6 +140,19 @@ impl Story {
             said.outage = Some(lasted);
         }
         self.beat(agent);
+    }
+
+    /// Lets the gate of `agent` count so many more requests at `slot`, of which so many failed.
+    pub(crate) fn count(&mut self, agent: &str, slot: Slot, requests: u64, errors: u64) {
+        let counts = &mut self.agents.get_mut(&name(agent)).unwrap().counts;
+        if !counts.iter().any(|counts| counts.slot == slot) {
+            counts.push(no_counts(slot));
+        }
+        let counts = counts.iter_mut().find(|counts| counts.slot == slot).unwrap();
+        counts.requests += requests;
+        counts.statuses[1] += requests - errors;
+        counts.statuses[4] += errors;
+        counts.latency[12] += requests;
     }
 
     /// Makes the host of `agent` busy, in thousandths of its cpus, and lets it say so.
@@ -239,6 +258,7 @@ impl Story {
                 phase: Phase::Running,
                 release: content(release),
                 health: Health::Settled,
+                instance: Some(evidence()),
                 ..SlotReport::default()
             },
         });
@@ -290,6 +310,33 @@ impl Story {
             | Action::Enrolments(_)
             | Action::Changed => {}
         }
+    }
+}
+
+fn evidence() -> InstanceEvidence {
+    InstanceEvidence {
+        instance: InstanceId(Uuid::from_u128(1)),
+        boot_id: "boot".to_owned(),
+        pid: 1,
+        start_ticks: 1,
+    }
+}
+
+fn no_counts(slot: Slot) -> SlotCounts {
+    SlotCounts {
+        application: WEB.parse().unwrap(),
+        slot,
+        gate: "gate".to_owned(),
+        requests_in_flight: 0,
+        long_lived: 0,
+        requests: 0,
+        statuses: [0; 5],
+        connect_errors: 0,
+        resets: 0,
+        retries: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        latency: [0; LATENCY_BUCKETS],
     }
 }
 

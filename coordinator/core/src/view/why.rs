@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cutover_common::{AgentName, Timestamp, duration_text};
+use cutover_common::{AgentName, Timestamp, Version, duration_text};
 
 use crate::{
     coordinator::Coordinator,
@@ -64,32 +64,11 @@ impl Coordinator {
                 names(agents),
                 shortage(short, self.scene(now, &self.members(&rollout.environment))),
             ),
-            Some(Waiting::ForShift { agents, deadline }) => format!(
-                "Waiting up to {} for {} to give {to} its traffic, then for a person.",
-                left(deadline),
-                names(agents),
-            ),
-            Some(Waiting::ForCutover { phase, agents, deadline }) => match phase {
-                CutoverPhase::Hold => format!(
-                    "Cutting over: clients wait up to {} until nothing is under way at {}, or the \
-                     old release goes on.",
-                    left(deadline),
-                    names(agents),
-                ),
-                CutoverPhase::Arm => format!(
-                    "Cutting over: clients wait up to {} until {} can switch with the others, or \
-                     the old release goes on.",
-                    left(deadline),
-                    names(agents),
-                ),
-                CutoverPhase::Release => format!(
-                    "The cutover could not be made; it is tried again in {}.",
-                    left(deadline),
-                ),
-            },
-            Some(Waiting::ForVerdict { until, said }) => {
-                format!("Comparing it with the old release for another {}{said}.", left(until))
-            }
+            Some(
+                beside @ (Waiting::ForShift { .. }
+                | Waiting::ForCutover { .. }
+                | Waiting::ForVerdict { .. }),
+            ) => waits_beside(to, beside, now),
             Some(Waiting::ForPromotion { batch }) => format!(
                 "Batch {batch} of {} is done, and waits for a person to promote it.",
                 rollout.plan.waves.len(),
@@ -128,6 +107,38 @@ impl Coordinator {
             (!slot.detail.is_empty()).then(|| format!(" ({agent}: {})", slot.detail))
         });
         said.unwrap_or_default()
+    }
+}
+
+/// Says what is waited for of a release that runs beside what serves.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the caller has chosen among all of them")]
+fn waits_beside(to: &Version, waiting: &Waiting, now: Timestamp) -> String {
+    let left = |until: &Timestamp| spoken(until.since(now));
+    match waiting {
+        Waiting::ForShift { agents, deadline } => format!(
+            "Waiting up to {} for {} to give {to} its traffic, then for a person.",
+            left(deadline),
+            names(agents),
+        ),
+        Waiting::ForCutover { phase: CutoverPhase::Hold, agents, deadline } => format!(
+            "Cutting over: clients wait up to {} until nothing is under way at {}, or the old \
+             release goes on.",
+            left(deadline),
+            names(agents),
+        ),
+        Waiting::ForCutover { phase: CutoverPhase::Arm, agents, deadline } => format!(
+            "Cutting over: clients wait up to {} until {} can switch with the others, or the old \
+             release goes on.",
+            left(deadline),
+            names(agents),
+        ),
+        Waiting::ForCutover { phase: CutoverPhase::Release, deadline, .. } => {
+            format!("The cutover could not be made; it is tried again in {}.", left(deadline))
+        }
+        Waiting::ForVerdict { until, said } => {
+            format!("Comparing it with the old release for another {}{said}.", left(until))
+        }
+        _ => String::new(),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use cutover_common::{AgentName, SlotReport, Timestamp, duration_text, planted};
 
-use super::{Decision, Scene, cutover, facts, floor, is_prepared, stage, window::Watched};
+use super::{Decision, Scene, cutover, facts, floor, is_prepared, judge, stage, window::Watched};
 use crate::{
     event::Change,
     fleet::Presence,
     rollout::{
-        Host, HostState, Outcome, PlanStep, Rollout, Waiting,
+        HostState, Outcome, PlanStep, Rollout, Waiting,
         story::{self, names},
     },
 };
@@ -32,7 +32,7 @@ pub(super) fn advancing(
         }
         Some(PlanStep::Stage) => stage::staging(rollout, scene, wave),
         Some(PlanStep::Shift(share)) => stage::shifting(rollout, scene, wave, *share),
-        Some(PlanStep::Judge(duration)) => judging(rollout, scene, wave, since + *duration),
+        Some(PlanStep::Judge(duration)) => judge::judging(rollout, scene, wave, since + *duration),
         Some(PlanStep::Cutover) => cutover::cutting_over(rollout, scene, wave, step),
         Some(PlanStep::Retire) => stage::retiring(rollout, scene, wave),
         Some(PlanStep::Hold(duration)) => holding(rollout, scene, wave, since + *duration),
@@ -201,19 +201,6 @@ pub(super) fn starting(
         })
         .unwrap_or(Decision::Wait(waiting)),
     )
-}
-
-/// Compares the hosts of a wave with those that run the old release.
-fn judging(rollout: &Rollout, scene: Scene<'_>, wave: usize, until: Timestamp) -> Option<Decision> {
-    let is_watched = |host: &Host| {
-        host.wave == wave && matches!(host.state, HostState::Staged | HostState::Updated)
-    };
-    let watched = rollout.hosts_where(is_watched);
-    if scene.now < until && !watched.is_empty() {
-        let said = String::new();
-        return Some(Decision::Wait(Waiting::ForVerdict { until, said }));
-    }
-    None
 }
 
 fn holding(rollout: &Rollout, scene: Scene<'_>, wave: usize, until: Timestamp) -> Option<Decision> {

@@ -9,6 +9,7 @@ mod evidence;
 mod facts;
 pub(crate) mod floor;
 mod forward;
+mod judge;
 mod load;
 mod lost;
 mod stage;
@@ -22,6 +23,7 @@ use crate::{
     enrolment::{Drain, Enrolments},
     event::Change,
     fleet::{Fleet, Goals, Wanted},
+    judging::Judges,
 };
 
 pub use back::way_back;
@@ -36,6 +38,7 @@ pub struct Scene<'a> {
     pub fleet: &'a Fleet,
     pub goals: &'a Goals,
     pub enrolments: &'a Enrolments,
+    pub(crate) judges: &'a Judges,
     pub releases: &'a Releases,
     /// The coordinator's own.
     pub term: Term,
@@ -137,6 +140,7 @@ fn undisturbed(rollout: &Rollout, scene: Scene<'_>) -> Decision {
     match &rollout.state {
         State::Advancing { wave, step, since } => facts::forward(rollout, scene)
             .or_else(|| facts::over_budget(rollout, scene))
+            .or_else(|| judge::found_worse(rollout, scene))
             .or_else(|| commanded_by_another(rollout, scene))
             .unwrap_or_else(|| forward::advancing(rollout, scene, *wave, *step, *since)),
         State::Baking { since } => facts::forward(rollout, scene)

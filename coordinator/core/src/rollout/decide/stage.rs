@@ -58,9 +58,9 @@ pub(super) fn shifting(
     let staged = |host: &Host| host.state == HostState::Staged;
     let others = of_wave(rollout, wave, |host| staged(host) && host.share != share);
     if !others.is_empty() {
-        let share = planted!(ShiftsTooMuch: share.rest().max(share); share);
+        let told = planted!(ShiftsTooMuch: share.rest().max(share); share);
         let goals = goals(scene, rollout, &others, |_, held| {
-            held.staged(&rollout.to, share, rollout.allow())
+            held.staged(&rollout.to, told, rollout.allow())
         });
         return Some(Decision::Record {
             change: Change::HostsShifted { agents: others, share },

@@ -7,7 +7,7 @@ use cutover_common::{
     Amount, AmountSetting, Batches, CanaryHosts, CanarySteps, DeploySetting, MaxLoad, Pauses,
     Timers, duration_text,
     host::is_label_part,
-    manifest::{CutoverMode, DeploySpec, Promotion, Timing},
+    manifest::{CutoverMode, DeploySpec, Promotion, Timing, Unsure},
     pace::parse_allow,
 };
 
@@ -241,6 +241,7 @@ impl Resolver<'_> {
                 DeploySetting::CanarySteps,
                 DeploySetting::CanaryPromote,
                 DeploySetting::CanaryHeader,
+                DeploySetting::CanaryUnsure,
             ];
             self.only_with(Strategy::Canary, &settings);
             return None;
@@ -265,6 +266,13 @@ impl Resolver<'_> {
                 |text| text.parse::<Promotion>().map_err(|mistake| mistake.to_string()),
                 |deploy| deploy.canary.promote,
                 Promotion::Auto,
+                ToString::to_string,
+            ),
+            unsure: self.pick(
+                DeploySetting::CanaryUnsure,
+                |text| text.parse::<Unsure>().map_err(|mistake| mistake.to_string()),
+                |deploy| deploy.canary.unsure,
+                Unsure::Wait,
                 ToString::to_string,
             ),
             allow: self.pick_if_said(

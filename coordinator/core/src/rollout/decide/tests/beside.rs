@@ -30,7 +30,7 @@ fn route(story: &Story, agent: &str) -> (String, Option<(String, u16)>) {
 }
 
 fn mode(story: &Story, agent: &str) -> Option<&'static str> {
-    let goal = story.core.goals.of(&name(agent), &"web".parse().unwrap()).unwrap();
+    let goal = story.core.goals.of(&name(agent), &"web".parse().ok()?)?;
     goal.wanted.route.as_ref().map(|route| match route.mode {
         RouteMode::Open => "open",
         RouteMode::Hold(_) => "hold",

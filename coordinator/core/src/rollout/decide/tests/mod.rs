@@ -6,6 +6,7 @@ mod contact;
 mod evidence;
 mod failing;
 mod floor;
+mod judged;
 mod pace;
 mod restart;
 mod rolling;

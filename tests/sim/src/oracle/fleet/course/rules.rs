@@ -16,6 +16,7 @@ use crate::{
 
 impl Course {
     /// Takes a change.
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of change")]
     pub(in crate::oracle::fleet) fn take(
         &mut self,
         change: &Change,
@@ -117,7 +118,8 @@ impl Course {
             Change::RollbackStarted { cause, waves } => {
                 self.require(change, !self.goes_back() && self.has_way_back())?;
                 if let Cause::Judged { .. } = cause {
-                    let is_step = matches!(self.step(), Some(PlanStep::Judge(_)));
+                    let is_step =
+                        matches!(self.step(), Some(PlanStep::Judge(_) | PlanStep::Approve));
                     self.require(change, self.moves() && is_step)?;
                 }
                 if let Cause::Failed { .. } = cause {

@@ -1,0 +1,219 @@
+//! Judging: what gates and agents tell of a canary and of the hosts beside it, shown to the judge.
+//!
+//! The evidence is in memory only. A process that begins takes it up anew, with its part of the
+//! false alarms that are allowed; what was seen before is not watched for.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
+
+use cutover_common::{
+    AgentName, Permille, Phase, Slot, SlotCounts, SlotReport, Timestamp, Version,
+    counts::LATENCY_BUCKETS, protocol::HEARTBEAT_EVERY,
+};
+use cutover_judge::{
+    Evidence, HostIndex, Judge, JudgeSettings, JudgeSpec, LatencyScale, Sample, Side, Traffic,
+    Verdict,
+};
+use uuid::Uuid;
+
+use crate::{
+    coordinator::Coordinator,
+    fleet::Seen,
+    rollout::{HostState, Rollout, State},
+};
+
+/// For how long each side must have been watched before a canary passes: a crash loop shows more
+/// than one restart by then. Whoever holds a canary for less asks for less.
+const WATCHED_MIN: Duration = Duration::from_secs(120);
+
+/// All judges of rollouts that are under way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Judges(BTreeMap<Uuid, Judging>);
+
+/// The judge of one rollout.
+#[derive(Clone, Debug)]
+pub(crate) struct Judging {
+    judge: Judge,
+    /// The place of each host that was ever shown.
+    places: BTreeMap<AgentName, usize>,
+    before: BTreeMap<(AgentName, Slot), Before>,
+    /// When the round that is open began.
+    round: Timestamp,
+}
+
+/// What a slot had told when it was shown last.
+#[derive(Clone, Debug)]
+struct Before {
+    at: Timestamp,
+    version: Version,
+    restarts: u32,
+    counts: Option<SlotCounts>,
+}
+
+impl Judging {
+    fn new(rollout: &Rollout, now: Timestamp) -> Self {
+        let lasts = rollout.spec.canary.as_ref().map_or(WATCHED_MIN, |it| it.steps.lasts());
+        let settings = JudgeSettings {
+            watched_seconds_min: Some(WATCHED_MIN.min(lasts / 2).as_secs()),
+            ..JudgeSettings::default()
+        };
+        let spec = JudgeSpec::new(settings).unwrap_or_default();
+        let scale = LatencyScale::powers_of_two(LATENCY_BUCKETS);
+        let judge = Judge::new(&spec, scale, rollout.restarts);
+        Self { judge, places: BTreeMap::new(), before: BTreeMap::new(), round: now }
+    }
+
+    /// Says what there is to say.
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.judge.verdict()
+    }
+
+    /// Returns the evidence that speaks the most against the canary, if there is any.
+    pub(crate) fn strongest(&self) -> Option<Evidence> {
+        let known = self.judge.evidence().into_iter().filter(|it| it.canary.is_some());
+        known.max_by(|one, other| (one.e_value / one.bar).total_cmp(&(other.e_value / other.bar)))
+    }
+
+    /// Shows what `agent` has told with its newest beat.
+    fn show(&mut self, rollout: &Rollout, agent: &AgentName, seen: &Seen, now: Timestamp) {
+        let Some(report) = seen.reports.get(&rollout.application) else { return };
+        for (slot, told) in report.slots.iter() {
+            let Some((version, _)) = &told.release else { continue };
+            let Some(side) = side_of(rollout, agent, version) else { continue };
+            let counts = seen
+                .counts
+                .iter()
+                .find(|counts| counts.application == rollout.application && counts.slot == slot);
+            let after = Before {
+                at: now,
+                version: version.clone(),
+                restarts: told.restarts,
+                counts: counts.cloned(),
+            };
+            let before = self.before.insert((agent.clone(), slot), after.clone());
+            // What came before the first look is not known to be of this time, nor of this version.
+            let Some(before) = before.filter(|before| before.version == *version) else { continue };
+            if is_alive(told) || told.restarts != before.restarts {
+                self.sample(agent, side, &before, &after);
+            }
+        }
+        if now.since(self.round) >= HEARTBEAT_EVERY {
+            self.judge.end_round(now.since(self.round));
+            self.round = now;
+        }
+    }
+
+    fn sample(&mut self, agent: &AgentName, side: Side, before: &Before, after: &Before) {
+        let next = self.places.len();
+        let place = match self.places.entry(agent.clone()) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => *new.insert(next),
+        };
+        let Some(host) = HostIndex::new(place) else { return };
+        let counted = before.counts.as_ref().zip(after.counts.as_ref());
+        let counted = counted.filter(|(before, after)| before.gate == after.gate);
+        let mut latency = [0; LATENCY_BUCKETS];
+        let traffic = counted.map(|(before, after)| {
+            for (bucket, (before, after)) in
+                latency.iter_mut().zip(before.latency.iter().zip(&after.latency))
+            {
+                *bucket = after.saturating_sub(*before);
+            }
+            let grown = |of: fn(&SlotCounts) -> u64| of(after).saturating_sub(of(before));
+            (grown(|it| it.requests), grown(errors))
+        });
+        self.judge.observe(&Sample {
+            side,
+            host,
+            watched: after.at.since(before.at),
+            traffic: traffic.map(|(requests, errors)| Traffic {
+                requests,
+                errors,
+                latency: &latency,
+            }),
+            restarts: after.restarts.saturating_sub(before.restarts),
+            memory_bytes: None,
+            error_lines: None,
+        });
+    }
+}
+
+const fn errors(counts: &SlotCounts) -> u64 {
+    let [_, _, _, _, server_errors] = counts.statuses;
+    server_errors + counts.connect_errors + counts.resets
+}
+
+fn is_alive(slot: &SlotReport) -> bool {
+    slot.phase == Phase::Running && slot.instance.is_some()
+}
+
+/// Returns on which side `version` on `agent` stands. None: on none, as a canary that gets no
+/// traffic yet.
+fn side_of(rollout: &Rollout, agent: &AgentName, version: &Version) -> Option<Side> {
+    if rollout.from.as_ref() == Some(version) {
+        return Some(Side::Control);
+    }
+    if rollout.to != *version {
+        return None;
+    }
+    let host = rollout.hosts.get(agent)?;
+    let gets_traffic = match host.state {
+        HostState::Staged => host.share > Permille::NONE,
+        HostState::Updated => true,
+        HostState::Pending
+        | HostState::Staging { .. }
+        | HostState::Updating { .. }
+        | HostState::Failed { .. }
+        | HostState::Unreachable { .. }
+        | HostState::Reverting { .. }
+        | HostState::Reverted
+        | HostState::Stuck { .. }
+        | HostState::Excluded { .. } => false,
+    };
+    gets_traffic.then_some(Side::Canary)
+}
+
+impl Judges {
+    /// Returns the judge of a rollout, if there is anything to compare.
+    pub(crate) fn of(&self, rollout: &Rollout) -> Option<&Judging> {
+        self.0.get(&rollout.id)
+    }
+}
+
+impl Coordinator {
+    /// Shows the judges what `agent` has told with its newest beat.
+    pub(crate) fn show_judges(&mut self, agent: &AgentName, now: Timestamp) {
+        let Some(seen) = self.fleet.seen(agent) else { return };
+        for rollout in self.rollouts.values().filter(|rollout| is_judged(rollout)) {
+            if !rollout.hosts.contains_key(agent)
+                && !self.members(&rollout.environment).contains(agent)
+            {
+                continue;
+            }
+            let judging =
+                self.judges.0.entry(rollout.id).or_insert_with(|| Judging::new(rollout, now));
+            judging.show(rollout, agent, seen, now);
+        }
+    }
+
+    /// Forgets the judges of rollouts that are not judged any more.
+    pub(crate) fn dismiss_judges(&mut self) {
+        let rollouts = &self.rollouts;
+        self.judges.0.retain(|id, _| rollouts.get(id).is_some_and(is_judged));
+    }
+}
+
+/// Returns whether there is a canary to be compared with what ran before.
+pub(crate) fn is_judged(rollout: &Rollout) -> bool {
+    let is_first_wave = match &rollout.state {
+        State::Advancing { wave, .. } => *wave == 0,
+        // It goes on from there.
+        State::Paused { was, .. } | State::Held { was, .. } => {
+            matches!(**was, State::Advancing { wave: 0, .. })
+        }
+        State::Baking { .. } | State::RollingBack { .. } | State::Ended { .. } => false,
+    };
+    is_first_wave && rollout.spec.canary.is_some() && rollout.from.is_some()
+}

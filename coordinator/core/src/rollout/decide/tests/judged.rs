@@ -1,0 +1,138 @@
+//! Canaries that are judged by what gates count.
+
+use cutover_common::Slot;
+
+use crate::{
+    Verb,
+    rollout::Waiting,
+    testing::{Story, gated, seconds},
+};
+
+/// Begins with three hosts that run 4.0, and a canary on web-1 that gets half of its traffic for
+/// ten minutes.
+fn canary(settings: &[(&str, &str)]) -> Story {
+    let mut story = Story::fleet(3);
+    for of in ["4.0", "5.0"] {
+        story.push(gated(of));
+    }
+    story.deploy("4.0", &[("strategy", "all_at_once")]);
+    story.settle();
+    let all = [&[("strategy", "canary"), ("canary_steps", "50%:10m")], settings].concat();
+    story.deploy("5.0", &all);
+    story.settle();
+    assert!(matches!(story.waiting(), Some(Waiting::ForVerdict { .. })), "{}", story.why());
+    story
+}
+
+/// Lets the fleet serve for a while: of a thousand requests so many fail at the canary and beside
+/// it.
+fn serve(story: &mut Story, for_seconds: u64, canary: u64, beside: u64) {
+    for _ in 0..for_seconds / 5 {
+        story.count("web-1", Slot::Blue, 1_000, beside);
+        story.count("web-1", Slot::Green, 1_000, canary);
+        story.count("web-2", Slot::Blue, 2_000, 2 * beside);
+        story.count("web-3", Slot::Blue, 2_000, 2 * beside);
+        story.pass(seconds(5));
+    }
+}
+
+/// Lets the time of the canary pass, and nobody asks for anything.
+fn idle(story: &mut Story) {
+    story.count("web-1", Slot::Blue, 0, 0);
+    story.count("web-1", Slot::Green, 0, 0);
+    story.count("web-2", Slot::Blue, 0, 0);
+    story.pass(seconds(601));
+}
+
+#[test]
+fn a_canary_that_answers_as_the_old_one_does_goes_on() {
+    let mut story = canary(&[]);
+
+    serve(&mut story, 595, 1, 1);
+    assert!(matches!(story.waiting(), Some(Waiting::ForVerdict { .. })), "{}", story.why());
+    insta::assert_snapshot!(story.why(), @"0 of 3 hosts run 5.0. Comparing it with the old release for another 5s: latency p50 3.1 ms on the canary, 3.1 ms beside it (1x), after 118,000 and 118,000 requests; no more than chance gives.");
+    serve(&mut story, 10, 1, 1);
+
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}
+
+#[test]
+fn a_canary_that_fails_more_often_goes_back_long_before_its_time_and_nobody_else_was_touched() {
+    let mut story = canary(&[]);
+
+    serve(&mut story, 60, 20, 1);
+
+    assert_eq!(story.state_word(), "rolling_back", "{}", story.why());
+    insta::assert_snapshot!(story.why(), @"Going back because 5.0 is worse than what it replaces: errors 2 % on the canary, 0.10 % beside it (20x), after 7,000 and 7,000 requests; chance of this without a difference below 1 in 500. Waiting up to 9m 40s for web-1 to be as before, then for a person.");
+    story.settle();
+    assert_eq!(story.state_word(), "rolled_back");
+    assert_eq!(story.hosts("pending"), "web-2 web-3");
+}
+
+#[test]
+fn where_the_old_one_fails_as_often_it_is_nobodys_fault() {
+    let mut story = canary(&[]);
+
+    serve(&mut story, 605, 50, 50);
+    story.settle();
+
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}
+
+#[test]
+fn without_traffic_there_is_no_verdict_and_a_person_decides_in_the_end() {
+    let mut story = canary(&[]);
+
+    idle(&mut story);
+    insta::assert_snapshot!(story.why(), @"0 of 3 hosts run 5.0. Comparing it with the old release for another 9m 59s, as there is not enough evidence yet: the canary had 0 of 50 requests, the control had 0 of 50 requests.");
+    story.pass(seconds(600));
+    assert_eq!(story.state_word(), "held");
+    insta::assert_snapshot!(story.why(), @"Held for a person: there is not enough evidence yet that 5.0 is as good as what it replaces: the canary had 0 of 50 requests, the control had 0 of 50 requests; retry compares it anew, and promote then says that it is good enough. 0 of 3 hosts run 5.0.");
+}
+
+#[test]
+fn what_a_missing_verdict_means_is_declared() {
+    let mut passes = canary(&[("canary_unsure", "pass")]);
+    idle(&mut passes);
+    passes.settle();
+    assert_eq!(passes.state_word(), "succeeded");
+
+    let mut fails = canary(&[("canary_unsure", "fail")]);
+    idle(&mut fails);
+    assert_eq!(fails.state_word(), "rolling_back");
+}
+
+#[test]
+fn a_person_can_say_that_it_is_good_enough() {
+    let mut story = canary(&[]);
+
+    story.control(Verb::Promote { full: false }).unwrap();
+    story.settle();
+
+    assert_eq!(story.state_word(), "succeeded");
+}
+
+#[test]
+fn a_new_process_begins_to_watch_anew() {
+    let mut story = canary(&[]);
+    serve(&mut story, 300, 1, 1);
+
+    story.restart();
+    story.connect_all();
+    serve(&mut story, 590, 1, 1);
+    assert!(matches!(story.waiting(), Some(Waiting::ForVerdict { .. })), "{}", story.why());
+
+    serve(&mut story, 15, 1, 1);
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded");
+}
+
+#[test]
+fn with_auto_rollback_off_a_worse_canary_is_held() {
+    let mut story = canary(&[("auto_rollback", "off")]);
+
+    serve(&mut story, 60, 20, 1);
+
+    assert_eq!(story.state_word(), "held");
+}
