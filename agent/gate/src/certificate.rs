@@ -1,7 +1,9 @@
-//! The certificate that a service shows its clients, read again when its files change.
+//! The certificate that a service shows its clients, read again when its files change, and by which it
+//! knows other hosts' gates that serve the same.
 
 use std::{
     fs, io,
+    net::SocketAddr,
     os::unix::fs::MetadataExt as _,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -11,12 +13,15 @@ use std::{
 use arc_swap::ArcSwap;
 use cutover_common::ErrorChain;
 use cutover_runtime::tls::{
-    ServerConfig, TlsSetup,
+    ClientConfig, ServerConfig, TlsSetup,
     files::{self, ReadFile},
+    passing::{Stranger, passing_config},
     server::public_config,
 };
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector, client, rustls::pki_types::ServerName, server::TlsStream,
+};
 
 use crate::program::{Protocol, TlsFiles};
 
@@ -34,8 +39,16 @@ pub(crate) enum NoCertificate {
 pub(crate) struct Certificate {
     files: TlsFiles,
     protocol: Protocol,
-    shown: ArcSwap<ServerConfig>,
+    shown: ArcSwap<Shown>,
     read: Mutex<Read>,
+}
+
+/// One certificate, to both sides.
+#[derive(Debug)]
+struct Shown {
+    to_clients: Arc<ServerConfig>,
+    /// Which gates of other hosts serve the same, going by it.
+    to_peers: Arc<ClientConfig>,
 }
 
 /// What came of it when the files were read last.
@@ -74,8 +87,8 @@ impl Certificate {
     /// When there is none that can be shown.
     pub(crate) fn new(files: &TlsFiles, protocol: Protocol) -> Result<Self, NoCertificate> {
         let stamp = Stamp::of_both(files);
-        let config = read(files, protocol)?;
-        let (shown, trouble) = (ArcSwap::new(config), String::new());
+        let shown = Arc::new(read(files, protocol)?);
+        let (shown, trouble) = (ArcSwap::new(shown), String::new());
         let read = Mutex::new(Read { stamp, trouble });
         Ok(Self { files: files.clone(), protocol, shown, read })
     }
@@ -90,8 +103,18 @@ impl Certificate {
         stream: TcpStream,
         within: Duration,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let (config, _) = self.look();
+        let config = Arc::clone(&self.look().0.to_clients);
         timeout(within, TlsAcceptor::from(config).accept(stream)).await?
+    }
+
+    /// Makes a connection to another host's gate an encrypted one, if it shows that it serves the same.
+    pub(crate) async fn shake_hands_with_peer(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> io::Result<client::TlsStream<TcpStream>> {
+        let config = Arc::clone(&self.look().0.to_peers);
+        TlsConnector::from(config).connect(ServerName::from(peer.ip()), stream).await
     }
 
     /// Returns why the files are not shown as they are now; empty if they are.
@@ -101,16 +124,16 @@ impl Certificate {
 
     /// Two looks at the file system for each handshake are cheap beside the handshake itself, and no
     /// change is seen late.
-    fn look(&self) -> (Arc<ServerConfig>, String) {
+    fn look(&self) -> (Arc<Shown>, String) {
         let stamp = Stamp::of_both(&self.files);
         let mut last = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if last.stamp != stamp {
             last.stamp = stamp;
             let certificate = self.files.certificate.display();
             match read(&self.files, self.protocol) {
-                Ok(config) => {
+                Ok(shown) => {
                     tracing::info!(%certificate, "showing the certificate that is in the files now");
-                    self.shown.store(config);
+                    self.shown.store(Arc::new(shown));
                     last.trouble.clear();
                 }
                 Err(error) => {
@@ -127,12 +150,30 @@ impl Certificate {
     }
 }
 
-fn read(files: &TlsFiles, protocol: Protocol) -> Result<Arc<ServerConfig>, NoCertificate> {
+/// Returns why a gate of another host that was reached is none to pass anything on to, and what to do.
+/// None: its connection broke, as any may.
+pub(crate) fn why_refused(peer: SocketAddr, failure: &io::Error) -> Option<String> {
+    let (why, remedy) = match Stranger::in_failure(failure) {
+        Some(stranger) => (
+            ErrorChain(stranger).to_string(),
+            "put the same certificate and key on both hosts, or certificates of one issuer for the \
+             same first name, in files that have the issuer's behind them",
+        ),
+        None => (
+            failure.get_ref()?.downcast_ref::<tokio_rustls::rustls::Error>()?.to_string(),
+            "look at what that host serves there, and with which certificate",
+        ),
+    };
+    Some(format!("nothing can be passed on to {peer}: {why}; {remedy}"))
+}
+
+fn read(files: &TlsFiles, protocol: Protocol) -> Result<Shown, NoCertificate> {
     let chain = files::read_certificates(&files.certificate)?;
     let key = files::read_key(&files.key)?;
-    let alpn: &[&[u8]] = match protocol {
-        Protocol::Http => &[b"h2", b"http/1.1"],
-        Protocol::Tcp => &[],
+    let (spoken, spoken_to_peers): (&[&[u8]], &[&[u8]]) = match protocol {
+        Protocol::Http => (&[b"h2", b"http/1.1"], &[b"http/1.1"]),
+        Protocol::Tcp => (&[], &[]),
     };
-    Ok(public_config(chain, key, alpn)?)
+    let to_peers = passing_config(&chain, spoken_to_peers)?;
+    Ok(Shown { to_clients: public_config(chain, key, spoken)?, to_peers })
 }

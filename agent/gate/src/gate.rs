@@ -377,7 +377,12 @@ impl Served {
             }
             // Whoever has left shows none.
             None if self.socket.is_none() => String::new(),
-            None => self.live.certificate().map(|it| it.trouble()).unwrap_or_default(),
+            None => {
+                let of_own = self.live.certificate().map(|it| it.trouble()).unwrap_or_default();
+                let of_peers = self.live.trouble_with_peers();
+                let both = [of_own, of_peers].into_iter().filter(|it| !it.is_empty());
+                both.collect::<Vec<_>>().join("; ")
+            }
         };
         let is_served = unserved.is_none();
         ServiceState { application, listen, connections, held, is_served, trouble, upstreams }

@@ -8,6 +8,7 @@ mod certificate;
 mod closing;
 pub mod control;
 pub mod daemon;
+mod dial;
 mod duty;
 mod gate;
 mod handover;

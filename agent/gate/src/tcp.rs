@@ -1,27 +1,22 @@
 //! Bytes both ways: what follows an upgrade, and applications that are not HTTP.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    os::fd::AsFd,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration};
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
     sync::{oneshot, watch},
     time::timeout,
 };
 
 use crate::{
+    dial::{Dialed, For, dial},
     live::{Chosen, Connected, End, Live, Place, Span, UnderWay},
     program::UpstreamKind,
-    proxied,
+    proxied::{self, Ends},
     route::{CameFrom, Wish, point_of_turn},
     shard::Shard,
     websocket,
@@ -29,12 +24,6 @@ use crate::{
 
 /// How much of one direction is in memory at once.
 const BUFFER_BYTES: usize = 16 * 1024;
-
-/// How many places a connection is tried at.
-const TRIES: usize = 2;
-
-/// The same in front of hosts, of which some may have gone together.
-const HOST_TRIES: usize = 4;
 
 /// Carries bytes between a client and an instance that agreed to speak something else, until one
 /// of them ends or the drain's limit comes. `kept` is dropped then.
@@ -130,16 +119,22 @@ pub(crate) async fn serve(
         return;
     };
     // An instance of plain TCP is not told who its client is: there is no place to say it.
-    if let Err(error) = proxied::client_of(&live, &mut client, peer).await {
-        tracing::warn!(%peer, error = &error as &dyn std::error::Error, "a client is sent away");
-        return;
-    }
+    let (address, connected_to) = match proxied::client_of(&live, &mut client, peer).await {
+        Ok(named) => named,
+        Err(error) => {
+            tracing::warn!(%peer, error = &error as &dyn std::error::Error, "a client is sent away");
+            return;
+        }
+    };
+    // One that has no address any more is over.
+    let Ok(server) = connected_to.map_or_else(|| client.local_addr(), Ok) else { return };
+    let ends = Ends { client: address, server };
     let Some(certificate) = live.certificate() else {
-        return connect_to_instance(&shard, &live, client, (connected, peer)).await;
+        return connect_to_instance(&shard, &live, client, (connected, peer, ends)).await;
     };
     let within = Duration::from_millis(live.limits().head_ms.into());
     match certificate.shake_hands(client, within).await {
-        Ok(client) => connect_to_instance(&shard, &live, client, (connected, peer)).await,
+        Ok(client) => connect_to_instance(&shard, &live, client, (connected, peer, ends)).await,
         Err(error) => tracing::debug!(%peer, %error, "a client's handshake failed"),
     }
 }
@@ -148,16 +143,19 @@ async fn connect_to_instance(
     shard: &Shard,
     live: &Live,
     client: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    (connected, peer): (Connected, SocketAddr),
+    (connected, peer, ends): (Connected, SocketAddr, Ends),
 ) {
-    let Some((mut under_way, instance)) = reach(shard, live, peer).await else {
+    let Some((mut under_way, instance)) = reach(shard, live, peer, &ends).await else {
         tracing::debug!("a client is sent away: no instance takes connections");
         return;
     };
     under_way.lasts();
     let place = Arc::clone(under_way.place());
     known_while(&place, async move {
-        carry(client, instance, &under_way).await;
+        match instance {
+            Dialed::Plain(instance) => carry(client, instance, &under_way).await,
+            Dialed::Encrypted(instance) => carry(client, instance, &under_way).await,
+        }
         drop(connected);
     });
 }
@@ -172,54 +170,31 @@ fn came_from(live: &Live, peer: SocketAddr) -> CameFrom {
     if is_gate { CameFrom::Gate } else { CameFrom::Client }
 }
 
-async fn reach(shard: &Shard, live: &Live, peer: SocketAddr) -> Option<(UnderWay, TcpStream)> {
+async fn reach(
+    shard: &Shard,
+    live: &Live,
+    peer: SocketAddr,
+    ends: &Ends,
+) -> Option<(UnderWay, Dialed)> {
     let came_from = came_from(live, peer);
     let wish = Wish { point: point_of_turn(shard.turn()), came_from, ..Wish::default() };
-    let from = live.routing().service.listen.ip();
     let mut tried = Vec::new();
     loop {
         let Chosen { under_way, connect_within } = live.choose(wish, &tried, 0).await.ok()?;
         let place = under_way.place();
         place.counters.began();
-        match timeout(connect_within, connect_from(from, place)).await {
+        match timeout(connect_within, dial(place, live, For::One(ends))).await {
             Ok(Ok(stream)) => return Some((under_way, stream)),
             Ok(Err(_)) | Err(_) => place.counters.could_not_connect(),
         }
-        let is_host = place.kind == UpstreamKind::Host;
-        if is_host {
+        if place.kind != UpstreamKind::Slot {
             place.rest();
         }
         tried.push(Arc::clone(place));
-        if tried.len() >= if is_host { HOST_TRIES } else { TRIES } {
+        if tried.len() >= place.kind.tries() {
             return None;
         }
     }
-}
-
-/// Connects to a place. Another gate sees the address at which this one serves, if it has one.
-async fn connect_from(from: IpAddr, place: &Place) -> io::Result<TcpStream> {
-    let is_same_kind = from.is_ipv4() == place.address.is_ipv4();
-    if place.kind == UpstreamKind::Slot || from.is_unspecified() || !is_same_kind {
-        return connect(place).await;
-    }
-    let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.bind((from, 0).into())?;
-    prepared(place, socket.connect(place.address).await?)
-}
-
-/// Connects to a place.
-pub(crate) async fn connect(place: &Place) -> io::Result<TcpStream> {
-    prepared(place, TcpStream::connect(place.address).await?)
-}
-
-fn prepared(place: &Place, stream: TcpStream) -> io::Result<TcpStream> {
-    stream.set_nodelay(true)?;
-    match place.kind {
-        // On this host nobody goes without a word.
-        UpstreamKind::Slot => {}
-        UpstreamKind::Gate | UpstreamKind::Host => keep_alive(&stream)?,
-    }
-    Ok(stream)
 }
 
 /// Has the kernel notice when the other end is gone without a word. What a listening socket accepts

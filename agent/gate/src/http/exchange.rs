@@ -1,16 +1,19 @@
 //! One request to one place: on a connection that waits there, or on a new one.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::body::{Progress, Upload};
 use crate::{
-    live::{End, Link, Place, Span},
-    tcp,
+    dial::{Dialed, For, dial},
+    live::{End, Link, Live, Place, Span},
 };
 
 /// Why there is no answer.
@@ -25,7 +28,7 @@ pub(super) enum NoAnswer {
 
 /// Sends a request to a place.
 pub(super) async fn exchange(
-    place: &Arc<Place>,
+    (live, place): (&Live, &Arc<Place>),
     shard: usize,
     mut request: Request<Upload>,
     progress: &Progress,
@@ -34,7 +37,7 @@ pub(super) async fn exchange(
     loop {
         let (mut link, is_new) = match idle(place, shard, connect_within).await {
             Some(link) => (link, false),
-            None => match timeout(connect_within, connect(place)).await {
+            None => match timeout(connect_within, connect(live, place)).await {
                 Ok(Ok(link)) => (link, true),
                 Ok(Err(_)) | Err(_) => {
                     place.counters.could_not_connect();
@@ -95,10 +98,19 @@ async fn idle(place: &Arc<Place>, shard: usize, within: Duration) -> Option<Link
     None
 }
 
-async fn connect(place: &Arc<Place>) -> std::io::Result<Link> {
-    let stream = tcp::connect(place).await?;
+async fn connect(live: &Live, place: &Arc<Place>) -> io::Result<Link> {
+    match dial(place, live, For::Everybody).await? {
+        Dialed::Plain(stream) => link(place, stream).await,
+        Dialed::Encrypted(stream) => link(place, stream).await,
+    }
+}
+
+async fn link(
+    place: &Arc<Place>,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> io::Result<Link> {
     let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+        http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let task = tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a connection to an instance ended");
@@ -126,6 +138,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::live::Manner;
 
     /// Returns a request as a client sends it.
     async fn request_of_client(text: &[u8]) -> Request<Incoming> {
@@ -150,7 +163,8 @@ mod tests {
         let upstream = json!({
             "name": "blue", "address": "127.0.0.1:1", "weight": 1_000, "is_healthy": true,
         });
-        let place = Arc::new(Place::new(&serde_json::from_value(upstream).unwrap(), 1));
+        let place =
+            Arc::new(Place::new(&serde_json::from_value(upstream).unwrap(), Manner::default(), 1));
         let (ours, mut theirs) = duplex(64);
         let (mut sender, connection) = http1::handshake(TokioIo::new(ours)).await.unwrap();
         let task = tokio::spawn(async { drop(connection.await) });

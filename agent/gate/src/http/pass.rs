@@ -28,13 +28,6 @@ use crate::{
     tcp::{tunnel, tunnel_websocket},
 };
 
-/// How often a request is tried at places: once, and once more.
-const TRIES: usize = 2;
-
-/// The same in front of hosts: of those that may have gone together, a rack or a zone, some more
-/// are borne.
-const HOST_TRIES: usize = 4;
-
 /// Gives a request to an instance, and its answer back.
 pub(super) async fn pass(
     connection: &Arc<Connection>,
@@ -143,7 +136,7 @@ async fn send(
     let (parts, body) = request.into_parts();
     let mut chosen = live.choose(sending.wish, &[], size).await?;
     let first = Arc::clone(chosen.under_way.place());
-    let mut tries = if first.kind == UpstreamKind::Host { HOST_TRIES } else { TRIES };
+    let mut tries = first.kind.tries();
     let upload = Upload::new(Some(body), sending.limits.body_bytes_max, stall, first);
     let progress = upload.progress();
     let kept = Kept::new(&parts, &upload, stall);
@@ -156,7 +149,7 @@ async fn send(
         place.counters.began();
         let times = (chosen.connect_within, answer_within);
         let Missed { again, is_unsent, otherwise } =
-            match exchange(&place, shard.index(), request, &progress, times).await {
+            match exchange((live, &place), shard.index(), request, &progress, times).await {
                 Ok((response, link)) => {
                     let (under_way, progress) = (chosen.under_way, Arc::clone(&progress));
                     let done = Answered { response, link, under_way, progress };
@@ -173,7 +166,7 @@ async fn send(
                     kept.failed(failed, &place, &progress)?
                 }
             };
-        if is_unsent && place.kind == UpstreamKind::Host {
+        if is_unsent && place.kind != UpstreamKind::Slot {
             place.rest();
         }
         tried.push(Arc::clone(&place));

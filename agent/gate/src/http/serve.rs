@@ -86,7 +86,7 @@ pub(crate) async fn serve(
         return;
     };
     let address = match proxied::client_of(&live, &mut stream, peer).await {
-        Ok(address) => address,
+        Ok((address, _)) => address,
         Err(error) => {
             tracing::warn!(%peer, error = &error as &dyn std::error::Error, "a client is sent away");
             return;

@@ -17,11 +17,11 @@ use tokio::{sync::watch, time::Instant};
 use self::place::lock;
 pub(crate) use self::{
     count::Counters,
-    place::{End, Known, Link, Place, Span, UnderWay},
+    place::{End, Known, Link, Manner, Place, Span, UnderWay},
 };
 use crate::{
     certificate::Certificate,
-    program::{Drain, Flow, Limits, Route, Service, UpstreamKind},
+    program::{Drain, Flow, Limits, Route, Service, Upstream, UpstreamKind},
     route::{Table, Wish},
     state::UpstreamState,
 };
@@ -89,7 +89,8 @@ impl Live {
         certificate: Option<Arc<Certificate>>,
         shards: usize,
     ) -> Self {
-        let places = service.route.upstreams.iter().map(|it| Arc::new(Place::new(it, shards)));
+        let place = |it| Arc::new(place(service, it, shards));
+        let places = service.route.upstreams.iter().map(place);
         let routing = Routing {
             table: Table::new(&service.route),
             places: places.collect(),
@@ -136,10 +137,11 @@ impl Live {
                 place.name == upstream.name
                     && place.address == upstream.address
                     && place.kind == upstream.kind
+                    && place.manner == Manner::of(service, upstream.kind)
             };
             match known.iter().position(is_it) {
                 Some(at) => known.swap_remove(at),
-                None => Arc::new(Place::new(upstream, self.shards)),
+                None => Arc::new(place(service, upstream, self.shards)),
             }
         });
         let routing = Arc::new(Routing {
@@ -242,6 +244,13 @@ impl Live {
         (self.connections.load(Ordering::SeqCst), self.held.load(Ordering::SeqCst))
     }
 
+    /// Returns why nothing can be passed on to other hosts, of the first of those where that is so.
+    pub(crate) fn trouble_with_peers(&self) -> String {
+        let routing = self.now();
+        let mut troubles = routing.places.iter().map(|place| place.trouble());
+        troubles.find(|trouble| !trouble.is_empty()).unwrap_or_default()
+    }
+
     /// Ends what lasts, as at the limit of a drain.
     pub(crate) fn end_what_lasts(&self) {
         let leaving = lock(&self.leaving);
@@ -306,6 +315,10 @@ impl Routing {
     fn position(&self, place: &Arc<Place>) -> Option<usize> {
         self.places.iter().position(|it| Arc::ptr_eq(it, place))
     }
+}
+
+fn place(service: &Service, upstream: &Upstream, shards: usize) -> Place {
+    Place::new(upstream, Manner::of(service, upstream.kind), shards)
 }
 
 fn begin_drains(routing: &Routing) {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -15,20 +16,22 @@ use tokio::{sync::watch, task::AbortHandle};
 
 use super::count::Counters;
 use crate::{
+    certificate::why_refused,
     http::Upload,
-    program::{Drain, Upstream, UpstreamKind, UpstreamName},
+    program::{Drain, Service, Upstream, UpstreamKind, UpstreamName},
 };
 
 /// How many connections to one place wait for their next request, on each shard. What is beyond
 /// is closed: an instance's file descriptors are its own.
 const IDLE_MAX: usize = 256;
 
-/// One place, the same as long as its name and address are.
+/// One place, the same as long as its name, its address and how it is spoken to are.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) name: UpstreamName,
     pub(crate) address: SocketAddr,
     pub(crate) kind: UpstreamKind,
+    pub(crate) manner: Manner,
     pub(crate) counters: Counters,
     requests: AtomicU64,
     long_lived: AtomicU64,
@@ -41,6 +44,34 @@ pub(crate) struct Place {
     rests_until_ms: AtomicU64,
     open: Mutex<Open>,
     deadlines: Mutex<Vec<AbortHandle>>,
+    /// Why nothing can be passed on to it, although it was reached; empty if nothing is known to be.
+    trouble: Mutex<String>,
+}
+
+/// What a connection to a place begins with, before anything of a client.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Manner {
+    /// A PROXY protocol header.
+    pub(crate) writes_header: bool,
+    /// A TLS handshake.
+    pub(crate) is_encrypted: bool,
+}
+
+impl Manner {
+    /// Returns how a gate that serves `service` speaks to places of this kind.
+    pub(crate) const fn of(service: &Service, kind: UpstreamKind) -> Self {
+        match kind {
+            // Another host's gate serves the same, and expects what clients begin with here.
+            UpstreamKind::Gate => Self {
+                writes_header: service.accepts_proxy_protocol,
+                is_encrypted: service.tls.is_some(),
+            },
+            // Behind an edge the service is what the edge says of it.
+            UpstreamKind::Slot | UpstreamKind::Host => {
+                Self { writes_header: false, is_encrypted: false }
+            }
+        }
+    }
 }
 
 /// How long a host that was not reached is left to its fellows: as long as trying it may take by
@@ -112,11 +143,12 @@ pub(crate) struct Known {
 }
 
 impl Place {
-    pub(crate) fn new(upstream: &Upstream, shards: usize) -> Self {
+    pub(crate) fn new(upstream: &Upstream, manner: Manner, shards: usize) -> Self {
         Self {
             name: upstream.name.clone(),
             address: upstream.address,
             kind: upstream.kind,
+            manner,
             counters: Counters::default(),
             requests: AtomicU64::new(0),
             long_lived: AtomicU64::new(0),
@@ -125,7 +157,29 @@ impl Place {
             rests_until_ms: AtomicU64::new(0),
             open: Mutex::default(),
             deadlines: Mutex::default(),
+            trouble: Mutex::default(),
         }
+    }
+
+    /// Notes that its certificate is one that is trusted.
+    pub(crate) fn was_accepted(&self) {
+        lock(&self.trouble).clear();
+    }
+
+    /// Notes that no handshake with it came about.
+    pub(crate) fn was_refused(&self, failure: &io::Error) {
+        let Some(why) = why_refused(self.address, failure) else { return };
+        let mut known = lock(&self.trouble);
+        // Once for each reason, and not with each request.
+        if *known != why {
+            tracing::warn!(upstream = %self.name, "{why}");
+            *known = why;
+        }
+    }
+
+    /// Returns why nothing can be passed on to it; empty if nothing is known to be wrong.
+    pub(crate) fn trouble(&self) -> String {
+        lock(&self.trouble).clone()
     }
 
     /// Notes that it was not reached: others are asked first for a while.

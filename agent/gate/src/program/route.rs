@@ -79,6 +79,18 @@ pub enum UpstreamKind {
     Host,
 }
 
+impl UpstreamKind {
+    /// Returns how many upstreams are tried for one request or connection that goes to one of these first.
+    pub(crate) const fn tries(self) -> usize {
+        match self {
+            // Once, and once more.
+            Self::Slot => 2,
+            // Of hosts that may have gone together, a rack or a zone, some more are borne.
+            Self::Gate | Self::Host => 4,
+        }
+    }
+}
+
 /// When what an upstream still has is cut, counted from the program in which it first drains.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -114,7 +114,7 @@ impl Table {
                 && may_go(wish.came_from, candidate.kind)
         };
         let is_up = |candidate: &Candidate| {
-            may(candidate) && !(candidate.kind == UpstreamKind::Host && rests(candidate.position))
+            may(candidate) && !(candidate.kind != UpstreamKind::Slot && rests(candidate.position))
         };
         let is_sure = |candidate: &Candidate| is_up(candidate) && !candidate.is_in_doubt;
         let sure = if tried.is_empty() { None } else { self.share(wish, is_sure) };

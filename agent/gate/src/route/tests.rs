@@ -87,9 +87,15 @@ fn from_an_edge_it_goes_one_gate_further_and_never_to_another_edge() {
 
 #[test]
 fn a_second_try_goes_to_a_host_that_is_known_and_one_that_rests_is_the_last_resort() {
+    for kind in ["host", "gate"] {
+        assert_a_second_try_goes_to_one_that_is_known(kind);
+    }
+}
+
+fn assert_a_second_try_goes_to_one_that_is_known(kind: &str) {
     let host = |name: &str, is_in_doubt: bool| {
         let mut upstream = upstream(name, 1_000);
-        upstream["kind"] = json!("host");
+        upstream["kind"] = json!(kind);
         upstream["is_in_doubt"] = json!(is_in_doubt);
         upstream
     };

@@ -28,7 +28,7 @@ fn lead(edge: &mut Bench, hosts: &[(&str, SocketAddr)]) {
     edge.apply();
 }
 
-fn of_kind(kind: &str, hosts: &[(&str, SocketAddr)]) -> Value {
+pub(crate) fn of_kind(kind: &str, hosts: &[(&str, SocketAddr)]) -> Value {
     let hosts = hosts.iter().map(|(name, address)| {
         let mut host = upstream(name, *address, 1_000);
         host["kind"] = json!(kind);
@@ -38,7 +38,7 @@ fn of_kind(kind: &str, hosts: &[(&str, SocketAddr)]) -> Value {
 }
 
 /// Returns an address at which nobody listens.
-async fn nobody() -> SocketAddr {
+pub(crate) async fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 

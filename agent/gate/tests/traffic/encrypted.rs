@@ -57,9 +57,19 @@ impl Files {
         let mut params = CertificateParams::new(vec!["shop.example".to_owned()]).unwrap();
         params.serial_number = Some(SerialNumber::from(serial));
         let certificate = params.self_signed(&key).unwrap();
-        put(&self.key(), &key.serialize_pem(), 0o600);
-        put(&self.certificate(), &certificate.pem(), 0o644);
+        self.put(&certificate.pem(), &key);
         certificate.der().clone()
+    }
+
+    /// Puts these there.
+    pub(crate) fn put(&self, chain: &str, key: &KeyPair) {
+        put(&self.key(), &key.serialize_pem(), 0o600);
+        put(&self.certificate(), chain, 0o644);
+    }
+
+    /// Has a service show them.
+    pub(crate) fn show(&self, bench: &mut Bench) {
+        bench.service["tls"] = json!({ "certificate": self.certificate(), "key": self.key() });
     }
 }
 
@@ -73,13 +83,23 @@ fn put(path: &Path, text: &str, mode: u32) {
 
 pub(crate) fn bench(blue: &Instance, files: &Files) -> Bench {
     let mut bench = Bench::unprogrammed();
-    bench.service["tls"] = json!({ "certificate": files.certificate(), "key": files.key() });
+    files.show(&mut bench);
     bench.route(&[("blue", blue, 1_000)]);
     bench
 }
 
-async fn connect(
+pub(crate) async fn connect(
     bench: &Bench,
+    trusted: &CertificateDer<'static>,
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[&[u8]],
+) -> TlsStream<TcpStream> {
+    let stream = TcpStream::connect(bench.address).await.unwrap();
+    connect_on(stream, trusted, versions, alpn).await
+}
+
+pub(crate) async fn connect_on(
+    stream: TcpStream,
     trusted: &CertificateDer<'static>,
     versions: &[&'static SupportedProtocolVersion],
     alpn: &[&[u8]],
@@ -92,17 +112,13 @@ async fn connect(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let stream = TcpStream::connect(bench.address).await.unwrap();
     let name = "shop.example".try_into().unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
 }
 
-async fn client(bench: &Bench, trusted: &CertificateDer<'static>) -> Client {
+pub(crate) async fn client(bench: &Bench, trusted: &CertificateDer<'static>) -> Client {
     let stream = connect(bench, trusted, &[&TLS13], &[b"http/1.1"]).await;
-    let (sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    Client { sender }
+    Client::on(stream).await
 }
 
 #[tokio::test]
@@ -163,7 +179,7 @@ async fn a_renewed_certificate_is_shown_at_once_and_a_broken_one_never() {
 async fn a_service_whose_certificate_cannot_be_shown_stays_as_it_was_and_is_tried_again() {
     let (blue, files) = (Instance::start("blue").await, Files::new());
     let mut bench = Bench::start(&[("blue", &blue, 1_000)]);
-    bench.service["tls"] = json!({ "certificate": files.certificate(), "key": files.key() });
+    files.show(&mut bench);
     bench.apply();
     let assert_told = |bench: &Bench, what: &str| {
         let (is_served, trouble) = bench.trouble();
@@ -227,7 +243,7 @@ async fn plain_tcp_is_encrypted_too() {
     let certificate = files.renew(1);
     let mut bench = Bench::unprogrammed();
     bench.service["protocol"] = json!("tcp");
-    bench.service["tls"] = json!({ "certificate": files.certificate(), "key": files.key() });
+    files.show(&mut bench);
     bench.route(&[("blue", &blue, 1_000)]);
 
     let (_, headers) = client(&bench, &certificate).await.get("/headers").await;

@@ -7,7 +7,7 @@ use hyper::{Request, StatusCode, client::conn::http1, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 
@@ -22,7 +22,13 @@ async fn upgrade_to(bench: &Bench, protocol: &str) -> TokioIo<Upgraded> {
 }
 
 pub(crate) async fn upgrade_at(address: SocketAddr, protocol: &str) -> TokioIo<Upgraded> {
-    let stream = TcpStream::connect(address).await.unwrap();
+    upgrade_on(TcpStream::connect(address).await.unwrap(), protocol).await
+}
+
+pub(crate) async fn upgrade_on(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    protocol: &str,
+) -> TokioIo<Upgraded> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection.with_upgrades());
     let request = Request::get("/upgrade")
@@ -37,7 +43,7 @@ pub(crate) async fn upgrade_at(address: SocketAddr, protocol: &str) -> TokioIo<U
     TokioIo::new(hyper::upgrade::on(response).await.unwrap())
 }
 
-pub(crate) async fn echo(stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin)) {
+pub(crate) async fn echo(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     stream.write_all(b"ping").await.unwrap();
     let mut back = [0; 4];
     stream.read_exact(&mut back).await.unwrap();

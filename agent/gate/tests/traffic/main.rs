@@ -13,6 +13,8 @@ mod instance;
 mod lasting;
 mod limits;
 mod outsiders;
+mod passed_on;
+mod passed_on_tls;
 mod process;
 mod proxied;
 mod requests;

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use hyper_util::rt::TokioIo;
 use proxy_header::{ProxiedAddress, ProxyHeader};
 use serde_json::json;
 use tokio::{
@@ -15,11 +14,22 @@ use crate::{
     support::{Bench, Client, speak},
 };
 
-const CLIENT: &str = "203.0.113.7:4711";
+pub(crate) const CLIENT: &str = "203.0.113.7:4711";
+
+/// Where it connected.
+pub(crate) const PROXY: &str = "198.51.100.1:443";
 
 fn header() -> Vec<u8> {
-    let to = "198.51.100.1:443".parse().unwrap();
-    let proxied = ProxiedAddress::stream(CLIENT.parse().unwrap(), to);
+    header_of(CLIENT)
+}
+
+/// Returns the header of a client of the proxy.
+pub(crate) fn header_of(client: &str) -> Vec<u8> {
+    header_between(client, PROXY)
+}
+
+pub(crate) fn header_between(client: &str, server: &str) -> Vec<u8> {
+    let proxied = ProxiedAddress::stream(client.parse().unwrap(), server.parse().unwrap());
     let mut bytes = Vec::new();
     ProxyHeader::with_address(proxied).encode_v2(&mut bytes).unwrap();
     bytes
@@ -34,13 +44,10 @@ fn bench(blue: &Instance) -> Bench {
 }
 
 /// Sends `first` as it is, and returns a client that goes on from there.
-async fn client(address: SocketAddr, first: &[u8]) -> Client {
+pub(crate) async fn client(address: SocketAddr, first: &[u8]) -> Client {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(first).await.unwrap();
-    let (sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    Client { sender }
+    Client::on(stream).await
 }
 
 #[tokio::test]

@@ -47,12 +47,12 @@ pub enum Stranger {
 impl Stranger {
     /// Returns it, if that is why a handshake failed.
     pub fn in_failure(failure: &io::Error) -> Option<&Self> {
-        match failure.get_ref()?.downcast_ref()? {
-            Error::InvalidCertificate(CertificateError::Other(OtherError(error))) => {
-                error.downcast_ref()
-            }
-            _ => None,
-        }
+        let Error::InvalidCertificate(CertificateError::Other(OtherError(error))) =
+            failure.get_ref()?.downcast_ref()?
+        else {
+            return None;
+        };
+        error.downcast_ref()
     }
 }
 
@@ -173,8 +173,7 @@ impl ServerCertVerifier for StandInVerifier {
                 .map_err(|source| Stranger::NoKin { name: kin.name.clone(), source }),
             Err(stranger) => Err(stranger.clone()),
         };
-        verified
-            .map_err(|stranger| CertificateError::Other(OtherError(Arc::new(stranger))).into())
+        verified.map_err(|stranger| CertificateError::Other(OtherError(Arc::new(stranger))).into())
     }
 
     fn verify_tls12_signature(

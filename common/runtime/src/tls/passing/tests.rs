@@ -1,7 +1,8 @@
 //! Every kind of server that may or may not stand in, in a handshake.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ED25519, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ED25519,
+    date_time_ymd,
 };
 use rustls::{
     ServerConfig,
@@ -181,9 +182,8 @@ async fn another_issuer_name_or_time_is_refused_in_words() {
     assert!(is_no_kin(&itself, |_| true), "{itself:?}");
     // The first of the own names counts, as the others may be of other services.
     let named = refused(&own, chain(&["b.example"], &other, &issuer), &other).await;
-    let is_name = |it: &CertificateError| {
-        matches!(it, CertificateError::NotValidForNameContext { .. })
-    };
+    let is_name =
+        |it: &CertificateError| matches!(it, CertificateError::NotValidForNameContext { .. });
     assert!(is_no_kin(&named, is_name), "{named:?}");
     assert!(named.to_string().contains("not one for shop.example by an issuer"), "{named}");
     let mut ended = params(&[NAME]);
