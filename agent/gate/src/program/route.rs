@@ -71,7 +71,8 @@ pub enum UpstreamKind {
     /// An instance on this host.
     #[default]
     Slot,
-    /// The gate of another host, which stands in for the instances of this one. A request that
+    /// The gate of another host, which stands in for the instances of this one. It is spoken to as
+    /// clients speak to this service: with a PROXY header and over TLS where they are. A request that
     /// it was sent by such a gate goes to no second one.
     Gate,
     /// The gate of a host that this gate stands in front of. A request that came from any gate

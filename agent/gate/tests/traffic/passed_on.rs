@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    time::timeout,
 };
 use tokio_rustls::rustls::version::TLS13;
 
@@ -18,7 +19,7 @@ use crate::{
     instance::Instance,
     lasting::{echo, upgrade_on},
     proxied::{CLIENT, PROXY, client, header_between, header_of},
-    support::{Bench, Client, speak},
+    support::{Bench, Client, PATIENCE, speak},
 };
 
 /// Where the proxy is from which the tests' clients come: the kernel's choice on this machine.
@@ -88,11 +89,9 @@ async fn a_connection_between_gates_begins_with_a_header_that_names_nobody() {
     let mut client = client(out.address, &header_of(CLIENT)).await;
     let asked = tokio::spawn(async move { client.get("/").await });
 
-    let (mut stream, from) = peer.accept().await.unwrap();
+    let (mut stream, from) = accepted(&peer).await;
     assert_eq!(from.ip(), out.address.ip(), "by this address it is known");
-    let mut begins = [0; LOCAL.len() + 4];
-    stream.read_exact(&mut begins).await.unwrap();
-    assert_eq!(begins, *[LOCAL, b"GET "].concat());
+    assert_begins(&mut stream, &[LOCAL, b"GET "].concat()).await;
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfake").await.unwrap();
     assert_eq!(asked.await.unwrap(), (StatusCode::OK, "fake".to_owned()));
 }
@@ -154,19 +153,23 @@ async fn the_header_of_a_tcp_connection_names_its_client_and_where_it_connected(
     // Of itself a proxy says nothing: then the connection is its own.
     own.write_all(&[LOCAL, b"hello"].concat()).await.unwrap();
     let named = header_between(&own_address.to_string(), &out.address.to_string());
-    let (mut stream, from) = peer.accept().await.unwrap();
+    let (mut stream, from) = accepted(&peer).await;
     assert_eq!(from.ip(), out.address.ip());
     assert_begins(&mut stream, &[&named[..], b"hello"].concat()).await;
 
     of_proxy.write_all(&[&header_of(CLIENT)[..], b"hello"].concat()).await.unwrap();
-    let (mut stream, _) = peer.accept().await.unwrap();
+    let (mut stream, _) = accepted(&peer).await;
     assert_begins(&mut stream, &[&header_of(CLIENT)[..], b"hello"].concat()).await;
 }
 
 async fn assert_begins(stream: &mut TcpStream, with: &[u8]) {
     let mut begins = vec![0; with.len()];
-    stream.read_exact(&mut begins).await.unwrap();
-    assert_eq!(begins, with);
+    let read = timeout(PATIENCE, stream.read_exact(&mut begins)).await;
+    assert!(read.is_ok_and(|read| read.is_ok()) && begins == with, "{begins:?}");
+}
+
+async fn accepted(peer: &TcpListener) -> (TcpStream, SocketAddr) {
+    timeout(PATIENCE, peer.accept()).await.expect("the gate connects").unwrap()
 }
 
 #[tokio::test]
@@ -214,7 +217,7 @@ async fn with_a_certificate_the_header_comes_first_and_in_the_clear() {
             let stream = connect_on(stream, &certificate, &[&TLS13], &[b"http/1.1"]).await;
             drop(Client::on(stream).await.ask(Request::get("/"), Bytes::new()).await);
         });
-        let (mut stream, _) = peer.accept().await.unwrap();
+        let (mut stream, _) = accepted(&peer).await;
         let header = if protocol == "http" { LOCAL.to_vec() } else { header_of(CLIENT) };
         // A record of a handshake (RFC 8446, 5.1).
         assert_begins(&mut stream, &[&header[..], &[22, 3]].concat()).await;

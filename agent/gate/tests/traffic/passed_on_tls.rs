@@ -1,9 +1,10 @@
 //! A host that is out, whose service has a certificate: what it passes on goes encrypted to those that
 //! show that they serve the same, and to nobody else.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
+use cutover_runtime::tls::files::{read_certificates, read_key};
 use http::{Request, StatusCode};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
@@ -13,9 +14,15 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
-use tokio_rustls::rustls::{
-    pki_types::CertificateDer,
-    version::{TLS12, TLS13},
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring::{default_provider, sign::any_supported_type},
+        pki_types::CertificateDer,
+        sign::{CertifiedKey, SingleCertAndKey},
+        version::{TLS12, TLS13},
+    },
 };
 
 use crate::{
@@ -119,6 +126,44 @@ async fn a_host_with_another_key_of_the_same_issuer_and_name_takes_them_too() {
     let mut client = client(&out, &authority.trusted()).await;
     assert_eq!(client.get("/").await.1, "blue");
     serving.wait_for("blue", |it| it.long_lived == 0 && it.requests_in_flight == 0).await;
+}
+
+/// Answers one request over TLS 1.2 alone, with the certificate in `shown` and the key in `signs`.
+/// Returns where.
+async fn old_peer(shown: &Files, signs: &Files) -> SocketAddr {
+    let chain = read_certificates(&shown.certificate()).unwrap();
+    let key = any_supported_type(&read_key(&signs.key()).unwrap()).unwrap();
+    let shown = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(shown));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let Ok(mut stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await else {
+            return;
+        };
+        stream.read_exact(&mut [0; 4]).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nold").await.unwrap();
+    });
+    address
+}
+
+#[tokio::test]
+async fn over_tls_1_2_a_peer_has_to_have_its_key_as_well() {
+    let (files, other) = (Files::new(), Files::new());
+    let certificate = files.renew(1);
+    other.renew(2);
+
+    let peer = out(&files, &[old_peer(&files, &files).await]);
+    assert_eq!(client(&peer, &certificate).await.get("/").await.1, "old");
+    let thief = out(&files, &[old_peer(&files, &other).await]);
+    assert_eq!(client(&thief, &certificate).await.get("/").await.0, StatusCode::BAD_GATEWAY);
+    let (_, trouble) = thief.trouble();
+    assert!(trouble.contains("BadSignature"), "{trouble}");
 }
 
 /// Demands that a host says why it passes nothing on, and that the other one's instance hears nothing,
