@@ -4,7 +4,7 @@ mod limits;
 mod sticky;
 mod tls_files;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -106,10 +106,22 @@ impl Service {
             && self.protocol == other.protocol
     }
 
-    /// Returns whether a gate can pass on to another host's what it gets for this. To one that
-    /// expects a TLS handshake or a PROXY header it cannot speak as its clients do.
-    pub const fn can_be_passed_on(&self) -> bool {
-        self.tls.is_none() && !self.proxy_protocol
+    /// Returns whether a gate that serves this can pass on what it gets to one that serves `other`.
+    /// It begins there as its own clients do: at that port, in that protocol, with a TLS handshake
+    /// or a PROXY header.
+    pub fn can_be_passed_on_to(&self, other: &Self) -> bool {
+        self.port == other.port
+            && self.protocol == other.protocol
+            && self.tls.is_some() == other.tls.is_some()
+            && self.proxy_protocol == other.proxy_protocol
+    }
+
+    /// Returns whether a gate that serves this takes what another host's passes on, which connects
+    /// from `address`. None: it is not known from where.
+    pub fn takes_from(&self, address: Option<IpAddr>) -> bool {
+        let is_trusted =
+            |address| self.trusted_peers.iter().any(|network| network.contains(address));
+        !self.proxy_protocol || address.is_some_and(is_trusted)
     }
 }
 
@@ -149,9 +161,42 @@ mod tests {
         assert!(one.can_stand_beside(&other) && other.can_stand_beside(&one));
 
         assert!(!one.can_stand_beside(&Service { port: 8081, ..service() }));
-        assert!(one.can_be_passed_on());
-        assert!(!Service { proxy_protocol: true, ..service() }.can_be_passed_on());
         assert!(!one.can_stand_beside(&Service { protocol: Protocol::Tcp, ..service() }));
         assert!(!one.can_stand_beside(&Service { swap: Swap::InPlace, ..service() }));
+    }
+
+    #[test]
+    fn only_a_gate_that_is_reached_in_the_same_way_can_be_passed_on_to() {
+        let one = service();
+        let tls = |name: &str| {
+            let (certificate, key) = (format!("/{name}.pem"), format!("/{name}.key"));
+            Service { tls: Some(TlsFiles { certificate, key }), ..service() }
+        };
+        let limits = Limits { connections: 1, ..Limits::default() };
+        assert!(one.can_be_passed_on_to(&Service { limits, swap: Swap::InPlace, ..service() }));
+        assert!(tls("a").can_be_passed_on_to(&tls("b")));
+
+        for other in [
+            Service { port: 8081, ..service() },
+            Service { protocol: Protocol::Tcp, ..service() },
+            Service { proxy_protocol: true, ..service() },
+            tls("a"),
+        ] {
+            assert!(!one.can_be_passed_on_to(&other) && !other.can_be_passed_on_to(&one));
+            assert!(other.can_be_passed_on_to(&other));
+        }
+    }
+
+    #[test]
+    fn who_is_not_trusted_is_not_taken_where_headers_are_asked_for() {
+        let one = service();
+        assert!(one.takes_from(None) && one.takes_from("10.0.0.1".parse().ok()));
+
+        let trusted_peers = vec!["10.0.0.0/24".parse().unwrap()];
+        let asks = Service { proxy_protocol: true, trusted_peers, ..service() };
+        assert!(asks.takes_from("10.0.0.1".parse().ok()));
+        assert!(asks.takes_from("::ffff:10.0.0.1".parse().ok()));
+        assert!(!asks.takes_from("10.0.1.1".parse().ok()));
+        assert!(!asks.takes_from(None));
     }
 }

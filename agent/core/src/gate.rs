@@ -311,11 +311,7 @@ impl Agent {
                 let instance = state.instance.as_ref()?;
                 gate_upstream(application, volatile?, slot, instance)
             });
-            let peers = if service.can_be_passed_on() {
-                peers(application, &upstreams)
-            } else {
-                Vec::new()
-            };
+            let peers = peers(application, service, &upstreams);
             let TrafficState { to, aside, hold, .. } = &application.traffic;
             let other = to.map(Slot::other).filter(|_| hold.limits().is_none());
             let allow = other.zip(aside.allow.clone()).map(|(slot, by)| GateAllow { slot, by });
@@ -328,13 +324,23 @@ impl Agent {
     }
 }
 
-/// Returns where requests are passed on to: nowhere while somebody here serves.
-fn peers(application: &Application, upstreams: &Slots<Option<GateUpstream>>) -> Vec<IpAddr> {
+/// Returns where requests for `service` are passed on to: nowhere while somebody here serves.
+fn peers(
+    application: &Application,
+    service: &Service,
+    upstreams: &Slots<Option<GateUpstream>>,
+) -> Vec<IpAddr> {
     let serves =
         upstreams.iter().any(|(_, it)| it.is_some_and(|it| it.weight > 0 && it.is_healthy));
     let is_held = application.traffic.hold.limits().is_some();
     // Where an instance was never led to, there is nothing to stand in for.
     if serves || is_held || application.traffic.since.is_none() {
+        return Vec::new();
+    }
+    // They are those of what is wanted, which may be reached in another way than what is served
+    // until its instance is gone.
+    let wanted = application.wanted().and_then(|(_, release)| release.service.as_ref());
+    if wanted.is_some_and(|wanted| !service.can_be_passed_on_to(wanted)) {
         return Vec::new();
     }
     application.assignment.peers.clone()

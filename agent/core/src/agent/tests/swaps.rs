@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use cutover_common::{
-    Assignment, Health, Phase, Slot, SlotGoal, SlotReport, Swap, Timestamp, Traffic,
+    Assignment, Health, Phase, Service, Slot, SlotGoal, SlotReport, Swap, Timestamp, TlsFiles,
+    Traffic,
 };
 
 use super::world::{World, assignment, served};
@@ -393,21 +394,60 @@ fn a_slot_is_not_empty_while_the_gate_is_being_told_to_lead_there() {
     assert_eq!(world.trace, ["start blue 1", "hook", "stop blue 1", "start green 2"]);
 }
 
-#[test]
-fn while_a_host_is_out_its_gate_passes_requests_on_and_not_longer() {
-    let mut world = World::with_blue_served(Swap::InPlace);
-    let mut goal = to_green(2, Swap::InPlace);
-    goal.peers = vec!["10.0.0.2".parse().unwrap()];
+fn with_certificate(service: &mut Service) {
+    let (certificate, key) = ("/c.pem".to_owned(), "/c.key".to_owned());
+    service.tls = Some(TlsFiles { certificate, key });
+}
+
+fn with_headers(service: &mut Service) {
+    service.proxy_protocol = true;
+    service.trusted_peers = vec!["10.0.0.0/8".parse().unwrap()];
+}
+
+/// Replaces release 1 in place by release 2, whose services are as these say. What is under way at
+/// the first has not ended.
+fn world_that_is_out(first: fn(&mut Service), second: fn(&mut Service)) -> World {
+    let release = |version: &str, change: fn(&mut Service)| {
+        let mut release = Arc::unwrap_or_clone(served(version, Swap::InPlace));
+        change(release.service.as_mut().unwrap());
+        Arc::new(release)
+    };
+    let [first, second] = [release("1", first), release("2", second)];
+    let mut world = World::begin();
+    world.connect();
+    world.assign(assignment(1, SlotGoal::Running(Arc::clone(&first)), SlotGoal::Absent));
+    world.pass(30);
+    let goal = assignment(2, SlotGoal::Prepared(first), SlotGoal::Running(second));
     world.gate.busy.insert(BLUE);
-    world.assign(goal);
+    world.assign(Assignment { peers: vec!["10.0.0.2".parse().unwrap()], ..goal });
     world.settle();
     assert_eq!(world.gate.leads_to(), []);
-    assert_eq!(world.gate.peers(), ["10.0.0.2".parse::<std::net::IpAddr>().unwrap()]);
+    world
+}
 
+#[test]
+fn while_a_host_is_out_its_gate_passes_requests_on_and_not_longer() {
+    for service in [|_: &mut Service| {}, with_certificate, with_headers] {
+        let mut world = world_that_is_out(service, service);
+        assert_eq!(world.gate.peers(), ["10.0.0.2".parse::<std::net::IpAddr>().unwrap()]);
+
+        world.drain(BLUE);
+        world.pass(5);
+        assert_eq!(world.gate.leads_to(), [GREEN]);
+        assert!(world.gate.peers().is_empty());
+    }
+}
+
+#[test]
+fn peers_of_what_is_reached_in_another_way_are_told_of_when_the_old_instance_is_gone() {
+    let mut world = world_that_is_out(|_| {}, with_certificate);
+    assert!(world.gate.peers().is_empty(), "the service is in the clear still");
+
+    world.sick.insert("2".to_owned());
     world.drain(BLUE);
-    world.pass(5);
-    assert_eq!(world.gate.leads_to(), [GREEN]);
-    assert!(world.gate.peers().is_empty());
+    world.pass(2);
+    assert_eq!(world.gate.leads_to(), []);
+    assert_eq!(world.gate.peers().len(), 1);
 }
 
 /// Another application, on a port of its own unless that is said to be web's.
