@@ -65,20 +65,32 @@ impl Coordinator {
             slots,
             timers: goal.timers,
             rollout: goal.rollout.to_string(),
-            peers: if goes_out { self.peers(agent, goal) } else { Vec::new() },
+            peers: if goes_out { self.peers(agent, application, goal) } else { Vec::new() },
             route: goal.wanted.route.clone(),
         })
     }
 
     /// Returns where requests for `agent` can be passed on to while it is out: hosts of its
-    /// environment that are freshly known to serve, and that nobody is disrupting.
-    fn peers(&self, agent: &AgentName, goal: &Goal) -> Vec<IpAddr> {
+    /// environment that are freshly known to serve, that nobody is disrupting, and whose gates take
+    /// them.
+    fn peers(&self, agent: &AgentName, application: &ApplicationName, goal: &Goal) -> Vec<IpAddr> {
         let Some(rollout) = self.rollouts.get(&goal.rollout) else { return Vec::new() };
+        let version = goal
+            .running()
+            .or_else(|| goal.wanted.slots.iter().find_map(|(_, slot)| slot.version()));
+        let own = version.and_then(|version| self.held(application, version)?.service.as_ref());
+        let Some(own) = own else { return Vec::new() };
+        let from = self.address(agent);
+        let takes = |member: &AgentName| {
+            let goal = self.goals.of(member, application);
+            let service = goal.and_then(|goal| self.service_of(member, application, goal));
+            service.is_some_and(|it| own.can_be_passed_on_to(&it) && it.takes_from(from))
+        };
         let members = self.members(&rollout.environment);
         let scene = self.scene(self.last_looked(), &members);
         members
             .iter()
-            .filter(|member| *member != agent && is_up(rollout, scene, member))
+            .filter(|member| *member != agent && is_up(rollout, scene, member) && takes(member))
             .filter_map(|member| self.address(member))
             .take(PEERS_MAX)
             .collect()

@@ -279,7 +279,7 @@ impl Coordinator {
 
     /// Returns the service by which `agent` is reached: of what serves there or ran there last, or
     /// else of what should run.
-    fn service_of(
+    pub(crate) fn service_of(
         &self,
         agent: &AgentName,
         application: &ApplicationName,

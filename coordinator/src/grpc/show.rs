@@ -96,6 +96,7 @@ pub(super) fn plan(planned: &Planned) -> pb::Plan {
         min_healthy: planned.spec.min_healthy,
         drained: planned.drained.iter().map(ToString::to_string).collect(),
         replacement: planned.replacement.word().to_owned(),
+        not_passed_on: planned.not_passed_on.as_ref().map(ToString::to_string).unwrap_or_default(),
         outage_ms: match planned.replacement {
             Replacement::Outage { measured: Some(outage) } => {
                 u64::try_from(outage.as_millis()).unwrap_or(u64::MAX).max(1)

@@ -312,6 +312,7 @@ pub(super) fn plan(message: pb::Plan) -> Plan {
         min_healthy,
         replacement,
         outage_ms,
+        not_passed_on,
     } = message;
     Plan {
         strategy: strategy.into(),
@@ -340,6 +341,7 @@ pub(super) fn plan(message: pb::Plan) -> Plan {
         drained: texts(drained),
         replacement: replacement.into(),
         outage_ms: (outage_ms > 0).then_some(outage_ms),
+        not_passed_on: optional(not_passed_on),
     }
 }
 

@@ -19,6 +19,9 @@ pub fn plan(application: &str, environment: &str, plan: &Plan, paint: Paint) -> 
     if let Some(replacement) = replacement(plan) {
         put(&mut text, &replacement);
     }
+    if let Some(why) = &plan.not_passed_on {
+        put(&mut text, &format!("its requests are not passed on: {why}"));
+    }
 
     if !plan.waves.is_empty() {
         text.push('\n');

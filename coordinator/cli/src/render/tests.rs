@@ -57,6 +57,7 @@ fn sample_plan() -> Plan {
         drained: Vec::new(),
         replacement: "first".into(),
         outage_ms: None,
+        not_passed_on: None,
     }
 }
 

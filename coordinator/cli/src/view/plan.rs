@@ -26,6 +26,8 @@ pub struct Plan {
     /// With an outage, the longest that was measured when hosts were replaced last. Null when none
     /// was.
     pub outage_ms: Option<u64>,
+    /// With an outage, why hosts pass no requests on meanwhile. Null where no gate could.
+    pub not_passed_on: Option<Text>,
 }
 
 /// Agents that move together.

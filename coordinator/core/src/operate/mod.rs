@@ -6,6 +6,7 @@ mod deploy;
 mod drain;
 mod exclude;
 mod identity;
+mod notice;
 mod plan;
 mod promote;
 

@@ -126,7 +126,7 @@ impl Coordinator {
         let releases: Vec<&Release> = before.into_iter().chain([&*release.release]).collect();
         spec.allowance =
             Spec::allowance_for(&releases, &self.leaving(&in_service, &order.application));
-        let replacement = self.replacement(before, &release.release, &members);
+        let (replacement, _) = self.replacement((before, &release.release), &members);
         self.port_is_free(&in_service, &release.release)?;
         let (up_to_date, mut hosts): (Vec<AgentName>, Vec<AgentName>) =
             in_service.iter().cloned().partition(|agent| {
@@ -153,22 +153,7 @@ impl Coordinator {
         can_cut_over(&spec, replacement, order)?;
         let plan = strategy::compile(&spec, &self.candidates(&spec, hosts)?, standing);
         possible_waves(&spec, &plan)?;
-        let worst_healthy = plan
-            .waves
-            .iter()
-            .map(|wave| {
-                let up = match replacement {
-                    // The old instance serves until the new one has proved itself.
-                    Replacement::Beside => 0,
-                    Replacement::First | Replacement::PassedOn | Replacement::Outage { .. } => {
-                        let up = self.healthy_of(&wave.agents, &order.application);
-                        up.min(wave.window.unwrap_or(u32::MAX))
-                    }
-                };
-                // The executor takes out no more than the floor bears at one time.
-                healthy.saturating_sub(up).max(spec.min_healthy.min(healthy))
-            })
-            .collect();
+        let notice = self.notice((before, &release.release), &members, (&plan, &spec), healthy);
         Ok(Planned {
             plan,
             spec,
@@ -179,8 +164,9 @@ impl Coordinator {
             drained,
             hosts: total,
             healthy,
-            worst_healthy,
-            replacement,
+            worst_healthy: notice.worst_healthy,
+            replacement: notice.replacement,
+            not_passed_on: notice.not_passed_on,
         })
     }
 
@@ -244,7 +230,7 @@ impl Coordinator {
         Ok(candidates)
     }
 
-    fn healthy_of(&self, agents: &[AgentName], application: &ApplicationName) -> u32 {
+    pub(super) fn healthy_of(&self, agents: &[AgentName], application: &ApplicationName) -> u32 {
         let is_healthy = |agent: &&AgentName| self.fleet.is_healthy(agent, application);
         u32::try_from(agents.iter().filter(is_healthy).count()).unwrap_or(u32::MAX)
     }
@@ -258,7 +244,11 @@ impl Coordinator {
         })
     }
 
-    fn held(&self, application: &ApplicationName, version: &Version) -> Option<&Release> {
+    pub(crate) fn held(
+        &self,
+        application: &ApplicationName,
+        version: &Version,
+    ) -> Option<&Release> {
         let (application, version) = (application.clone(), version.clone());
         self.release(&ReleaseRef { application, version }).map(|stored| &*stored.release)
     }
@@ -295,29 +285,6 @@ impl Coordinator {
             }
         }
         Ok(())
-    }
-
-    fn replacement(
-        &self,
-        before: Option<&Release>,
-        release: &Release,
-        members: &[AgentName],
-    ) -> Replacement {
-        let Some(before) = before else { return Replacement::First };
-        if release.can_stand_beside(before) {
-            return Replacement::Beside;
-        }
-        let is_passed_on = |release: &Release| {
-            release.service.as_ref().is_some_and(cutover_common::Service::can_be_passed_on)
-        };
-        if is_passed_on(release) && is_passed_on(before) {
-            return Replacement::PassedOn;
-        }
-        let application = &release.name.application;
-        let measured = members
-            .iter()
-            .filter_map(|agent| self.fleet.seen(agent)?.reports.get(application)?.outage);
-        Replacement::Outage { measured: measured.max() }
     }
 
     fn wants(&self, agent: &AgentName, order: &DeployOrder) -> bool {

@@ -1,11 +1,11 @@
 //! Plan: what a strategy compiles to. Immutable; execution makes no choices (F6).
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use cutover_common::{AgentName, Permille, Version, duration_text};
 use serde::{Deserialize, Serialize};
 
-use super::{Setting, Spec};
+use super::{Setting, Spec, story::listed};
 
 /// Ordered waves.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -112,6 +112,50 @@ impl Replacement {
     }
 }
 
+/// Why hosts that are replaced in place pass no requests on, although a gate stands before them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NotPassedOn {
+    /// Whoever runs the one release cannot stand in for whoever runs the other.
+    ReachedOtherwise,
+    /// Others do not believe the PROXY headers of these hosts. None: it is not known where they
+    /// connect from.
+    Untrusted(Vec<(AgentName, Option<IpAddr>)>),
+    /// There is nobody to stand in at the worst moment.
+    NobodyElse,
+}
+
+impl fmt::Display for NotPassedOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReachedOtherwise => f.write_str(
+                "the two versions differ in service.port, protocol, tls or proxy_protocol, and a host \
+                 stands in only for one that is reached as itself",
+            ),
+            Self::Untrusted(hosts) => {
+                let hosts: Vec<String> = hosts
+                    .iter()
+                    .map(|(agent, address)| match address {
+                        Some(address) => format!("{agent} ({address})"),
+                        None => format!("{agent} (which was given no --address)"),
+                    })
+                    .collect();
+                let hosts = listed(hosts.iter().map(String::as_str));
+                write!(
+                    f,
+                    "service.trusted_peers of both versions must have every host that writes PROXY \
+                     headers to others, and lacks {hosts}"
+                )
+            }
+            Self::NobodyElse => {
+                f.write_str(
+                "no other host is known to serve at the worst moment; smaller batches or more hosts \
+                 change that",
+            )
+            }
+        }
+    }
+}
+
 /// A plan with what an operator wants to know before it runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Planned {
@@ -131,6 +175,8 @@ pub struct Planned {
     /// For each wave, how many stay healthy at its worst moment.
     pub worst_healthy: Vec<u32>,
     pub replacement: Replacement,
+    /// Only with an outage, and where a gate stands before the application.
+    pub not_passed_on: Option<NotPassedOn>,
 }
 
 impl Planned {

@@ -10,8 +10,14 @@ const NAMES_MAX: usize = 6;
 
 /// Lists agents: "web-1, web-2 and 18 more".
 pub(crate) fn names(agents: &[AgentName]) -> String {
-    let shown: Vec<&str> = agents.iter().take(NAMES_MAX).map(AgentName::as_str).collect();
-    match agents.len().saturating_sub(NAMES_MAX) {
+    listed(agents.iter().map(AgentName::as_str))
+}
+
+/// Lists texts in the same way.
+pub(crate) fn listed<'a>(texts: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let count = texts.len();
+    let shown: Vec<&str> = texts.take(NAMES_MAX).collect();
+    match count.saturating_sub(NAMES_MAX) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }

@@ -120,6 +120,7 @@ fn a_rollout_in_json_has_every_fact() {
             "from_version",
             "hosts",
             "min_healthy",
+            "not_passed_on",
             "outage_ms",
             "replacement",
             "settings",

@@ -55,6 +55,19 @@ fn a_plan_says_what_clients_notice() {
 }
 
 #[test]
+fn an_outage_in_place_has_its_reason() {
+    let why = Some("service.trusted_peers lacks web-1 (10.0.0.1)".into());
+    let plan = Plan { replacement: "outage".into(), not_passed_on: why, ..sample_plan() };
+    let text = plan::plan("web", "staging", &plan, Paint::Plain);
+    let said: Vec<&str> = text.lines().skip(2).take(2).collect();
+
+    assert_snapshot!(said.join("\n"), @r"
+    each host serves nobody while it is replaced; how long is measured this time
+    its requests are not passed on: service.trusted_peers lacks web-1 (10.0.0.1)
+    ");
+}
+
+#[test]
 fn why_is_two_sentences_and_what_to_type() {
     assert_snapshot!(rollout::why(&sample_rollout()), @r"
     1 of 3 hosts run 1.4.0. Waiting for web-2 to be healthy (web-2: GET /healthz answered 503); it holds in 42s.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cutover_common::{
-    ApplicationName, InstanceEvidence, InstanceId, Phase, Swap, TlsFiles, Traffic,
+    ApplicationName, InstanceEvidence, InstanceId, Phase, Release, Swap, TlsFiles, Traffic,
 };
 use uuid::Uuid;
 
@@ -183,21 +183,61 @@ fn a_plan_says_what_clients_notice() {
     assert_eq!(replacement(&story), Replacement::Outage { measured: longest });
 }
 
-#[test]
-fn what_no_other_gate_can_be_asked_for_is_an_outage_in_place() {
-    let mut story = Story::running(2);
-    let mut tls = in_place("5.0");
+/// Returns what clients notice of a deploy, in a word, and why nothing is passed on.
+fn noticed(story: &Story, to: &str, settings: &[(&str, &str)]) -> String {
+    let planned = story.core.plan(&order(to, settings)).unwrap();
+    let why = planned.not_passed_on.map(|why| format!(": {why}"));
+    format!("{}{}", planned.replacement.word(), why.unwrap_or_default())
+}
+
+fn with_certificate(of: &str) -> Release {
+    let mut release = in_place(of);
     let files = TlsFiles { certificate: "/c.pem".to_owned(), key: "/c.key".to_owned() };
-    tls.service.as_mut().unwrap().tls = Some(files);
-    for release in [in_place("4.0"), in_place("6.0"), tls] {
+    release.service.as_mut().unwrap().tls = Some(files);
+    release
+}
+
+fn with_headers(of: &str, trusted: &[&str]) -> Release {
+    let mut release = in_place(of);
+    let service = release.service.as_mut().unwrap();
+    service.proxy_protocol = true;
+    service.trusted_peers = trusted.iter().map(|it| it.parse().unwrap()).collect();
+    release
+}
+
+#[test]
+fn in_place_requests_are_passed_on_unless_the_others_are_reached_in_another_way() {
+    let mut story = Story::running(2);
+    for release in
+        [in_place("4.0"), in_place("5.0"), with_certificate("6.0"), with_certificate("7.0")]
+    {
         story.push(release);
     }
+    assert_eq!(noticed(&story, "4.0", &[]), "outage", "no gate stands there yet");
     story.deploy("4.0", &[]);
     story.settle();
-    let replacement = |to| story.core.plan(&order(to, &[])).unwrap().replacement;
 
-    assert_eq!(replacement("6.0"), Replacement::PassedOn);
-    assert_eq!(replacement("5.0"), Replacement::Outage { measured: None });
+    assert_eq!(noticed(&story, "5.0", &[]), "passed_on");
+    insta::assert_snapshot!(noticed(&story, "6.0", &[]), @"outage: the two versions differ in service.port, protocol, tls or proxy_protocol, and a host stands in only for one that is reached as itself");
+    insta::assert_snapshot!(noticed(&story, "5.0", &[("batch", "100%")]), @"outage: no other host is known to serve at the worst moment; smaller batches or more hosts change that");
+    story.deploy("6.0", &[]);
+    story.settle();
+    assert_eq!(noticed(&story, "7.0", &[]), "passed_on");
+}
+
+#[test]
+fn with_proxy_headers_they_are_passed_on_where_every_host_is_trusted() {
+    let mut story = Story::running(2);
+    story.push(with_headers("4.0", &["10.0.0.1", "10.0.0.2"]));
+    story.push(with_headers("5.0", &["10.0.0.0/24"]));
+    story.push(with_headers("6.0", &["10.0.0.2", "192.0.2.1"]));
+    story.push(with_headers("7.0", &["192.0.2.1"]));
+    story.deploy("4.0", &[]);
+    story.settle();
+
+    assert_eq!(noticed(&story, "5.0", &[]), "passed_on");
+    insta::assert_snapshot!(noticed(&story, "6.0", &[]), @"outage: service.trusted_peers of both versions must have every host that writes PROXY headers to others, and lacks web-1 (10.0.0.1)");
+    insta::assert_snapshot!(noticed(&story, "7.0", &[]), @"outage: service.trusted_peers of both versions must have every host that writes PROXY headers to others, and lacks web-1 (10.0.0.1), web-2 (10.0.0.2)");
 }
 
 #[test]

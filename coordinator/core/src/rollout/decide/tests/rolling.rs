@@ -1,6 +1,6 @@
 //! Batches, soak, bake, and who is left out.
 
-use cutover_common::{Health, Phase};
+use cutover_common::{Health, Phase, Release, TlsFiles};
 
 use crate::{
     rollout::{HostState, State, Waiting},
@@ -218,12 +218,72 @@ fn a_rollout_that_no_host_follows_is_no_success() {
 fn a_host_that_goes_out_is_told_who_serves_meanwhile_and_is_not_disrupted() {
     let mut story = Story::running(4);
     story.push(in_place("4.0"));
-    story.deploy("4.0", &[("batch", "2")]);
+    story.push(in_place("5.0"));
+    story.deploy("4.0", &[]);
+    story.settle();
+    story.deploy("5.0", &[("batch", "2")]);
     story.obey_all();
     assert_eq!(story.hosts("updating"), "web-1 web-2");
 
     assert_eq!(story.peers_of("web-1"), ["10.0.0.3", "10.0.0.4"]);
     assert_eq!(story.peers_of("web-2"), ["10.0.0.3", "10.0.0.4"]);
+}
+
+/// Deploys `4.0` and then `5.0` host by host, and returns the peers that each was told of.
+fn peers_in_turn(change: fn(&mut [Release; 2])) -> Vec<String> {
+    let mut story = Story::running(3);
+    let mut releases = [in_place("4.0"), in_place("5.0")];
+    change(&mut releases);
+    for release in releases {
+        story.push(release);
+    }
+    story.deploy("4.0", &[]);
+    story.settle();
+    story.deploy("5.0", &[("batch", "1")]);
+    let mut peers = Vec::new();
+    // More often than there is something to do.
+    for _ in 0..30 {
+        let out = story.hosts("updating");
+        if !out.is_empty() {
+            peers.push(format!("{out}: {}", story.peers_of(&out).join(" ")));
+        }
+        story.obey_all();
+    }
+    peers.dedup();
+    peers
+}
+
+#[test]
+fn only_those_are_named_as_peers_whose_gates_take_what_is_passed_on() {
+    let same = peers_in_turn(|releases| {
+        for release in releases {
+            release.service.as_mut().unwrap().tls = Some(files());
+        }
+    });
+    assert_eq!(
+        same,
+        ["web-1: 10.0.0.2 10.0.0.3", "web-2: 10.0.0.1 10.0.0.3", "web-3: 10.0.0.1 10.0.0.2"]
+    );
+
+    // The first has nobody who is reached as it is from now on, and the others have those before.
+    let from_clear = peers_in_turn(|[_, new]| new.service.as_mut().unwrap().tls = Some(files()));
+    assert_eq!(from_clear, ["web-1: ", "web-2: 10.0.0.1", "web-3: 10.0.0.1 10.0.0.2"]);
+
+    let believed = peers_in_turn(|releases| {
+        for (release, trusted) in releases.iter_mut().zip(["10.0.0.1", "10.0.0.0/24"]) {
+            let service = release.service.as_mut().unwrap();
+            service.proxy_protocol = true;
+            service.trusted_peers = vec![trusted.parse().unwrap()];
+        }
+    });
+    assert_eq!(
+        believed,
+        ["web-1: 10.0.0.2 10.0.0.3", "web-2: 10.0.0.1", "web-3: 10.0.0.1 10.0.0.2"]
+    );
+}
+
+fn files() -> TlsFiles {
+    TlsFiles { certificate: "/c.pem".to_owned(), key: "/c.key".to_owned() }
 }
 
 #[test]
