@@ -13,7 +13,7 @@ use std::{
 };
 
 use cutover_tests::live::{
-    Clients, Cluster, Ran, Sample, program_on_path, release_dir, run, wait_for,
+    Clients, Cluster, PROXY_HEADER, Ran, Sample, program_on_path, release_dir, run, wait_for,
 };
 use rcgen::{CertificateParams, KeyPair};
 
@@ -191,13 +191,6 @@ fn an_edge_passes_tls_on_to_the_hosts_that_have_the_certificate() {
     });
 }
 
-/// A PROXY protocol header, version 2, of a client at 192.0.2.7.
-fn proxy_header() -> Vec<u8> {
-    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
-    header.extend([192, 0, 2, 7, 192, 0, 2, 8, 0x10, 0, 0x1f, 0x90]);
-    header
-}
-
 fn ask(address: SocketAddr, before: &[u8]) -> String {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN).expect("the gate listens");
     stream.set_read_timeout(Some(ANSWER_WITHIN)).expect("it is open");
@@ -241,7 +234,7 @@ fn plain_tcp_is_swapped_unnoticed_and_asks_for_who_its_clients_are_when_told_to(
     deploy(&cluster, "web@4").done();
 
     let address = SocketAddr::new(cluster.agents()[0].address, 8080);
-    let said = ask(address, &proxy_header());
+    let said = ask(address, &PROXY_HEADER);
     assert!(is_good(&said) && said.contains("web 4 "), "{said}");
     assert_eq!(ask(address, b""), "", "nobody is believed without a word of the proxy");
 }

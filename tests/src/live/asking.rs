@@ -14,6 +14,7 @@ use std::{
 use super::{
     Cluster, Failure,
     client::{Connection, Page},
+    opening::Opening,
     wait_for,
 };
 
@@ -53,6 +54,7 @@ struct Client {
     /// Its method and path.
     page: String,
     keeps: bool,
+    opening: Opening,
 }
 
 /// What clients heard.
@@ -108,11 +110,21 @@ impl Clients {
     ///
     /// When they hear nothing.
     pub fn ask_at(hosts: &[SocketAddr], pages: &[&str]) -> Self {
+        Self::ask_with(hosts, pages, &Opening::default())
+    }
+
+    /// Does the same on connections that begin in this way.
+    ///
+    /// # Panics
+    ///
+    /// When they hear nothing.
+    pub fn ask_with(hosts: &[SocketAddr], pages: &[&str], opening: &Opening) -> Self {
         let mut clients = Vec::new();
         for host in hosts.iter().copied() {
             for (nth, keeps) in KEEP.into_iter().enumerate() {
                 let page = pages[nth % pages.len()].to_owned();
-                clients.push(Client { number: clients.len(), host, page, keeps });
+                let (number, opening) = (clients.len(), opening.clone());
+                clients.push(Client { number, host, page, keeps, opening });
             }
         }
         let shared = Arc::new(Shared {
@@ -193,7 +205,7 @@ impl Client {
         let mut number = 0;
         let opened = match kept.take() {
             Some(kept) => Ok(kept),
-            None => Connection::open(host)
+            None => Connection::open(host, &self.opening)
                 .map(|it| (shared.connections.fetch_add(1, Ordering::SeqCst) + 1, it)),
         };
         let asked = opened.and_then(|(connection, mut it)| {

@@ -2,11 +2,13 @@
 //! failure, and has a name.
 
 use std::{
-    io::{self, ErrorKind, Read as _, Write as _},
+    io::{self, ErrorKind},
     net::{SocketAddr, TcpStream},
     thread::{self, JoinHandle},
     time::Duration,
 };
+
+use super::opening::{Opening, Stream};
 
 /// How long one request may take, with its connection: far above what a swap may add.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -49,7 +51,7 @@ pub(super) struct Page {
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     received: Vec<u8>,
 }
 
@@ -57,21 +59,31 @@ pub(super) struct Connection {
 pub fn ask_aside(address: SocketAddr, page: &str) -> JoinHandle<Result<String, Failure>> {
     let page = page.to_owned();
     thread::spawn(move || {
-        let answer = Connection::patient(address, HELD_WITHIN)?.ask(&page, false)?;
-        Ok(answer.body)
+        let mut connection = Connection::patient(address, &Opening::default(), HELD_WITHIN)?;
+        Ok(connection.ask(&page, false)?.body)
     })
 }
 
+/// Asks for `page` on a connection of its own.
+///
+/// # Errors
+///
+/// When there is no whole, good answer.
+pub fn ask_once(address: SocketAddr, opening: &Opening, page: &str) -> Result<String, Failure> {
+    Ok(Connection::open(address, opening)?.ask(page, false)?.body)
+}
+
 impl Connection {
-    pub(super) fn open(address: SocketAddr) -> Result<Self, Failure> {
-        Self::patient(address, ANSWER_WITHIN)
+    pub(super) fn open(address: SocketAddr, opening: &Opening) -> Result<Self, Failure> {
+        Self::patient(address, opening, ANSWER_WITHIN)
     }
 
-    fn patient(address: SocketAddr, within: Duration) -> Result<Self, Failure> {
+    fn patient(address: SocketAddr, opening: &Opening, within: Duration) -> Result<Self, Failure> {
         let stream = TcpStream::connect_timeout(&address, within).map_err(named)?;
         stream.set_nodelay(true).map_err(named)?;
         stream.set_read_timeout(Some(within)).map_err(named)?;
         stream.set_write_timeout(Some(within)).map_err(named)?;
+        let stream = opening.begin(stream).map_err(named)?;
         Ok(Self { stream, received: Vec::new() })
     }
 
@@ -114,7 +126,11 @@ impl Connection {
 
     fn receive(&mut self) -> Result<(), Failure> {
         let mut chunk = [0; 4096];
-        let count = self.stream.read(&mut chunk).map_err(named)?;
+        let count = match self.stream.read(&mut chunk) {
+            // Under TLS an end without a word: nothing more comes in either case.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
+            read => read.map_err(named)?,
+        };
         match (count, self.received.len()) {
             (0, 0) => Err(Failure::ClosedEarly),
             (0, _) => Err(Failure::Short),
@@ -149,7 +165,10 @@ fn named(error: io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+    };
 
     use super::*;
 
@@ -178,7 +197,8 @@ mod tests {
             ),
         ] {
             let (address, server) = server(says);
-            let heard = Connection::open(address).and_then(|mut it| it.ask("GET /", true));
+            let heard = Connection::open(address, &Opening::default())
+                .and_then(|mut it| it.ask("GET /", true));
             server.join().unwrap();
             assert_eq!(heard.unwrap_err(), failure, "{says}");
         }
@@ -187,7 +207,8 @@ mod tests {
     #[test]
     fn a_whole_answer_is_good() {
         let (address, server) = server("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfour");
-        let page = Connection::open(address).unwrap().ask("GET /", true).unwrap();
+        let page =
+            Connection::open(address, &Opening::default()).unwrap().ask("GET /", true).unwrap();
         server.join().unwrap();
 
         assert_eq!((page.body.as_str(), page.is_last), ("four", false));
@@ -198,6 +219,6 @@ mod tests {
         // Reserved since the first list of ports (tcpmux), and not given out by itself.
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
 
-        assert_eq!(Connection::open(address).unwrap_err(), Failure::Refused);
+        assert_eq!(Connection::open(address, &Opening::default()).unwrap_err(), Failure::Refused);
     }
 }

@@ -9,15 +9,17 @@ mod client;
 mod cluster;
 mod daemon;
 mod dice;
+mod opening;
 mod programs;
 mod ran;
 mod wait;
 
 pub use application::{Sample, release_dir};
 pub use asking::{Answer, Clients, Failed, Heard};
-pub use client::{Failure, ask_aside};
+pub use client::{Failure, ask_aside, ask_once};
 pub use cluster::{AgentHandle, Cluster, HeldSlot, Instance, Which};
 pub use dice::Dice;
+pub use opening::{Opening, PROXY_HEADER, Trust};
 pub use programs::{Programs, program_on_path};
 pub use ran::{Ran, run};
 pub use wait::wait_for;
