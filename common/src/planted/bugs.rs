@@ -273,6 +273,21 @@ bugs! {
     /// A host gets no time for what still drains where the release is to run.
     LeavingGetsNoTime "leaving-gets-no-time" breaks "A6":
         "a deploy soon after another: a good release waits for a drain, and is taken back",
+    /// The floor of a zone is not looked at.
+    ZoneFloorIgnored "zone-floor-ignored" breaks "A1":
+        "a batch takes out more hosts of a zone than it bears: the coordinator stops itself",
+    /// One host more than the window holds is under way.
+    WindowTooWide "window-too-wide" breaks "A4":
+        "a sliding window: one host too many is told to switch",
+    /// A pause for a person passes by itself.
+    PauseNotAwaited "pause-not-awaited" breaks "A4":
+        "the batch after a pause begins, and nobody has promoted it",
+    /// A canary gets more of the traffic than its step says.
+    ShiftsTooMuch "shifts-too-much" breaks "A4":
+        "a step of a canary: the goal's share is another one",
+    /// Gates are switched as soon as all hold, and one that is lost then goes back by itself.
+    NotArmed "not-armed" breaks "E5":
+        "a strict cutover: the switch follows the hold at once",
     /// One more host may fail than the budget bears.
     FailureBudgetOffByOne "failure-budget-off-by-one" breaks "A4":
         "the coordinator stops itself, or goes on with one failure too many",

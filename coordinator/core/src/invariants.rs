@@ -38,7 +38,16 @@ pub fn a1_floor_is_kept(
         .filter(|agent| !agents.contains(agent) && is_up(rollout, scene, agent))
         .count();
     let floor = usize::try_from(rollout.spec.min_healthy).unwrap_or(usize::MAX);
-    left >= floor || agents.iter().all(|agent| costs_nothing(rollout, scene, agent))
+    let zones_are_kept = rollout.spec.zone_floors.iter().all(|(zone, floor)| {
+        let is_here = |agent: &&AgentName| scene.zone(rollout, agent) == Some(zone);
+        let stays = |agent: &&AgentName| !agents.contains(agent) && is_up(rollout, scene, agent);
+        let left = members.iter().filter(is_here).filter(stays).count();
+        let floor = usize::try_from(*floor).unwrap_or(usize::MAX);
+        let mut taken = agents.iter().filter(is_here);
+        left >= floor || taken.all(|agent| costs_nothing(rollout, scene, agent))
+    });
+    let is_kept = left >= floor || agents.iter().all(|agent| costs_nothing(rollout, scene, agent));
+    is_kept && zones_are_kept
 }
 
 /// A4: no host is released forward while more hosts have failed than the budget bears.

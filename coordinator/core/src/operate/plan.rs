@@ -77,6 +77,36 @@ fn can_cut_over(spec: &Spec, replacement: Replacement, order: &DeployOrder) -> R
     ))
 }
 
+impl Coordinator {
+    /// Refuses a floor of a zone that can never be met while one of its hosts is taken out.
+    fn zones_possible(
+        &self,
+        spec: &Spec,
+        hosts: &[AgentName],
+        order: &DeployOrder,
+    ) -> Result<(), Refusal> {
+        let Some(label) = &spec.zone else { return Ok(()) };
+        let members = self.members(&order.environment);
+        for (zone, floor) in &spec.zone_floors {
+            let is_here = |agent: &&AgentName| self.zone(agent, label) == *zone;
+            let size = members.iter().filter(is_here).count();
+            let is_up = |agent: &AgentName| self.fleet.is_healthy(agent, &order.application);
+            let disrupts = hosts.iter().filter(is_here).any(is_up);
+            if disrupts && usize::try_from(*floor).is_ok_and(|floor| floor >= size) {
+                return Err(refuse(
+                    format!(
+                        "zone_min_healthy {floor} of the {size} hosts of zone {zone:?} can never \
+                         be met: taking one out leaves {}",
+                        size.saturating_sub(1)
+                    ),
+                    format!("give at most --zone-min-healthy {}", size.saturating_sub(1)),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Refuses zones that a plan cannot hold, and a pause that would never come.
 fn possible_waves(spec: &Spec, plan: &Plan) -> Result<(), Refusal> {
     if plan.zones.len() > ZONES_MAX {
@@ -399,6 +429,7 @@ impl Coordinator {
                 format!("give at most --min-healthy {}", total.saturating_sub(1)),
             ));
         }
+        self.zones_possible(spec, hosts, order)?;
         // What is down is taken first and may bring the spare; of what is not there that cannot
         // be known.
         let scene = self.scene(self.fleet.last_looked(), &[]);

@@ -6,7 +6,7 @@ use cutover_common::{Slot, Version};
 use cutover_coordinator_core::{
     Event, EventKind, SessionId,
     event::Change,
-    rollout::{HostState, Outcome, Rollout, State},
+    rollout::{HostState, Outcome, PlanStep, Rollout, State},
 };
 use uuid::Uuid;
 
@@ -136,9 +136,17 @@ fn may_succeed(world: &World, rollout: &Rollout) -> Result<(), Violation> {
     Err(Violation::new("E4", text))
 }
 
+/// Returns whether it waits for a person as its plan says: people say so only so often.
+fn waits_as_asked(rollout: &Rollout) -> bool {
+    matches!(rollout.step(), Some((_, PlanStep::Approve)))
+}
+
 /// A6: with nothing wrong and nobody in the way a good release arrives.
 fn must_succeed(world: &World, rollout: &Rollout) -> Result<(), Violation> {
-    if let State::Ended { outcome: Outcome::Succeeded, .. } = rollout.state {
+    if let State::Ended { outcome: Outcome::Succeeded | Outcome::Staged, .. } = rollout.state {
+        return Ok(());
+    }
+    if waits_as_asked(rollout) {
         return Ok(());
     }
     let Mode::Liveness { broken, .. } = &world.script.mode else { return Ok(()) };
@@ -175,6 +183,9 @@ fn never_crashes(spec: &Application, version: &Version) -> bool {
 /// A6: what still waits for a person, after people have sent it on again and again, waits for
 /// something that is truly so.
 fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
+    if waits_as_asked(rollout) {
+        return Ok(());
+    }
     let Some(process) = &world.site(0).process else { return Ok(()) };
     let Some(spec) = application_of(world, rollout.application.as_str()) else { return Ok(()) };
     let members = process.core.members(&rollout.environment);

@@ -372,7 +372,7 @@ impl Book {
         match *effect {
             Effect::Start { place, instance, release } => {
                 self.hooks.starts(host, place, release)?;
-                self.instances.start(world, host, instance, release)
+                self.instances.start(world, host, (instance, place.slot), release)
             }
             Effect::Hook { place, hook, instance, release } => match (hook.kind, instance) {
                 (HookKind::BeforeStop, Some(instance)) => {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cutover_agent_core::{HookEnd, Life, Remembered, SessionId};
-use cutover_common::{Slot, SlotGoal};
-use cutover_coordinator_core::rollout::{Rollout, State};
+use cutover_common::{Permille, Slot, SlotGoal};
+use cutover_coordinator_core::rollout::{PlanStep, Rollout, State};
 
 use super::{Seen, Violation};
 use crate::{
@@ -137,8 +137,9 @@ pub(crate) fn restless(world: &World) -> Option<String> {
         .find_map(|host| host_is_restless(world, host).map(|why| format!("{}: {why}", host.name)))
 }
 
-const fn waits_for_people(rollout: &Rollout) -> bool {
-    matches!(rollout.state, State::Held { .. } | State::Paused { .. })
+fn waits_for_people(rollout: &Rollout) -> bool {
+    let is_asked_for = matches!(rollout.step(), Some((_, PlanStep::Approve)));
+    is_asked_for || matches!(rollout.state, State::Held { .. } | State::Paused { .. })
 }
 
 fn host_is_restless(world: &World, host: &Host) -> Option<String> {
@@ -226,7 +227,9 @@ fn slot_is_restless(
             let is_well = process.is_some_and(|it| it.is_well(world.now));
             let is_it = instance.release.digest == release.digest;
             let name = &release.name.application;
-            if release.service.is_some() && !host.gate.leads_to(name, slot) {
+            let route = application.assignment.route.as_ref();
+            let is_led_to = route.is_none_or(|it| it.to == slot || it.share > Permille::NONE);
+            if release.service.is_some() && is_led_to && !host.gate.leads_to(name, slot) {
                 return Some(format!("{} gets no traffic", release.name));
             }
             (!is_it || !is_well || !matches!(instance.life, Life::Running { .. }))

@@ -134,6 +134,18 @@ pub enum Call {
     Rollback {
         application: u16,
     },
+    /// Says that what waits for a word, or is watched, is good enough.
+    Promote {
+        application: u16,
+        #[serde(default)]
+        full: bool,
+    },
+    /// Deploys what the environment of an application runs once more, as a restart.
+    Restart {
+        application: u16,
+        #[serde(default)]
+        options: Vec<(String, String)>,
+    },
     /// Takes a host out of the rollout of an application that is under way.
     Exclude {
         host: u16,
@@ -204,7 +216,9 @@ impl What {
                 | Call::Resume { .. }
                 | Call::Abort { .. }
                 | Call::Retry { .. }
-                | Call::Rollback { .. },
+                | Call::Rollback { .. }
+                | Call::Promote { .. }
+                | Call::Restart { .. },
             ) => None,
         }
     }
@@ -225,7 +239,9 @@ impl What {
                 | Call::Resume { application }
                 | Call::Abort { application }
                 | Call::Retry { application }
-                | Call::Rollback { application },
+                | Call::Rollback { application }
+                | Call::Promote { application, .. }
+                | Call::Restart { application, .. },
             ) => Some(application),
             Self::Fault(_)
             | Self::Call(

@@ -25,7 +25,13 @@ pub(super) fn draw(dice: &mut Dice, applications: &[Application], hosts: u16) ->
         at_ms += dice.between(10_000, 20_000);
         for _ in 0..dice.between(1, 3) {
             let release = u16::try_from(dice.between(0, 3)).unwrap_or(0);
-            push(at_ms, Call::Deploy { application, release, options: options(dice, size) });
+            let mut settings = options(dice, size);
+            if dice.chance(120) {
+                push(at_ms, Call::Restart { application, options: settings });
+            } else {
+                beside(dice, &mut settings);
+                push(at_ms, Call::Deploy { application, release, options: settings });
+            }
             let lasts = dice.between(10_000, 90_000);
             if interferes {
                 for _ in 0..dice.between(1, 4) {
@@ -56,6 +62,9 @@ pub(super) fn draw(dice: &mut Dice, applications: &[Application], hosts: u16) ->
 }
 
 fn control(dice: &mut Dice, application: u16) -> Call {
+    if dice.chance(200) {
+        return Call::Promote { application, full: dice.chance(300) };
+    }
     match dice.below(8) {
         0 | 1 => Call::Pause { application },
         2 | 3 => Call::Resume { application },
@@ -95,5 +104,61 @@ fn options(dice: &mut Dice, hosts: usize) -> Vec<(String, String)> {
     if dice.chance(200) {
         push("auto_rollback", "off".to_owned());
     }
+    pace(dice, &mut options);
     options
+}
+
+/// Adds windows, zones, pauses and limits of load.
+fn pace(dice: &mut Dice, options: &mut Vec<(String, String)>) {
+    let is_all_at_once = options.iter().any(|(_, value)| value == "all_at_once");
+    let is_ramp = options.iter().any(|(name, value)| name == "batch" && value.contains(','));
+    let mut push = |name: &str, value: &str| options.push((name.to_owned(), value.to_owned()));
+    if !is_all_at_once && !is_ramp && dice.chance(200) {
+        push("sliding", "on");
+    } else if !is_all_at_once && dice.chance(150) {
+        push("pause_after", *dice.pick(&["1", "1,2"]));
+    }
+    if dice.chance(250) {
+        push("zone", "zone");
+        if dice.chance(300) {
+            push("zone_soak", *dice.pick(&["1s", "5s"]));
+        }
+        if dice.chance(400) {
+            push("zone_min_healthy", *dice.pick(&["0", "1", "50%"]));
+        }
+    }
+    if dice.chance(200) {
+        push("max_load", *dice.pick(&["60%", "90%", "100%"]));
+    }
+}
+
+/// Makes some deploys canaries, and some blue/green: behind a gate they run beside what serves.
+fn beside(dice: &mut Dice, options: &mut Vec<(String, String)>) {
+    let drawn = dice.below(10);
+    if drawn >= 4 {
+        return;
+    }
+    let is_canary = drawn < 2;
+    options.retain(|(name, _)| {
+        let is_of_batches = matches!(name.as_str(), "batch" | "sliding" | "pause_after");
+        name != "strategy" && (is_canary || !is_of_batches)
+    });
+    let mut push = |name: &str, value: &str| options.push((name.to_owned(), value.to_owned()));
+    if is_canary {
+        push("strategy", "canary");
+        push("canary_hosts", *dice.pick(&["1", "25%", "zone=a"]));
+        push("canary_steps", *dice.pick(&["10%:3s", "5%:2s,50%:5s", "100%:1s"]));
+        push("canary_promote", *dice.pick(&["auto", "auto", "manual"]));
+        // No request is counted there, so that there may be nothing to compare.
+        push("canary_unsure", "pass");
+        return;
+    }
+    push("strategy", "blue_green");
+    push("cutover", *dice.pick(&["strict", "strict", "strict", "relaxed"]));
+    push("hold", *dice.pick(&["1s", "5s", "10s"]));
+    push("keep", *dice.pick(&["0s", "3s", "10s"]));
+    push("approve", *dice.pick(&["off", "off", "on"]));
+    if dice.chance(150) {
+        push("until", "smoke");
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cutover_common::{ApplicationName, InstanceEvidence, InstanceId, Sha256, Version};
+use cutover_common::{ApplicationName, InstanceEvidence, InstanceId, Sha256, Slot, Version};
 
 use crate::{
     moment::Moment,
@@ -22,6 +22,7 @@ pub struct Process {
     pub instance: InstanceId,
     pub application: ApplicationName,
     pub version: Version,
+    pub slot: Slot,
     pub digest: Sha256,
     pub behaviour: Behaviour,
     pub evidence: InstanceEvidence,

@@ -6,7 +6,7 @@ use cutover_common::{AgentName, Labels, Sha256, Timestamp, edge::EDGE_LABEL};
 use cutover_coordinator_core::{
     Answer, DeployOrder, Input, Refusal, Request, Verb,
     input::ReplyId,
-    rollout::{Options, State},
+    rollout::{Options, PlanStep, State},
 };
 use uuid::Uuid;
 
@@ -78,6 +78,10 @@ impl World {
             Call::Abort { application } => self.control(*application, Verb::Abort),
             Call::Retry { application } => self.control(*application, Verb::Retry),
             Call::Rollback { application } => self.control(*application, Verb::Rollback),
+            Call::Promote { application, full } => {
+                self.control(*application, Verb::Promote { full: *full });
+            }
+            Call::Restart { application, options } => self.restart(*application, options),
             Call::Exclude { host, application } => {
                 let Some(spec) = self.script.applications.get(usize::from(*application)) else {
                     return;
@@ -200,6 +204,25 @@ impl World {
         self.ask(Request::Control { rollout, verb, reason, new_rollout }, None);
     }
 
+    fn restart(&mut self, application: u16, options: &[(String, String)]) {
+        let (request_id, rollout) = (self.luck.uuid(), self.luck.uuid());
+        let Some(spec) = self.script.applications.get(usize::from(application)) else { return };
+        // As `cutover status` shows it.
+        let core = self.site(0).process.as_ref().map(|process| &process.core);
+        let runs = core.and_then(|core| {
+            let mut environments = core.environments();
+            let (_, _, mut stable) = environments.find(|it| it.0.as_str() == spec.name)?;
+            stable.find(|it| it.0.as_str() == spec.name).map(|it| it.1.clone())
+        });
+        let Some(runs) = runs else { return };
+        let number = spec.releases.iter().position(|it| it.version == runs.as_str());
+        let Some(release) = number.and_then(|it| u16::try_from(it).ok()) else { return };
+        let restart = [("strategy".to_owned(), "restart".to_owned())];
+        let options = [&restart, options].concat();
+        let Some(order) = self.order(application, release, &options) else { return };
+        self.ask(Request::Deploy { request_id, rollout, order }, None);
+    }
+
     fn label_of(&self, application: u16) -> Option<String> {
         self.script.applications.get(usize::from(application)).map(|it| it.name.clone())
     }
@@ -221,6 +244,11 @@ impl World {
                 let verb = match rollout.state {
                     State::Paused { .. } => Verb::Resume,
                     State::Held { .. } => Verb::Retry,
+                    State::Advancing { .. }
+                        if matches!(rollout.step(), Some((_, PlanStep::Approve))) =>
+                    {
+                        Verb::Promote { full: false }
+                    }
                     State::Advancing { .. }
                     | State::Baking { .. }
                     | State::RollingBack { .. }

@@ -7,7 +7,7 @@ use cutover_agent_core::{
     Action, Finding, HookEnd, HookId, Input, Place, PrepareFailure, ProbeAnswer, Retained, Retry,
 };
 use cutover_common::{
-    ApplicationName, HostLoad, InstanceId, Inventory, Release, Sha256, Version,
+    ApplicationName, HostLoad, InstanceId, Inventory, Release, Sha256, Slot, Version,
     protocol::PROTOCOL,
     wire::{Heartbeat, Hello},
 };
@@ -25,6 +25,7 @@ use crate::{
 pub struct Spawn {
     pub application: ApplicationName,
     pub version: Version,
+    pub slot: Slot,
     pub digest: Sha256,
     pub behaviour: Behaviour,
 }
@@ -66,7 +67,9 @@ impl World {
                 self.send_up(number, session, Up::Hello(hello));
             }
             Action::SendHeartbeat { session, nonce, reports, edge } => {
-                let (load, counts) = (HostLoad::default(), Vec::new());
+                let cpu_permille = 100 + u32::from(number % 7) * 60;
+                let load = HostLoad { cpu_permille, ..HostLoad::default() };
+                let counts = Vec::new();
                 let beat = Heartbeat { nonce, load, counts, reports, edge };
                 self.send_up(number, session, Up::Heartbeat(beat));
             }
@@ -178,6 +181,7 @@ impl World {
         let spawn = Spawn {
             application: release.name.application.clone(),
             version: release.name.version.clone(),
+            slot: place.slot,
             digest: release.digest,
             behaviour,
         };
@@ -232,6 +236,7 @@ impl World {
             instance,
             application: spawn.application.clone(),
             version: spawn.version.clone(),
+            slot: spawn.slot,
             digest: spawn.digest,
             behaviour: spawn.behaviour,
             evidence: evidence.clone(),

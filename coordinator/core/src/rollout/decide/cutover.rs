@@ -108,7 +108,7 @@ fn held(
     let said = |agent: &AgentName| scene.report_of_goal(rollout, agent).map(|report| report.hold);
     let open: Vec<AgentName> = participants
         .iter()
-        .filter(|agent| planted!(HalfDrained: said(agent) == Some(HoldState::Open); said(agent) != Some(HoldState::Drained)))
+        .filter(|agent| said(agent) != Some(HoldState::Drained))
         .cloned()
         .collect();
     if open.is_empty() {

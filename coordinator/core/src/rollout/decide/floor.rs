@@ -105,7 +105,7 @@ impl<'a> Room<'a> {
         let (load, max) = self.load.as_ref()?;
         let load = load.without(agent);
         let has_room = load.is_some_and(|load| load <= max.permille());
-        (!planted!(LoadIgnored: true; has_room)).then_some(Short::Room { load, max: *max })
+        (!has_room).then_some(Short::Room { load, max: *max })
     }
 
     fn take(&mut self, agent: &AgentName) {

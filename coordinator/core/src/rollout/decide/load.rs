@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cutover_common::{AgentName, ReleaseRef, Version, planted};
+use cutover_common::{AgentName, ReleaseRef, Version};
 
 use super::Scene;
 use crate::rollout::Rollout;
@@ -73,7 +73,7 @@ impl<'a> Load<'a> {
             let busy = u64::from(share.busy?);
             let will_be = match left {
                 0 => busy,
-                left => planted!(LoadStaysAsItIs: busy; busy.saturating_mul(self.requests) / left),
+                left => busy.saturating_mul(self.requests) / left,
             };
             busiest = busiest.max(will_be);
         }

@@ -149,7 +149,7 @@ pub(super) fn staged(
     since: Timestamp,
 ) -> Option<Change> {
     if let Some(slot) = scene.slot_of_goal(rollout, agent, &rollout.to) {
-        if planted!(StagedAtFirstPass: slot.health.is_passing(); has_settled_beside(slot)) {
+        if has_settled_beside(slot) {
             return Some(Change::HostStaged { agent: agent.clone() });
         }
         if let Some(why) = facts::gave_up(slot) {

@@ -4,7 +4,7 @@ mod rules;
 
 use std::collections::BTreeMap;
 
-use cutover_common::Version;
+use cutover_common::{Permille, Version};
 use cutover_coordinator_core::{
     event::RolloutStarted,
     rollout::{CutoverPhase, Outcome, Plan, PlanStep, Spec},
@@ -53,6 +53,9 @@ pub(super) struct Member {
     pub(super) told: u32,
     /// Whether the new release was told to run beside what serves.
     pub(super) is_staged: bool,
+    /// How much of the traffic it was told to give it, last and before that.
+    pub(super) share: Permille,
+    pub(super) share_before: Permille,
     /// Whether it was called back, and the goal that follows from it is not set yet: a crash may
     /// come between the two.
     pub(super) is_withdrawn: bool,
@@ -195,6 +198,8 @@ impl Member {
             before: None,
             told: 0,
             is_staged: false,
+            share: Permille::NONE,
+            share_before: Permille::NONE,
             is_withdrawn: false,
         }
     }

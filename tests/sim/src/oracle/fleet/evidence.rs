@@ -38,9 +38,9 @@ impl<'a> Scene<'a> {
     pub(super) fn judge(self, event: &Event) -> Result<(), Violation> {
         let (id, change) = match &event.kind {
             EventKind::Rollout { id, change, .. } => (id, change),
-            EventKind::GoalSet { agent, application, slots, rollout, .. } => {
+            EventKind::GoalSet { agent, application, slots, route, rollout, .. } => {
                 let key = (host_of(agent), self.ledger.number_of(application.as_str()));
-                return self.has_token(key, running(slots), *rollout);
+                return self.has_token(key, running(slots, route.as_ref()), *rollout);
             }
             EventKind::AgentDrained { agent, .. } => return self.bears_drain(agent),
             _ => return Ok(()),
@@ -119,7 +119,11 @@ impl<'a> Scene<'a> {
         let accepted = self.truth.accepted(key.0, key.1);
         let runs = accepted.and_then(|accepted| accepted.running.as_ref());
         let member = self.ledger.courses.get(&rollout).and_then(|it| it.hosts.get(&key.0));
-        let has_token = member.is_some_and(|member| member.holds_token() || member.is_withdrawn);
+        let has_token = member.is_some_and(|member| {
+            // Where nothing is to run there is nothing that it could be taken from.
+            let begins = before.is_none() && matches!(member.standing, Standing::Staging { .. });
+            member.holds_token() || member.is_withdrawn || begins
+        });
         if has_token || runs == version {
             return Ok(());
         }
@@ -293,6 +297,10 @@ impl<'a> Scene<'a> {
     /// health.
     fn watched(self, course: &Course, change: &Change) -> Result<(), Violation> {
         let watched: Vec<u16> = match (&course.phase, course.step()) {
+            // A person has said that it is good enough.
+            (Phase::Forward { .. }, _) if course.is_promoted || course.is_promoted_in_full => {
+                return Ok(());
+            }
             (Phase::Forward { wave, .. }, Some(PlanStep::Hold(_))) => course
                 .hosts_that(|member| member.wave == *wave && member.standing == Standing::Done)
                 .collect(),

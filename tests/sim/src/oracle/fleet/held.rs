@@ -53,7 +53,9 @@ impl Ledger {
             for (application, goal) in core.goals().of_agent(agent) {
                 let key = (host_of(agent), self.number_of(application.as_str()));
                 let is_same = self.goals.get(&key).is_some_and(|stored| {
-                    stored.generation == goal.generation.0 && stored.slots == goal.wanted.slots
+                    stored.generation == goal.generation.0
+                        && stored.slots == goal.wanted.slots
+                        && stored.route == goal.wanted.route
                 });
                 if !is_same {
                     let text = format!("{application} on {agent} has another goal than is stored");
@@ -115,6 +117,8 @@ const fn is_same_standing(standing: Standing, state: &HostState) -> bool {
     matches!(
         (standing, state),
         (Standing::Waits, HostState::Pending)
+            | (Standing::Staging { .. }, HostState::Staging { .. })
+            | (Standing::Staged, HostState::Staged)
             | (Standing::Told { .. }, HostState::Updating { .. })
             | (Standing::Done, HostState::Updated)
             | (Standing::Failed, HostState::Failed { .. })

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{AgentName, Sha256, Slots, Timestamp, Version};
+use cutover_common::{AgentName, Permille, Route, Sha256, Slots, Timestamp, Version};
 use cutover_coordinator_core::{
     Event, EventKind, event::Change, fleet::GoalSlot, rollout::Exclusion,
 };
@@ -58,21 +58,25 @@ struct Token {
 pub(super) struct Goal {
     pub(super) generation: u64,
     pub(super) slots: Slots<GoalSlot>,
+    pub(super) route: Option<Route>,
     pub(super) rollout: Uuid,
 }
 
 impl Goal {
     /// Returns the version that should run.
     pub(super) fn running(&self) -> Option<&Version> {
-        running(&self.slots)
+        running(&self.slots, self.route.as_ref())
     }
 }
 
-/// Returns the version that should run.
-pub(super) fn running(slots: &Slots<GoalSlot>) -> Option<&Version> {
-    slots.iter().find_map(|(_, slot)| match slot {
-        GoalSlot::Running(version) => Some(version),
-        GoalSlot::Absent | GoalSlot::Prepared(_) => None,
+/// Returns the version that clients should get: of two that run, the one that the route leads to.
+pub(super) fn running<'a>(
+    slots: &'a Slots<GoalSlot>,
+    route: Option<&Route>,
+) -> Option<&'a Version> {
+    slots.iter().find_map(|(place, slot)| match slot {
+        GoalSlot::Running(version) if route.is_none_or(|route| route.to == place) => Some(version),
+        GoalSlot::Running(_) | GoalSlot::Absent | GoalSlot::Prepared(_) => None,
     })
 }
 
@@ -173,10 +177,17 @@ impl Ledger {
                     return Err(Violation::new("D5", format!("{} was changed", release.name)));
                 }
             }
-            EventKind::GoalSet { agent, application, generation, slots, rollout, .. } => {
+            EventKind::GoalSet {
+                agent, application, generation, slots, route, rollout, ..
+            } => {
                 let key = (host_of(agent), self.number_of(application.as_str()));
-                let goal =
-                    Goal { generation: generation.0, slots: slots.clone(), rollout: *rollout };
+                let goal = Goal {
+                    generation: generation.0,
+                    slots: slots.clone(),
+                    route: route.clone(),
+                    rollout: *rollout,
+                };
+                self.has_its_share(key, &goal)?;
                 return self.take_goal(key, goal);
             }
             EventKind::RolloutStarted(started) => {
@@ -194,6 +205,17 @@ impl Ledger {
             EventKind::OperatorCreated { .. } | EventKind::EnvironmentCreated { .. } => {}
         }
         Ok(())
+    }
+
+    /// A4: what runs beside what serves gets the share of the step, and no more.
+    fn has_its_share(&self, key: (u16, u16), goal: &Goal) -> Result<(), Violation> {
+        let share = goal.route.as_ref().map_or(Permille::NONE, |route| route.share);
+        let member = self.courses.get(&goal.rollout).and_then(|it| it.hosts.get(&key.0));
+        if share == Permille::NONE || member.is_some_and(|member| member.share == share) {
+            return Ok(());
+        }
+        let text = format!("host-{} is to give another share than its step says: {share:?}", key.0);
+        Err(Violation::new("A4", text))
     }
 
     fn take_term(&mut self, term: u64, is_restored: bool, now: Moment) -> Result<(), Violation> {

@@ -85,9 +85,10 @@ impl Truth {
     }
 
     fn accept(&mut self, host: u16, application: u16, goal: &cutover_common::Assignment) {
-        let running = goal.slots.iter().find_map(|(_, slot)| match slot {
-            SlotGoal::Running(release) => Some(release.name.version.clone()),
-            SlotGoal::Absent | SlotGoal::Prepared(_) => None,
+        let leads = |place| goal.route.as_ref().is_none_or(|route| route.to == place);
+        let running = goal.slots.iter().find_map(|(place, slot)| match slot {
+            SlotGoal::Running(release) if leads(place) => Some(release.name.version.clone()),
+            SlotGoal::Running(_) | SlotGoal::Absent | SlotGoal::Prepared(_) => None,
         });
         let accepted = Accepted { generation: goal.fence.generation.0, running };
         self.accepted.insert((host, application), accepted);

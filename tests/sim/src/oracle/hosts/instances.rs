@@ -133,7 +133,7 @@ impl Instances {
         &self,
         world: &World,
         host: &Host,
-        instance: InstanceId,
+        (instance, slot): (InstanceId, Slot),
         release: &Release,
     ) -> Result<(), Violation> {
         let name = &release.name;
@@ -145,7 +145,7 @@ impl Instances {
             let what = format!("{name} is to be started and is not on disk");
             return Err(wrong("E2", host, &what));
         }
-        alone(world, host, (&name.application, release.digest), instance)
+        alone(world, host, (&name.application, release.digest, slot), instance)
     }
 
     /// E1: one process for an instance, one instance for an application.
@@ -160,7 +160,10 @@ impl Instances {
             return Err(wrong("E1", host, "an instance has begun for the second time"));
         }
         match host.kernel.processes.get(&instance) {
-            Some(process) => alone(world, host, (&process.application, process.digest), instance),
+            Some(process) => {
+                let it = (&process.application, process.digest, process.slot);
+                alone(world, host, it, instance)
+            }
             None => Ok(()),
         }
     }
@@ -208,7 +211,7 @@ impl Instances {
 fn alone(
     world: &World,
     host: &Host,
-    (application, content): (&ApplicationName, Sha256),
+    (application, content, slot): (&ApplicationName, Sha256, Slot),
     instance: InstanceId,
 ) -> Result<(), Violation> {
     let boot = host.kernel.boot_id();
@@ -219,7 +222,8 @@ fn alone(
             && process.evidence.boot_id == boot;
         process.instance != instance
             && process.application == *application
-            && !(is_beside && process.digest != content)
+            // The same one stands in the other place while it is restarted.
+            && !(is_beside && (process.digest != content || process.slot != slot))
             && (process.is_alive() || has_child)
     });
     match other {

@@ -310,3 +310,16 @@ fn a_restart_brings_no_other_release() {
 
     assert_eq!(refusal.text, "restart brings no other release, and prod runs web@1.0");
 }
+
+#[test]
+fn a_floor_of_a_zone_that_no_host_could_leave_is_refused() {
+    let mut story = zones(&["a", "a", "b"]);
+    let settings = [("zone", "az"), ("zone_min_healthy", "1"), ("min_healthy", "0")];
+
+    let refusal = story.try_deploy("2.0", &settings).unwrap_err();
+
+    assert_eq!(
+        refusal.text,
+        "zone_min_healthy 1 of the 1 hosts of zone \"b\" can never be met: taking one out leaves 0"
+    );
+}

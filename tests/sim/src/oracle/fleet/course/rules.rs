@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cutover_common::manifest::CutoverMode;
+use cutover_common::{Permille, manifest::CutoverMode};
 use cutover_coordinator_core::{
     event::Change,
     rollout::{Cause, CutoverPhase, Outcome, PlanStep},
@@ -45,12 +45,13 @@ impl Course {
                 let is_told = |standing: Standing| matches!(standing, Standing::Staging { .. });
                 self.member(change, host_of(agent), is_told)?.standing = Standing::Staged;
             }
-            Change::HostsShifted { agents, .. } => {
+            Change::HostsShifted { agents, share } => {
                 let is_step = matches!(self.step(), Some(PlanStep::Shift(_)));
                 self.require(change, self.moves() && is_step)?;
                 for agent in agents {
                     let is_staged = |standing: Standing| standing == Standing::Staged;
-                    self.member(change, host_of(agent), is_staged)?;
+                    let member = self.member(change, host_of(agent), is_staged)?;
+                    (member.share_before, member.share) = (member.share, *share);
                 }
             }
             Change::CutoverMoved { phase } => self.move_cutover(change, *phase)?,
@@ -84,6 +85,7 @@ impl Course {
                 let is_told = |standing: Standing| matches!(standing, Standing::ToldBack { .. });
                 let member = self.member(change, host_of(agent), is_told)?;
                 (member.standing, member.told, member.is_staged) = (Standing::Back, 0, false);
+                (member.share_before, member.share) = (Permille::NONE, Permille::NONE);
             }
             Change::HostFailed { agent, .. } => {
                 self.require(change, !self.goes_back())?;
@@ -241,6 +243,13 @@ impl Course {
                 return self.broken("A4", change, "it is a host of another wave");
             }
         }
+        let window = self.plan.waves.get(wave).and_then(|wave| wave.window);
+        let is_told = |member: &Member| {
+            member.wave == wave && matches!(member.standing, Standing::Told { .. })
+        };
+        if window.is_some_and(|window| self.hosts_that(is_told).count() > count(window)) {
+            return self.broken("A4", change, "its window holds no more");
+        }
         Ok(())
     }
 
@@ -258,6 +267,7 @@ impl Course {
             let member = self.member(change, host_of(agent), waits)?;
             member.standing = Standing::Staging { at: now };
             (member.told, member.is_staged) = (member.told + 1, true);
+            member.share = Permille::NONE;
             if member.wave != wave {
                 return self.broken("A4", change, "it is a host of another wave");
             }
@@ -313,6 +323,7 @@ impl Course {
             };
             let member = self.member(change, host_of(agent), is_told)?;
             let was_staged = member.is_staged;
+            member.share = member.share_before;
             if !given_up(member.standing) {
                 member.standing = if was_staged { Standing::Staged } else { Standing::Waits };
             }
