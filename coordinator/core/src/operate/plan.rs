@@ -90,8 +90,12 @@ impl Coordinator {
         for (zone, floor) in &spec.zone_floors {
             let is_here = |agent: &&AgentName| self.zone(agent, label) == *zone;
             let size = members.iter().filter(is_here).count();
-            let is_up = |agent: &AgentName| self.fleet.is_healthy(agent, &order.application);
-            let disrupts = hosts.iter().filter(is_here).any(is_up);
+            // Also one that is down now may serve by then.
+            let runs = |agent: &AgentName| {
+                let goal = self.goals.of(agent, &order.application);
+                goal.is_some_and(|goal| goal.running().is_some())
+            };
+            let disrupts = hosts.iter().filter(is_here).any(runs);
             if disrupts && usize::try_from(*floor).is_ok_and(|floor| floor >= size) {
                 return Err(refuse(
                     format!(

@@ -384,7 +384,19 @@ impl Rollout {
             Some(CutoverPhase::Arm) => RouteMode::Armed(self.spec.hold_limits()),
             Some(CutoverPhase::Release) | None => RouteMode::Open,
         };
-        wanted.staged(&self.to, share, self.allow()).in_mode(mode)
+        self.beside_before(agent, wanted).staged(&self.to, share, self.allow()).in_mode(mode)
+    }
+
+    /// Returns `wanted` of `agent` with clients led to what they got before, also where it was told
+    /// to switch and is called back.
+    fn beside_before(&self, agent: &AgentName, wanted: &Wanted) -> Wanted {
+        let before = self.hosts.get(agent).and_then(|host| host.before.as_ref());
+        match before.filter(|before| **before != self.to) {
+            Some(before) if wanted.leads().map(|(_, version)| version) != Some(before) => {
+                wanted.running(before)
+            }
+            Some(_) | None => wanted.clone(),
+        }
     }
 
     /// Returns the header by which clients reach the new release on purpose.
@@ -410,7 +422,7 @@ impl Rollout {
         match self.hosts.get(agent).and_then(|host| host.before.as_ref()) {
             Some(_) if self.is_staged(agent) => {
                 let share = self.hosts.get(agent).map_or(Permille::NONE, |host| host.share_before);
-                wanted.staged(&self.to, share, self.allow())
+                self.beside_before(agent, wanted).staged(&self.to, share, self.allow())
             }
             Some(before) => self.to_before(agent, wanted, before),
             None => wanted.without(&self.to).prepared(&self.to),

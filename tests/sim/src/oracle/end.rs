@@ -141,12 +141,20 @@ fn waits_as_asked(rollout: &Rollout) -> bool {
     matches!(rollout.step(), Some((_, PlanStep::Approve)))
 }
 
+/// Returns whether requests last for longer than gates hold others at the cutover.
+fn is_never_empty(world: &World, rollout: &Rollout) -> bool {
+    let gate = application_of(world, rollout.application.as_str()).and_then(|spec| spec.gate);
+    let hold = rollout.spec.blue_green.as_ref().map(|how| how.hold);
+    gate.zip(hold)
+        .is_some_and(|(gate, hold)| u128::from(gate.requests_ms) + 1_000 > hold.as_millis())
+}
+
 /// A6: with nothing wrong and nobody in the way a good release arrives.
 fn must_succeed(world: &World, rollout: &Rollout) -> Result<(), Violation> {
     if let State::Ended { outcome: Outcome::Succeeded | Outcome::Staged, .. } = rollout.state {
         return Ok(());
     }
-    if waits_as_asked(rollout) {
+    if waits_as_asked(rollout) || is_never_empty(world, rollout) {
         return Ok(());
     }
     let Mode::Liveness { broken, .. } = &world.script.mode else { return Ok(()) };
@@ -183,7 +191,7 @@ fn never_crashes(spec: &Application, version: &Version) -> bool {
 /// A6: what still waits for a person, after people have sent it on again and again, waits for
 /// something that is truly so.
 fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
-    if waits_as_asked(rollout) {
+    if waits_as_asked(rollout) || is_never_empty(world, rollout) {
         return Ok(());
     }
     let Some(process) = &world.site(0).process else { return Ok(()) };

@@ -228,7 +228,10 @@ fn slot_is_restless(
             let is_it = instance.release.digest == release.digest;
             let name = &release.name.application;
             let route = application.assignment.route.as_ref();
-            let is_led_to = route.is_none_or(|it| it.to == slot || it.share > Permille::NONE);
+            let is_led_to = route.is_none_or(|it| {
+                let share = if it.to == slot { it.share.rest() } else { it.share };
+                share > Permille::NONE
+            });
             if release.service.is_some() && is_led_to && !host.gate.leads_to(name, slot) {
                 return Some(format!("{} gets no traffic", release.name));
             }

@@ -324,7 +324,12 @@ pub(crate) fn next_overdue(rollout: &Rollout, fleet: &Fleet, now: Timestamp) -> 
             ) => [None; 2],
         }
     };
-    rollout.hosts.iter().flat_map(overdue).flatten().filter(|at| *at > now).min()
+    // In a window a host that was watched for long enough makes room for the next.
+    let soak = rollout.spec.soak;
+    let has_window = rollout.spec.sliding && !soak.is_zero();
+    let watched = rollout.hosts.values().filter_map(|host| host.watched.filter(|_| has_window));
+    let watched = watched.map(|since| since + soak);
+    rollout.hosts.iter().flat_map(overdue).flatten().chain(watched).filter(|at| *at > now).min()
 }
 
 /// Returns why the slot will not become healthy by itself.

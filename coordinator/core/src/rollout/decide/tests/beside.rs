@@ -414,3 +414,25 @@ fn what_turns_bad_beside_what_serves_goes_back_without_anybody_noticing() {
     let slot = story.core.goals.of(&name("web-2"), &"web".parse().unwrap()).unwrap().running_slot();
     assert_eq!(slot, Some(Slot::Blue));
 }
+
+#[test]
+fn a_canary_that_is_called_back_from_the_last_switch_stays_a_canary() {
+    let mut story = behind_gates(2);
+    story.deploy("5.0", &[("strategy", "canary"), ("canary_steps", "50%:1m")]);
+    story.obey_all();
+    story.obey("web-1");
+    story.obey("web-1");
+    story.pass(seconds(60));
+    assert_eq!(route(&story, "web-1"), ("5.0".to_owned(), None));
+
+    // It has not accepted that goal.
+    story.control(Verb::Pause).unwrap();
+
+    assert_eq!(route(&story, "web-1"), beside("4.0", "5.0", 500));
+    story.obey("web-1");
+    story.control(Verb::Resume).unwrap();
+    story.settle();
+    story.pass(seconds(60));
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}

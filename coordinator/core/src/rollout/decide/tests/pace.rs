@@ -323,3 +323,15 @@ fn a_floor_of_a_zone_that_no_host_could_leave_is_refused() {
         "zone_min_healthy 1 of the 1 hosts of zone \"b\" can never be met: taking one out leaves 0"
     );
 }
+
+#[test]
+fn in_a_window_the_end_of_a_watch_is_noticed_while_another_host_is_under_way() {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "2"), ("sliding", "on"), ("soak", "7s")]);
+    story.obey_all();
+    story.obey("web-1");
+
+    story.pass_in_silence(seconds(7));
+
+    assert_eq!(story.hosts("updating"), "web-2 web-3");
+}
