@@ -47,9 +47,7 @@ impl RouteMode {
 /// What a gate may hold. What is beyond is answered with 503 and Retry-After.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub struct HoldLimits {
-    /// How long each request waits at the most, and how long the whole hold lasts unless it is
-    /// armed: counted by the agent's monotonic clock from when it decides to hold, so never from
-    /// later than the gate begins.
+    /// How long each request waits at the most. The whole hold is shorter: [`Self::lasts`].
     pub within: Duration,
     /// How many wait.
     pub requests: u32,
@@ -66,6 +64,18 @@ impl HoldLimits {
 
     /// The same in memory: one GiB.
     pub const BYTES: RangeInclusive<u64> = 0..=1024 * 1024 * 1024;
+
+    /// Returns how long a hold lasts that is not armed: counted by the agent's monotonic clock from
+    /// when it decides to hold, so never from later than the gate begins.
+    ///
+    /// Shorter than requests may wait, or the first of them would hear that they shall ask again
+    /// while they are let go: the message to the gate and the sync of its program take milliseconds,
+    /// and on a busy machine a part of a second. The longer this is, the less time is left for what
+    /// is under way.
+    pub fn lasts(self) -> Duration {
+        let to_let_go = (self.within / 4).min(Duration::from_secs(1));
+        self.within.saturating_sub(to_let_go)
+    }
 
     /// Returns the name of the first limit that is out of its range.
     pub fn out_of_range(self) -> Option<&'static str> {

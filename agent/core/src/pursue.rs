@@ -95,7 +95,7 @@ impl Agent {
             }
             TrafficDecision::Hold(limits) => {
                 let volatile = self.volatile.entry(name.clone()).or_default();
-                volatile.hold_until = Some(turn.now + limits.within);
+                volatile.hold_until = Some(turn.now + limits.lasts());
                 Event::HoldBegun { application, generation, limits }
             }
             TrafficDecision::Arm(limits) => Event::HoldArmed { application, generation, limits },

@@ -60,6 +60,7 @@ pub struct Rollout {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cutover {
     pub phase: CutoverPhase,
+    /// Since when gates hold, armed or not, or since when they go on again.
     pub since: Timestamp,
     /// Counts up from 1.
     pub attempt: u32,

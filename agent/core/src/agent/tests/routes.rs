@@ -195,8 +195,9 @@ fn a_hold_is_drained_at_the_moment_at_which_the_gate_says_that_the_last_request_
 fn a_hold_that_nobody_arms_is_released_where_it_was_without_a_lease_and_not_begun_again() {
     let mut world = held();
     world.disconnect();
-    world.pass(4);
+    world.pass(3);
     assert!(world.gate.holds());
+    // Before the gate tells those who came first to ask again later.
     world.pass(1);
     assert_eq!(world.gate.leads_to(), [BLUE]);
 

@@ -196,7 +196,7 @@ impl Book {
         if let Event::HoldBegun { generation, limits, .. } = event {
             assert!(!self.begun.contains(generation), "G4: held twice for {generation:?}");
             self.begun.push(*generation);
-            self.until = Some(world.now + limits.within);
+            self.until = Some(world.now + limits.lasts());
         }
         if let Event::HoldArmed { .. } = event {
             let was_held = self.until.take().is_some_and(|until| world.now < until);

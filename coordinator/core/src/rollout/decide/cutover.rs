@@ -114,11 +114,12 @@ fn held(
     if open.is_empty() {
         return None;
     }
-    let deadline = since + rollout.spec.hold_limits().within;
-    let is_lost = |agent: &&AgentName| scene.fleet.presence(agent) != Presence::Live;
-    // One that heard of it and does not hold could not, or holds no longer.
-    let has_let_go = |agent: &&AgentName| said(agent) == Some(HoldState::Open);
     let phase = rollout.cutover.map_or(CutoverPhase::Hold, |cutover| cutover.phase);
+    let deadline = since + rollout.spec.hold_limits().lasts();
+    let is_lost = |agent: &&AgentName| scene.fleet.presence(agent) != Presence::Live;
+    // Whoever is told to hold has the goal before its gate holds. It is armed while it holds.
+    let has_let_go =
+        |agent: &&AgentName| phase == CutoverPhase::Arm && said(agent) == Some(HoldState::Open);
     let is_over = scene.now >= deadline
         || participants.iter().any(|agent| is_lost(&agent) || has_let_go(&agent));
     if is_over {
@@ -131,6 +132,7 @@ fn held(
 pub(super) fn move_to(rollout: &Rollout, scene: Scene<'_>, phase: CutoverPhase) -> Decision {
     let mut after = rollout.clone();
     let attempt = rollout.cutover.map_or(0, |cutover| cutover.attempt);
+    // How gates are told does not depend on since when.
     after.cutover = Some(Cutover { phase, since: scene.now, attempt });
     let agents: Vec<AgentName> = rollout
         .hosts_where(|host| host.state == HostState::Staged)
@@ -153,7 +155,7 @@ fn contact(rollout: &Rollout, scene: Scene<'_>, agents: &[AgentName]) -> Option<
 
 /// Says why it could not be made.
 fn failed(rollout: &Rollout, scene: Scene<'_>, agents: &[AgentName]) -> String {
-    let within = duration_text::print(rollout.spec.hold_limits().within);
+    let within = duration_text::print(rollout.spec.hold_limits().lasts());
     let lost: Vec<AgentName> = agents
         .iter()
         .filter(|agent| scene.fleet.presence(agent) != Presence::Live)

@@ -90,7 +90,9 @@ impl Rollout {
         }
         let attempts = self.cutover.map_or(0, |cutover| cutover.attempt);
         let attempt = attempts + u32::from(phase == CutoverPhase::Hold);
-        self.cutover = Some(Cutover { phase, since: at, attempt });
+        let held_since = self.cutover.map(|cutover| cutover.since);
+        let since = if phase == CutoverPhase::Arm { held_since.unwrap_or(at) } else { at };
+        self.cutover = Some(Cutover { phase, since, attempt });
         Ok(())
     }
 

@@ -203,7 +203,7 @@ fn a_gate_that_does_not_get_empty_lets_all_go_on_and_after_three_times_a_person_
     }
 
     assert_eq!(story.state_word(), "held");
-    insta::assert_snapshot!(story.why(), @"Held for a person: clients could not be led to 5.0 on all hosts at one moment, 3 times: something was still under way at a gate after 10s; all of them get the old release. 0 of 3 hosts run 5.0.");
+    insta::assert_snapshot!(story.why(), @"Held for a person: clients could not be led to 5.0 on all hosts at one moment, 3 times: something was still under way at a gate after 9s; all of them get the old release. 0 of 3 hosts run 5.0.");
     story.control(Verb::Retry).unwrap();
     story.settle();
     assert_eq!(story.hosts("updated"), "web-1 web-2 web-3");
@@ -248,9 +248,26 @@ fn a_gate_that_is_lost_when_the_switch_was_decided_keeps_its_goal() {
 }
 
 #[test]
-fn a_gate_that_let_go_by_itself_is_seen() {
+fn a_gate_that_does_not_hold_yet_is_waited_for() {
     let mut story = staged(&BLUE_GREEN);
     story.obey("web-3");
+    // The agent tells at once that it has the goal, and its gate holds a moment later.
+    let mut report = story.compliance("web-1").unwrap();
+    report.hold = HoldState::Open;
+
+    story.say("web-1", report);
+
+    assert_eq!(mode(&story, "web-2"), Some("hold"));
+    story.obey_all();
+    assert_eq!(mode(&story, "web-2"), Some("armed"));
+    assert_eq!(story.newest().cutover.unwrap().attempt, 1);
+}
+
+#[test]
+fn an_armed_gate_that_let_go_by_itself_is_seen() {
+    let mut story = staged(&BLUE_GREEN);
+    story.obey("web-3");
+    story.obey_all();
     let mut report = story.compliance("web-1").unwrap();
     report.hold = HoldState::Open;
 
@@ -259,6 +276,25 @@ fn a_gate_that_let_go_by_itself_is_seen() {
     assert_eq!(mode(&story, "web-2"), Some("open"));
     let cutover = story.newest().cutover.unwrap();
     assert_eq!((cutover.phase, cutover.attempt), (CutoverPhase::Release, 1));
+}
+
+#[test]
+fn to_hold_and_to_arm_take_no_longer_together_than_a_request_may_wait() {
+    let mut story = staged(&BLUE_GREEN);
+    story.obey("web-3");
+    story.pass(seconds(6));
+    assert_eq!(mode(&story, "web-1"), Some("hold"));
+    story.obey_all();
+    story.obey("web-1");
+    story.obey("web-2");
+
+    story.pass(seconds(2));
+    assert_eq!(mode(&story, "web-1"), Some("armed"), "web-3 has not said that it is");
+    // Before the gates of web-1 and web-2 would tell clients to come again later.
+    story.pass(seconds(1));
+
+    assert_eq!(mode(&story, "web-1"), Some("open"));
+    assert_eq!(route(&story, "web-1"), beside("4.0", "5.0", 0));
 }
 
 #[test]
