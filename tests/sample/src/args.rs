@@ -7,7 +7,7 @@ use crate::{Failure, connection::Health};
 const USAGE: &str = "usage: cutover-sample --port PORT --address IP [--version-file FILE]\n\
     \x20   [--fail-health | --healthy-when FILE | --flap CHECKS | --crash-after-checks CHECKS]\n\
     \x20   [--crash-after SECONDS] [--listen-after SECONDS] [--held-until FILE]\n\
-    \x20   [--ignore-term] [--leave-child]\n\
+    \x20   [--request-log FILE] [--ignore-term] [--leave-child]\n\
     \n\
     --fail-health          /healthz always fails\n\
     --healthy-when FILE    /healthz passes when the file is there\n\
@@ -16,6 +16,7 @@ const USAGE: &str = "usage: cutover-sample --port PORT --address IP [--version-f
     --crash-after          the process crashes after this time\n\
     --listen-after         it does not listen before this time\n\
     --held-until FILE      /held is answered when the file is there\n\
+    --request-log FILE     when each request was begun and ended, by the machine's clock\n\
     --ignore-term          it goes on at TERM; INT stops it\n\
     --leave-child          a child in a session of its own holds the port, and never accepts";
 
@@ -38,6 +39,7 @@ pub(crate) struct Manners {
     pub(crate) crash_after: Option<Duration>,
     pub(crate) listen_after: Duration,
     pub(crate) held_until: Option<PathBuf>,
+    pub(crate) request_log: Option<PathBuf>,
     pub(crate) ignores_term: bool,
     pub(crate) leaves_child: bool,
 }
@@ -76,6 +78,7 @@ impl Args {
                     manners.listen_after = Duration::from_secs(read(&arg, &value()?)?);
                 }
                 "--held-until" => manners.held_until = Some(PathBuf::from(value()?)),
+                "--request-log" => manners.request_log = Some(PathBuf::from(value()?)),
                 "--ignore-term" => manners.ignores_term = true,
                 "--leave-child" => manners.leaves_child = true,
                 _ => return Err(Failure::wrong_use(format!("{arg:?} is unknown\n{USAGE}"))),
@@ -143,6 +146,8 @@ mod tests {
             "20",
             "--held-until",
             "file",
+            "--request-log",
+            "log",
             "--ignore-term",
             "--leave-child",
         ])
@@ -155,6 +160,7 @@ mod tests {
             crash_after: Some(Duration::from_secs(3)),
             listen_after: Duration::from_secs(20),
             held_until: Some(PathBuf::from("file")),
+            request_log: Some(PathBuf::from("log")),
             ignores_term: true,
             leaves_child: true,
         };

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use crate::request::{After, HEAD_BYTES_MAX, Head, Method, Request, parse_head};
+use crate::{
+    request::{After, HEAD_BYTES_MAX, Head, Method, Request, parse_head},
+    request_log::RequestLog,
+};
 
 /// What the server answers with.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(crate) struct Site {
     checks: AtomicU32,
     /// Whether anything else ever was.
     was_asked: AtomicBool,
+    /// Of everything else.
+    log: Option<RequestLog>,
 }
 
 /// What /healthz says.
@@ -44,6 +49,9 @@ pub(crate) enum Health {
         file: PathBuf,
     },
 }
+
+/// Where its health is asked for.
+const HEALTH: &str = "/healthz";
 
 /// How often it is looked for the file that `/held` waits for.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -83,7 +91,7 @@ pub(crate) fn serve(
             }
         }
         received.drain(..whole);
-        let (status, body) = site.answer(&request);
+        let (status, body) = site.answer_logged(&request)?;
         // Read after the answer is made: a request that outlasts the stop order closes too.
         let after = if stopping.load(Ordering::SeqCst) { After::Close } else { request.after };
         write_answer(stream, status, &body, request.method, after)?;
@@ -101,13 +109,30 @@ impl Site {
         held_until: Option<PathBuf>,
     ) -> Self {
         let (checks, was_asked) = (AtomicU32::new(0), AtomicBool::new(false));
-        Self { version, pid, health, held_until, checks, was_asked }
+        Self { version, pid, health, held_until, checks, was_asked, log: None }
+    }
+
+    /// Returns this with what is asked for, but for checks of the health, noted in `log`.
+    pub(crate) fn with_log(self, log: Option<RequestLog>) -> Self {
+        Self { log, ..self }
+    }
+
+    /// Returns status and body, and notes when. A log that cannot be written proves nothing, so
+    /// that its error is the request's.
+    fn answer_logged(&self, request: &Request) -> io::Result<(&'static str, String)> {
+        let log = self.log.as_ref().filter(|_| path_of(request) != HEALTH);
+        let number = log.map(RequestLog::begin).transpose()?;
+        let answer = self.answer(request);
+        if let Some((log, number)) = log.zip(number) {
+            log.end(number)?;
+        }
+        Ok(answer)
     }
 
     /// Returns status and body.
     fn answer(&self, request: &Request) -> (&'static str, String) {
-        let path = request.target.split('?').next().unwrap_or_default();
-        if path != "/healthz" {
+        let path = path_of(request);
+        if path != HEALTH {
             self.log_first_request(path);
         }
         let not_found = || ("404 Not Found", "not found\n".to_owned());
@@ -116,8 +141,8 @@ impl Site {
         }
         match path {
             "/" => ("200 OK", self.page()),
-            "/healthz" if self.check() => ("200 OK", "ok\n".to_owned()),
-            "/healthz" => ("503 Service Unavailable", "told to fail\n".to_owned()),
+            HEALTH if self.check() => ("200 OK", "ok\n".to_owned()),
+            HEALTH => ("503 Service Unavailable", "told to fail\n".to_owned()),
             "/slow" => {
                 let ms = request.target.strip_prefix("/slow?ms=").and_then(|ms| ms.parse().ok());
                 let Some(ms) = ms else { return not_found() };
@@ -165,6 +190,10 @@ impl Site {
             Health::Waits { file } => file.exists(),
         }
     }
+}
+
+fn path_of(request: &Request) -> &str {
+    request.target.split('?').next().unwrap_or_default()
 }
 
 fn read_more(stream: &mut impl Read, received: &mut Vec<u8>) -> io::Result<usize> {

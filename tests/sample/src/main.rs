@@ -4,6 +4,7 @@
 mod args;
 mod connection;
 mod request;
+mod request_log;
 mod server;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 use crate::{
     args::{Args, Manners},
     connection::Site,
+    request_log::RequestLog,
     server::Server,
 };
 
@@ -67,8 +69,11 @@ fn run() -> Result<(), Failure> {
             std::process::abort();
         });
     }
-    let Manners { health, held_until, .. } = manners;
-    server.serve(Site::new(version, std::process::id(), health, held_until))?;
+    let Manners { health, held_until, request_log, .. } = manners;
+    let opening = |cause| Failure::of_system("open the log of requests", &cause);
+    let request_log = request_log.map(|path| RequestLog::open(&path, &version)).transpose();
+    let site = Site::new(version, std::process::id(), health, held_until);
+    server.serve(site.with_log(request_log.map_err(opening)?))?;
     log(&format!("{name} was asked to stop, and has finished"))
 }
 

@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// How long every client may take for two more requests: as long as the slowest that are no
 /// failures yet, on a machine that is busy.
-const TWO_MORE_WITHIN: Duration = Duration::from_secs(30);
+const TWO_MORE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Clients that ask until this is dropped.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ struct Client {
     page: String,
     keeps: bool,
     opening: Opening,
+    /// How long it waits before it asks again.
+    pause: Duration,
 }
 
 /// What clients heard.
@@ -99,9 +101,16 @@ impl Clients {
     ///
     /// When they hear nothing.
     pub fn ask(cluster: &Cluster, port: u16, pages: &[&str]) -> Self {
-        let hosts: Vec<SocketAddr> =
-            cluster.agents().iter().map(|agent| SocketAddr::new(agent.address, port)).collect();
-        Self::ask_at(&hosts, pages)
+        Self::ask_at(&cluster.hosts(port), pages)
+    }
+
+    /// Does the same without a pause: as much as the machine bears.
+    ///
+    /// # Panics
+    ///
+    /// When they hear nothing.
+    pub fn press(cluster: &Cluster, port: u16, pages: &[&str]) -> Self {
+        Self::begin(&cluster.hosts(port), pages, Duration::ZERO, &Opening::default())
     }
 
     /// Does the same to whoever listens on `hosts`.
@@ -110,7 +119,7 @@ impl Clients {
     ///
     /// When they hear nothing.
     pub fn ask_at(hosts: &[SocketAddr], pages: &[&str]) -> Self {
-        Self::ask_with(hosts, pages, &Opening::default())
+        Self::begin(hosts, pages, PAUSE, &Opening::default())
     }
 
     /// Does the same on connections that begin in this way.
@@ -119,12 +128,16 @@ impl Clients {
     ///
     /// When they hear nothing.
     pub fn ask_with(hosts: &[SocketAddr], pages: &[&str], opening: &Opening) -> Self {
+        Self::begin(hosts, pages, PAUSE, opening)
+    }
+
+    fn begin(hosts: &[SocketAddr], pages: &[&str], pause: Duration, opening: &Opening) -> Self {
         let mut clients = Vec::new();
         for host in hosts.iter().copied() {
             for (nth, keeps) in KEEP.into_iter().enumerate() {
                 let page = pages[nth % pages.len()].to_owned();
                 let (number, opening) = (clients.len(), opening.clone());
-                clients.push(Client { number, host, page, keeps, opening });
+                clients.push(Client { number, host, page, keeps, opening, pause });
             }
         }
         let shared = Arc::new(Shared {
@@ -196,7 +209,7 @@ impl Client {
         while !shared.ends.load(Ordering::SeqCst) {
             self.ask_once(&mut kept, shared);
             shared.over[self.number].fetch_add(1, Ordering::SeqCst);
-            thread::sleep(PAUSE);
+            thread::sleep(self.pause);
         }
     }
 
@@ -242,6 +255,29 @@ impl Heard {
         assert!(failed == 0, "{failed} of {} failed: {first:#?}", answered + failed);
         assert!(answered > 0, "nobody asked");
         self
+    }
+
+    /// Returns what was heard of `host` alone.
+    #[must_use]
+    pub fn of(&self, host: SocketAddr) -> Self {
+        let answers = self.answers.iter().filter(|it| it.host == host).cloned().collect();
+        let failures = self.failures.iter().filter(|it| it.host == host).cloned().collect();
+        Self { answers, failures, done: self.done }
+    }
+
+    /// Demands that whoever got no answer waited for at least `limit`, and was then told to ask
+    /// again later; and that somebody was.
+    ///
+    /// # Panics
+    ///
+    /// When it is not so.
+    #[track_caller]
+    pub fn some_were_told_to_retry_after(&self, limit: Duration) {
+        let too_early = self.failures.iter().find(|it| {
+            it.failure != Failure::RetryLater || it.ended.duration_since(it.begun) < limit
+        });
+        assert_eq!(too_early, None, "a gate that may hold for {limit:?} did not");
+        assert!(!self.failures.is_empty(), "nobody was told to ask again later");
     }
 
     /// Demands that `version` alone answered.

@@ -10,8 +10,9 @@ use std::{
 
 use super::opening::{Opening, Stream};
 
-/// How long one request may take, with its connection: far above what a swap may add.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long one request may take, with its connection: far above what a swap may add, and above
+/// what a gate may hold it at a cutover, so that its word is heard.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// The same where the request is held on purpose: longer than any test holds it.
 const HELD_WITHIN: Duration = Duration::from_secs(240);
@@ -35,6 +36,8 @@ pub enum Failure {
     Short,
     /// Another status than 200.
     Status(u16),
+    /// 503, and when to ask again.
+    RetryLater,
     TimedOut,
     /// An answer that is not one, or that is not of this application.
     Strange(String),
@@ -107,8 +110,10 @@ impl Connection {
         let head = String::from_utf8_lossy(&self.received[..head_bytes]).into_owned();
         let strange = || Failure::Strange(head.clone());
         let status = head.get(9..12).and_then(|it| it.parse().ok()).ok_or_else(strange)?;
-        if status != 200 {
-            return Err(Failure::Status(status));
+        match status {
+            200 => {}
+            503 if field(&head, "retry-after").is_some() => return Err(Failure::RetryLater),
+            status => return Err(Failure::Status(status)),
         }
         let body_bytes: usize =
             field(&head, "content-length").and_then(|it| it.parse().ok()).ok_or_else(strange)?;
@@ -191,6 +196,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nconte", Failure::Short),
             ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfour", Failure::Short),
             ("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n", Failure::Status(503)),
+            ("HTTP/1.1 503 Busy\r\nRetry-After: 1\r\n\r\n", Failure::RetryLater),
             (
                 "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nfour",
                 Failure::Strange("four".to_owned()),

@@ -84,6 +84,11 @@ impl Cluster {
         slots.collect()
     }
 
+    /// Returns where the agents' gates listen for clients of `port`.
+    pub fn hosts(&self, port: u16) -> Vec<SocketAddr> {
+        self.agents.iter().map(|agent| SocketAddr::new(agent.address, port)).collect()
+    }
+
     /// Returns what all instances of the sample application on agent `index` have logged.
     pub fn instance_logs(&self, index: usize) -> String {
         let logs = self.agents[index].data.join("logs").join("web");
@@ -98,9 +103,15 @@ impl Cluster {
 
     /// Asks whoever listens on `address` for `path`. None when nothing answers.
     pub fn get_from(address: SocketAddr, path: &str) -> Option<String> {
+        Self::get_with(address, path, "")
+    }
+
+    /// Does the same with more lines of the head, each with its end.
+    pub fn get_with(address: SocketAddr, path: &str, more: &str) -> Option<String> {
         let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN).ok()?;
         stream.set_read_timeout(Some(ANSWER_WITHIN)).ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{more}\r\n");
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

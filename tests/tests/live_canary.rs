@@ -1,0 +1,91 @@
+//! Canaries with the real programs: their share of the traffic, who reaches them on purpose, and
+//! what becomes of a bad one.
+
+use std::{fs, net::SocketAddr, thread};
+
+use cutover_tests::live::{Clients, Cluster, Fleet, Sample};
+
+const PAGES: [&str; 2] = ["GET /", "POST /slow?ms=100"];
+
+/// How many are asked for to see a share.
+const REQUESTS: usize = 1_000;
+
+/// By how much the share of one core's requests may differ from the weight: the gate takes the
+/// points of a sequence that no stretch of so many leaves by more (`point_of_turn` in the gate).
+const PER_CORE: usize = 4;
+
+const CANARY: [&str; 6] = ["--strategy", "canary", "--canary-hosts", "1", "--batch", "2"];
+
+fn begin(fleet: &Fleet, steps: &str, more: &[&str]) {
+    let mut args = CANARY.to_vec();
+    args.extend(["--canary-steps", steps, "--no-watch"]);
+    args.extend(more);
+    fleet.deploy("2", &args).done();
+}
+
+fn is_of(host: SocketAddr, version: &str, header: &str) -> bool {
+    let page = Cluster::get_with(host, "/", header).expect("every request is answered");
+    assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+    page.contains(&format!("web {version} "))
+}
+
+/// Demands that the new version gets `percent` of what clients of `host` ask for.
+fn assert_share(host: SocketAddr, percent: usize) {
+    let got = (0..REQUESTS).filter(|_| is_of(host, "2", "")).count();
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let (wanted, off) = (REQUESTS * percent / 100, PER_CORE * cores);
+    assert!(got.abs_diff(wanted) <= off, "{got} of {REQUESTS}, and not {wanted} within {off}");
+}
+
+#[test]
+fn a_canary_gets_its_share_step_by_step_and_whoever_asks_for_it_gets_it() {
+    let fleet = Fleet::start(3);
+    let hosts = fleet.cluster.hosts(Fleet::PORT);
+    begin(&fleet, "20%:1h,50%:1h", &["--canary-header", "x-canary=1"]);
+    fleet.until_why_says("Comparing");
+    assert_share(hosts[0], 20);
+    assert!((0..50).all(|_| is_of(hosts[0], "2", "x-canary: 1\r\n")), "the header reaches it");
+    assert!((0..50).all(|_| is_of(hosts[1], "1", "x-canary: 1\r\n")), "there is none to reach");
+
+    let clients = Clients::ask(&fleet.cluster, Fleet::PORT, &PAGES);
+    fleet.tell("promote");
+    fleet.until_why_says("Comparing");
+    clients.heard().all_is_well();
+    drop(clients);
+    assert_share(hosts[0], 50);
+    assert!((0..50).all(|_| is_of(hosts[1], "1", "")), "nobody else was touched");
+
+    let clients = Clients::ask(&fleet.cluster, Fleet::PORT, &PAGES);
+    fleet.tell("promote");
+    fleet.until_over_as("succeeded");
+    drop(clients.heard());
+    clients.heard().all_is_well().only("2");
+    assert_eq!(fleet.starts_everywhere("2"), 3);
+}
+
+#[test]
+fn a_canary_that_turns_bad_goes_back_and_nobody_else_is_touched() {
+    let fleet = Fleet::start(3);
+    let good = fleet.cluster.folder().join("good");
+    fs::write(&good, "").unwrap();
+    let path = good.display().to_string();
+    fleet.push(Sample { args: &["--healthy-when", &path], failures: 10, ..Sample::good("2-bad") });
+    let before = fleet.cluster.instances(Fleet::PORT);
+    let clients = Clients::ask(&fleet.cluster, Fleet::PORT, &PAGES);
+    let mut args = CANARY.to_vec();
+    args.extend(["--canary-steps", "50%:1h", "--no-watch"]);
+    fleet.deploy("2-bad", &args).done();
+    fleet.until_why_says("Comparing");
+    fleet.until_it_serves("2-bad");
+
+    fs::remove_file(&good).unwrap();
+    fleet.until_over_as("rolled_back");
+
+    clients.heard().all_is_well();
+    clients.heard().all_is_well().only("1");
+    assert_eq!(fleet.cluster.instances(Fleet::PORT), before);
+    let starts: Vec<usize> = (0..3).map(|index| fleet.starts(index, "2-bad").len()).collect();
+    assert_eq!(starts, [1, 0, 0]);
+    let why = fleet.cluster.cutover(&["why", "web"]).done();
+    assert!(why.contains("web-1"), "{why}");
+}
