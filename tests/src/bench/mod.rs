@@ -1,10 +1,11 @@
 //! The benchmarks: what an agent costs, how fast a fleet changes, how fast the coordinator decides
 //! and stores, what a swap does to clients, what the gate costs: each beside a peer or a floor that
-//! is measured in the same run.
+//! is measured in the same run; and what a strict cutover makes clients wait for.
 //!
 //! What each figure means is in docs/benchmarks.md.
 
 mod ansible;
+mod cutover;
 mod deploys;
 mod disk;
 mod etcd;
@@ -50,13 +51,15 @@ pub struct Sizes {
     pub rounds: usize,
     /// How many idle connections they hold.
     pub connections: usize,
+    /// How many times each fleet is cut over and rolled back.
+    pub cutovers: usize,
 }
 
 impl Sizes {
     /// Reads them from the environment: `BENCH_IDLE_SECS`, `BENCH_AGENTS`, `BENCH_PAIRS`,
     /// `BENCH_SUBMITS`, `BENCH_SLICE_SECS`, `BENCH_SWAPS`, `BENCH_SWAP_REQUESTS`,
-    /// `BENCH_LASTING_SWAPS`, `BENCH_ROUNDS`, `BENCH_CONNECTIONS`. What is not there is as for
-    /// `make bench`, or less if this `is_quick`, for trying.
+    /// `BENCH_LASTING_SWAPS`, `BENCH_ROUNDS`, `BENCH_CONNECTIONS`, `BENCH_CUTOVERS`. What is not
+    /// there is as for `make bench`, or less if this `is_quick`, for trying.
     ///
     /// # Errors
     ///
@@ -86,6 +89,7 @@ impl Sizes {
             lasting_swaps: count(or_quick("BENCH_LASTING_SWAPS", 12, 3)?)?,
             rounds: count(or_quick("BENCH_ROUNDS", 7, 2)?)?,
             connections: count(or_quick("BENCH_CONNECTIONS", 10_000, 1_000)?)?,
+            cutovers: count(or_quick("BENCH_CUTOVERS", 5, 1)?)?,
         })
     }
 }
@@ -103,11 +107,14 @@ pub enum Part {
     Swaps,
     /// The gate, beside nginx and HAProxy.
     Gate,
+    /// Strict cutovers and rollbacks of fleets.
+    Cutover,
 }
 
 impl Part {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 5] = [Self::Fleet, Self::Latency, Self::Store, Self::Swaps, Self::Gate];
+    pub const ALL: [Self; 6] =
+        [Self::Fleet, Self::Latency, Self::Store, Self::Swaps, Self::Gate, Self::Cutover];
 
     /// Returns the word by which it is chosen.
     pub const fn word(self) -> &'static str {
@@ -117,6 +124,7 @@ impl Part {
             Self::Store => "store",
             Self::Swaps => "swaps",
             Self::Gate => "gate",
+            Self::Cutover => "cutover",
         }
     }
 }
@@ -166,6 +174,7 @@ fn measure(
             traffic::swaps::measure(amount, runtime, report, progress)?;
         }
         Part::Gate => traffic::versus::measure(sizes, runtime, report, progress)?,
+        Part::Cutover => cutover::measure(sizes.cutovers, report, progress)?,
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `cutover-bench [--quick] [--json FILE] [--only fleet,latency,store,swaps,gate]`: runs the
+//! `cutover-bench [--quick] [--json FILE] [--only fleet,latency,store,swaps,gate,cutover]`: runs the
 //! benchmarks and prints a table.
 
 use std::{
@@ -15,7 +15,7 @@ use cutover_runtime::descendants;
 use cutover_tests::bench::{self, Part, Sizes};
 
 const USAGE: &str =
-    "usage: cutover-bench [--quick] [--json FILE] [--only fleet,latency,store,swaps,gate]";
+    "usage: cutover-bench [--quick] [--json FILE] [--only fleet,latency,store,swaps,gate,cutover]";
 
 /// How long all of it may take: more than twice what a quiet machine of two cores needs.
 const ALL_WITHIN: Duration = Duration::from_secs(2_400);
