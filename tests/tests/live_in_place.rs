@@ -72,7 +72,13 @@ fn assert_nobody_notices(cluster: &Cluster, lines: &Lines, opening: &Opening) {
     let clients = Clients::ask_with(&hosts(cluster), &["GET /", "POST /slow?ms=100"], opening);
     for (old, new) in [("1", "2"), ("2", "1"), ("1", "2")] {
         deploy(cluster, &format!("web@{new}"));
-        clients.heard().all_is_well().moved(old, new);
+        let heard = clients.heard();
+        heard.all_is_well();
+        // Of two hosts the other one has moved, or has not. Of more some have, and each is asked.
+        if cluster.agents().len() == 2 {
+            heard.moved(old, new);
+        }
+        clients.heard().all_is_well().only(new);
     }
 }
 

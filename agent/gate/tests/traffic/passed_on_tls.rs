@@ -231,7 +231,7 @@ async fn a_stranger_gets_nothing_and_the_host_says_what_to_do_until_it_is_none()
 async fn a_renewed_certificate_of_the_own_host_is_the_one_that_counts() {
     let (blue, here, there) = (Instance::start("blue").await, Files::new(), Files::new());
     let old = here.renew(1);
-    let serving = serving(&there_as(&here, &there), &blue);
+    let serving = serving(there_as(&here, &there), &blue);
     let out = out(&here, &[serving.address]);
     // Before anything was passed on: what has connected already stays.
     let new = here.renew(2);

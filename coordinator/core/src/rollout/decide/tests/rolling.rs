@@ -241,13 +241,15 @@ fn peers_in_turn(change: fn(&mut [Release; 2])) -> Vec<String> {
     story.settle();
     story.deploy("5.0", &[("batch", "1")]);
     let mut peers = Vec::new();
-    // More often than there is something to do.
-    for _ in 0..30 {
+    // One agent at a time, and more often than there is something to do.
+    for agent in ["web-1", "web-2", "web-3"].into_iter().cycle().take(30) {
         let out = story.hosts("updating");
-        if !out.is_empty() {
-            peers.push(format!("{out}: {}", story.peers_of(&out).join(" ")));
+        if out.is_empty() {
+            story.obey(agent);
+            continue;
         }
-        story.obey_all();
+        peers.push(format!("{out}: {}", story.peers_of(&out).join(" ")));
+        story.obey(&out);
     }
     peers.dedup();
     peers
