@@ -113,6 +113,12 @@ impl Host {
         }
     }
 
+    /// Returns the share of the traffic that it gets when it is called back: what it was told last
+    /// beside what serves, or what it got before if that is what it is called back from.
+    pub(crate) fn share_if_called_back(&self) -> Permille {
+        if self.state == HostState::Staged { self.share_before } else { self.share }
+    }
+
     /// Returns whether the host may run something else than before the rollout.
     pub const fn is_touched(&self) -> bool {
         self.tries > 0
@@ -385,7 +391,10 @@ impl Rollout {
             Some(CutoverPhase::Arm) => RouteMode::Armed(self.spec.hold_limits()),
             Some(CutoverPhase::Release) | None => RouteMode::Open,
         };
-        self.beside_before(agent, wanted).staged(&self.to, share, self.allow()).in_mode(mode)
+        // One that was told to switch and is tried again keeps its clients where they are.
+        let was_switched = self.hosts.get(agent).is_some_and(|host| host.tries > 1);
+        let held = if was_switched { wanted.clone() } else { self.beside_before(agent, wanted) };
+        held.staged(&self.to, share, self.allow()).in_mode(mode)
     }
 
     /// Returns `wanted` of `agent` with clients led to what they got before, also where it was told
@@ -422,7 +431,8 @@ impl Rollout {
     pub(crate) fn stay(&self, agent: &AgentName, wanted: &Wanted) -> Wanted {
         match self.hosts.get(agent).and_then(|host| host.before.as_ref()) {
             Some(_) if self.is_staged(agent) => {
-                let share = self.hosts.get(agent).map_or(Permille::NONE, |host| host.share_before);
+                let share =
+                    self.hosts.get(agent).map_or(Permille::NONE, Host::share_if_called_back);
                 self.beside_before(agent, wanted).staged(&self.to, share, self.allow())
             }
             Some(before) => self.to_before(agent, wanted, before),

@@ -240,7 +240,7 @@ impl Rollout {
             let Some(host) = self.hosts.get_mut(agent) else { continue };
             // What was staged before stays so.
             host.tries = u32::from(host.is_staged);
-            host.share = host.share_before;
+            host.share = host.share_if_called_back();
             host.state = match &host.state {
                 HostState::Updating { .. } | HostState::Staged if host.is_staged => {
                     HostState::Staged

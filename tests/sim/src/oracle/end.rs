@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cutover_common::{Slot, Version};
+use cutover_common::{AgentName, Slot, Version};
 use cutover_coordinator_core::{
     Event, EventKind, SessionId,
     event::Change,
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Seen, Violation, rest::is_stuck};
 use crate::{
     script::{Application, Behaviour, Life, Mode, Script, What},
-    world::{Host, World},
+    world::{Host, World, busy_permille},
 };
 
 /// How many things may still be to come for each host of a fleet at rest: its heartbeat, probes
@@ -197,7 +197,7 @@ fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
     let Some(process) = &world.site(0).process else { return Ok(()) };
     let Some(spec) = application_of(world, rollout.application.as_str()) else { return Ok(()) };
     let members = process.core.members(&rollout.environment);
-    let is_fit = |agent: &cutover_common::AgentName| {
+    let is_fit = |agent: &AgentName| {
         let Some(host) = world.hosts.get(usize::from(number_of(agent))) else { return false };
         is_well(world, host) && !process.core.is_ahead(agent, &rollout.application)
     };
@@ -205,7 +205,7 @@ fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
         return Ok(());
     }
     // Of each host: what runs, what is to run, and what it would go back to.
-    let is_sound = |agent: &cutover_common::AgentName| {
+    let is_sound = |agent: &AgentName| {
         let host = number_of(agent);
         let goal = process.core.goals().of(agent, &rollout.application);
         let goal = goal.and_then(|goal| goal.running());
@@ -231,17 +231,30 @@ fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
     if rollout.hosts.values().all(|host| matches!(host.state, HostState::Excluded { .. })) {
         return Ok(());
     }
-    // A floor that all hosts together do not reach can only be waited for.
-    let up = members
+    // A floor that all hosts together, or those of a zone, do not reach can only be waited for.
+    let serving: Vec<&AgentName> = members
         .iter()
         .filter(|agent| {
             let goal = process.core.goals().of(agent, &rollout.application);
             let is_drained = process.core.enrolments().drain(agent).is_some();
             goal.is_some_and(|goal| goal.running().is_some()) && !is_drained
         })
-        .count();
-    let floor = usize::try_from(rollout.spec.min_healthy).unwrap_or(usize::MAX);
-    if up <= floor {
+        .collect();
+    let is_short = |up: usize, floor: u32| usize::try_from(floor).is_ok_and(|floor| up <= floor);
+    let zone = |agent: &AgentName| {
+        let label = rollout.spec.zone.as_ref()?;
+        process.core.enrolments().agents.get(agent)?.labels.get(label)
+    };
+    let of_zone = |name: &String| {
+        serving.iter().filter(|agent| zone(agent).is_some_and(|zone| zone == name)).count()
+    };
+    if is_short(serving.len(), rollout.spec.min_healthy)
+        || rollout.spec.zone_floors.iter().any(|(name, floor)| is_short(of_zone(name), *floor))
+    {
+        return Ok(());
+    }
+    // So can hosts that would have too much to do without one of them.
+    if is_too_busy(rollout, &members, &serving) {
         return Ok(());
     }
     let slow = spec.releases.iter().any(|release| {
@@ -256,6 +269,20 @@ fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
         rollout.id, rollout.to, rollout.state
     );
     Err(Violation::new("A6", text))
+}
+
+/// Returns whether of the hosts that serve the busiest could not bear its part of what another does,
+/// and of what those do that are drained.
+fn is_too_busy(rollout: &Rollout, members: &[AgentName], serving: &[&AgentName]) -> bool {
+    let Some(max) = rollout.spec.max_load else { return false };
+    let busy = |agent: &AgentName| busy_permille(number_of(agent));
+    let all: u32 = members.iter().map(busy).sum();
+    let stay: u32 = serving.iter().copied().map(busy).sum();
+    let busiest = serving.iter().copied().map(busy).max().unwrap_or(0);
+    serving.iter().any(|out| {
+        let left = stay.saturating_sub(busy(out));
+        left == 0 || busiest * all / left > max.permille()
+    })
 }
 
 /// Returns whether a host is one that a coordinator can command.
@@ -312,6 +339,6 @@ fn is_good(spec: &Application, version: &Version, host: u16) -> bool {
     release.is_some_and(|release| !release.is_damaged && release.behaviour_on(host).is_good())
 }
 
-fn number_of(agent: &cutover_common::AgentName) -> u16 {
+fn number_of(agent: &AgentName) -> u16 {
     agent.as_str().rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(u16::MAX)
 }

@@ -166,7 +166,13 @@ fn host_is_restless(world: &World, host: &Host) -> Option<String> {
     let remembered = agent.core.remembered();
     if let Some(told) = process.core.edge_told(&host.name) {
         let held = remembered.edge.as_ref().map(|edge| edge.revision);
-        if held != Some(told) {
+        // Where hosts hold what the store knows nothing of, edges stay as they are until a person
+        // has looked (F7).
+        let is_ahead = |host: &Host| {
+            let names = world.script.applications.iter().filter_map(|it| it.name.parse().ok());
+            names.into_iter().any(|name| process.core.is_ahead(&host.name, &name))
+        };
+        if held != Some(told) && !world.hosts.iter().any(is_ahead) {
             return Some(format!("follows routes {held:?} as an edge, not {told:?}"));
         }
     }

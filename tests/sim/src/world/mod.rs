@@ -21,6 +21,7 @@ use cutover_common::{ApplicationName, InstanceId, Sha256, Version};
 use cutover_coordinator_core::{Answer, Refusal};
 use uuid::Uuid;
 
+pub(crate) use self::perform::busy_permille;
 pub use self::{
     clock::{ProcessClock, Wall},
     gate::Gate,

@@ -67,7 +67,7 @@ impl World {
                 self.send_up(number, session, Up::Hello(hello));
             }
             Action::SendHeartbeat { session, nonce, reports, edge } => {
-                let cpu_permille = 100 + u32::from(number % 7) * 60;
+                let cpu_permille = busy_permille(number);
                 let load = HostLoad { cpu_permille, ..HostLoad::default() };
                 let counts = Vec::new();
                 let beat = Heartbeat { nonce, load, counts, reports, edge };
@@ -454,4 +454,9 @@ pub struct Fetch {
 
 fn later(detail: &str) -> PrepareFailure {
     PrepareFailure { detail: detail.to_owned(), retry: Retry::Later }
+}
+
+/// Returns how busy a host is, whatever runs on it, in thousandths.
+pub(crate) fn busy_permille(number: u16) -> u32 {
+    100 + u32::from(number % 7) * 60
 }

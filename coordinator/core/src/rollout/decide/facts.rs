@@ -1,7 +1,7 @@
 //! What the reports say of each host, as changes to record: done, failed, unreachable.
 
 use cutover_common::{
-    AgentName, Generation, Health, Phase, Report, SlotReport, Timestamp, Traffic, Version,
+    AgentName, Generation, Health, Phase, Report, Slot, SlotReport, Timestamp, Traffic, Version,
     duration_text, planted,
 };
 
@@ -147,50 +147,50 @@ fn drained(
 /// the permission to stop what runs: one that gets it after the answer to an operator must find
 /// that it is to stay (A5).
 pub fn not_begun(rollout: &Rollout, scene: Scene<'_>) -> Vec<AgentName> {
+    let is_due = |agent: &AgentName, host: &Host| {
+        // One that was given up finds its goal when it comes back, or works in the end.
+        let was_told = matches!(
+            host.state,
+            HostState::Updating { .. }
+                | HostState::Unreachable { .. }
+                | HostState::Failed { touched: true, .. }
+        );
+        // What was staged before was told then.
+        let is_switched = was_told && host.tries == 1 + u32::from(host.is_staged);
+        let is_shifted = host.state == HostState::Staged && host.share != host.share_before;
+        let Some(goal) = scene.goals.of(agent, &rollout.application) else { return false };
+        let seen = scene.fleet.seen(agent);
+        // What it told at its newest hello and in its reports since.
+        let accepted = seen
+            .and_then(|seen| seen.held.get(&rollout.application))
+            .map_or(Generation(0), |held| held.generation);
+        let told = || {
+            let report = seen?.reports.get(&rollout.application)?;
+            Some(waits(report, goal.wanted.slot_of(&rollout.to)?, &rollout.to))
+        };
+        // What runs beside what serves gets its share as soon as its agent has the goal.
+        let is_accepted = accepted == goal.generation && is_switched;
+        (is_switched || is_shifted)
+            && (accepted < goal.generation || is_accepted && told().unwrap_or(false))
+    };
     rollout
         .hosts
         .iter()
-        .filter(|(_, host)| {
-            // One that was given up finds its goal when it comes back, or works in the end.
-            let was_told = matches!(
-                host.state,
-                HostState::Updating { .. }
-                    | HostState::Unreachable { .. }
-                    | HostState::Failed { touched: true, .. }
-            );
-            // What was staged before was told then.
-            let is_shifted = host.state == HostState::Staged && host.share != host.share_before;
-            was_told && host.tries == 1 + u32::from(host.is_staged) || is_shifted
-        })
-        .filter(|(agent, _)| {
-            let goal = scene.goals.of(agent, &rollout.application);
-            let seen = scene.fleet.seen(agent);
-            // What it told at its newest hello and in its reports since.
-            let accepted = seen
-                .and_then(|seen| seen.held.get(&rollout.application))
-                .map_or(Generation(0), |held| held.generation);
-            let told = seen.and_then(|seen| seen.reports.get(&rollout.application));
-            let waits = told.is_some_and(|report| waits(report, &rollout.to));
-            goal.is_some_and(|goal| {
-                accepted < goal.generation || (accepted == goal.generation && waits)
-            })
-        })
+        .filter(|(agent, host)| is_due(agent, host))
         .map(|(agent, _)| agent.clone())
         .collect()
 }
 
-/// Returns whether `report` says that `to` waits while something else runs undisturbed: it is not
-/// started, or the gate does not lead to it. Where the gate has just been told to lead elsewhere,
-/// what is called back gets its traffic back.
-fn waits(report: &Report, to: &Version) -> bool {
-    let brings = |slot: &SlotReport| slot.release.as_ref().is_some_and(|(held, _)| held == to);
-    let runs = |slot: &SlotReport| slot.phase == Phase::Running && slot.instance.is_some();
-    let Some((_, new)) = report.slots.iter().find(|(_, slot)| brings(slot)) else { return false };
-    report.slots.iter().any(|(_, old)| {
-        let is_led_away = old.traffic == Traffic::Away && new.traffic == Traffic::Here;
-        let waits = new.phase == Phase::Waiting || old.traffic != Traffic::Ungated;
-        !brings(old) && runs(old) && waits && !is_led_away
-    })
+/// Returns whether `report` says that `to` waits in the slot `new` while the other slot runs
+/// undisturbed: it is not started, or the gate does not lead to it. Where the gate has just been
+/// told to lead elsewhere, what is called back gets its traffic back.
+fn waits(report: &Report, new: Slot, to: &Version) -> bool {
+    let (old, new) = (report.slots.of(new.other()), report.slots.of(new));
+    let is_brought = new.release.as_ref().is_some_and(|(held, _)| held == to);
+    let is_old_running = old.phase == Phase::Running && old.instance.is_some();
+    let is_led_away = old.traffic == Traffic::Away && new.traffic == Traffic::Here;
+    let waits = new.phase == Phase::Waiting || old.traffic != Traffic::Ungated;
+    is_brought && is_old_running && waits && !is_led_away
 }
 
 fn prepare_failed(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> Option<Change> {

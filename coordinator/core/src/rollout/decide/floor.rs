@@ -142,7 +142,8 @@ pub(crate) fn shortage(short: &Short, scene: Scene<'_>) -> String {
         }
         Short::Healthy { healthy, floor, zone: Some(zone) } => {
             let zone = if zone.is_empty() { "no zone" } else { zone };
-            format!("{healthy} are healthy in {zone} and zone_min_healthy is {floor}")
+            let drained = drained(scene);
+            format!("{healthy} are healthy in {zone}{drained} and zone_min_healthy is {floor}")
         }
         Short::Room { load: Some(load), max } => format!(
             "the hosts that stay would be {}% busy and max_load is {max}",

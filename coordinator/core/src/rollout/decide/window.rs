@@ -13,11 +13,14 @@ pub(super) struct Watched {
     until: Option<Timestamp>,
     /// Those that have been, and of which nothing is known at the end: no data is not health.
     unsure: Vec<AgentName>,
+    /// When the watch of the last of those was over.
+    ended: Timestamp,
 }
 
 impl Watched {
     pub(super) fn in_window(rollout: &Rollout, scene: Scene<'_>, wave: usize, step: usize) -> Self {
-        let mut watched = Self { hosts: 0, until: None, unsure: Vec::new() };
+        let (unsure, ended) = (Vec::new(), Timestamp::default());
+        let mut watched = Self { hosts: 0, until: None, unsure, ended };
         let has_window = rollout.plan.waves.get(wave).is_some_and(|wave| wave.window.is_some());
         if !has_window || rollout.spec.soak.is_zero() || rollout.is_promoted(wave, step) {
             return watched;
@@ -34,6 +37,7 @@ impl Watched {
                 watched.hosts += 1;
             } else if !slot.is_some_and(SlotReport::has_settled) {
                 watched.unsure.push(agent.clone());
+                watched.ended = watched.ended.max(until);
                 watched.hosts += 1;
             }
         }
@@ -45,7 +49,7 @@ impl Watched {
     pub(super) fn wait(self, rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
         match self.until {
             Some(until) => Some(Decision::Wait(Waiting::ForSoak { until })),
-            None => still_healthy(rollout, scene, self.unsure, scene.now),
+            None => still_healthy(rollout, scene, self.unsure, self.ended),
         }
     }
 }

@@ -225,7 +225,9 @@ impl<'a> Scene<'a> {
         let Some(process) = self.truth.surely_up(self.world, host, application) else {
             return Ok(());
         };
+        let goal = self.ledger.goals.get(&(host, application));
         let was_good = process.version == *version
+            && goal.is_some_and(|goal| goal.leads_to(process.slot))
             && process.failures == 0
             && process
                 .passing_since

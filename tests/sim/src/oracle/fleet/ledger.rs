@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{AgentName, Permille, Route, Sha256, Slots, Timestamp, Version};
+use cutover_common::{AgentName, Permille, Route, Sha256, Slot, Slots, Timestamp, Version};
 use cutover_coordinator_core::{
     Event, EventKind, event::Change, fleet::GoalSlot, rollout::Exclusion,
 };
@@ -66,6 +66,12 @@ impl Goal {
     /// Returns the version that should run.
     pub(super) fn running(&self) -> Option<&Version> {
         running(&self.slots, self.route.as_ref())
+    }
+
+    /// Returns whether what clients get should run in `slot`: after a restart both hold one release.
+    pub(super) fn leads_to(&self, slot: Slot) -> bool {
+        let leads = self.route.as_ref().is_none_or(|route| route.to == slot);
+        leads && matches!(self.slots.of(slot), GoalSlot::Running(_))
     }
 }
 
@@ -211,7 +217,11 @@ impl Ledger {
     fn has_its_share(&self, key: (u16, u16), goal: &Goal) -> Result<(), Violation> {
         let share = goal.route.as_ref().map_or(Permille::NONE, |route| route.share);
         let member = self.courses.get(&goal.rollout).and_then(|it| it.hosts.get(&key.0));
-        if share == Permille::NONE || member.is_some_and(|member| member.share == share) {
+        // What an earlier rollout left beside what serves stays as it is until this one comes to it.
+        let before = self.goals.get(&key).and_then(|goal| goal.route.as_ref());
+        let is_left = before.is_some_and(|route| route.share == share);
+        let is_told = member.is_some_and(|member| member.share == share);
+        if share == Permille::NONE || is_told || is_left {
             return Ok(());
         }
         let text = format!("host-{} is to give another share than its step says: {share:?}", key.0);

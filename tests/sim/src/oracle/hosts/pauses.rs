@@ -7,7 +7,7 @@ use std::{
 };
 
 use cutover_agent_core::{Agent, Event, Step};
-use cutover_common::{AgentName, ApplicationName, SlotGoal, Version};
+use cutover_common::{AgentName, ApplicationName, Generation, SlotGoal, Version};
 use cutover_coordinator_core::{
     Answer, Event as CoordinatorEvent, EventKind, Request, Verb, event::Change,
 };
@@ -33,6 +33,8 @@ struct Course {
     told: BTreeSet<AgentName>,
     /// Hosts that were told to switch more than once: an earlier goal of it may be under way.
     told_again: BTreeSet<AgentName>,
+    /// The newest goals by which hosts were called back: what they stop then is the new release.
+    called_back: BTreeMap<AgentName, Option<Generation>>,
     /// Hosts that were taken out of it, and since when an operator knows that.
     out: BTreeMap<AgentName, Option<Moment>>,
     /// Since when an operator knows that it stands.
@@ -64,6 +66,7 @@ impl Pauses {
                         version: order.version.clone(),
                         told: BTreeSet::new(),
                         told_again: BTreeSet::new(),
+                        called_back: BTreeMap::new(),
                         out: BTreeMap::new(),
                         stands: None,
                     });
@@ -112,23 +115,42 @@ impl Pauses {
     /// A coordinator has told hosts to switch.
     pub(super) fn stored(&mut self, events: &[CoordinatorEvent]) {
         for event in events {
-            let EventKind::Rollout { id, change, .. } = &event.kind else { continue };
+            let (id, change) = match &event.kind {
+                EventKind::Rollout { id, change, .. } => (id, change),
+                EventKind::GoalSet { agent, generation, rollout, .. } => {
+                    self.set(*rollout, agent, *generation);
+                    continue;
+                }
+                _ => continue,
+            };
             let Some(course) = self.courses.iter_mut().find(|course| course.id == *id) else {
                 continue;
             };
             match change {
                 Change::HostsReleased { agents } => {
                     for agent in agents {
+                        course.called_back.remove(agent);
                         if !course.told.insert(agent.clone()) {
                             course.told_again.insert(agent.clone());
                         }
                     }
+                }
+                Change::HostsWithdrawn { agents } => {
+                    course.called_back.extend(agents.iter().map(|agent| (agent.clone(), None)));
                 }
                 Change::HostsExcluded { agents, .. } => {
                     course.out.extend(agents.iter().map(|agent| (agent.clone(), None)));
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// The goal that follows when a host is called back.
+    fn set(&mut self, rollout: Uuid, agent: &AgentName, generation: Generation) {
+        let course = self.courses.iter_mut().find(|course| course.id == rollout);
+        if let Some(by @ None) = course.and_then(|course| course.called_back.get_mut(agent)) {
+            *by = Some(generation);
         }
     }
 
@@ -214,7 +236,10 @@ impl Pauses {
                 let out = course.out.get(&host.name).copied().flatten().filter(|_| is_once);
                 let is_over = |since: &Moment| now > *since + STILL;
                 let stands = course.stands.filter(is_over).or(out.filter(is_over))?;
-                let is_it = goal.rollout == course.id.to_string()
+                let called_back = course.called_back.get(&host.name).copied().flatten();
+                let stays = called_back.is_some_and(|by| by <= goal.fence.generation);
+                let is_it = !stays
+                    && goal.rollout == course.id.to_string()
                     && course.application == *application
                     && course.told.contains(&host.name)
                     && brings(&course.version);

@@ -122,6 +122,20 @@ fn a_shift_that_has_not_begun_is_called_back_by_a_pause() {
 }
 
 #[test]
+fn a_pause_leaves_a_canary_the_share_that_it_has() {
+    let mut story = behind_gates(2);
+    story.deploy("5.0", &CANARY);
+    story.obey_all();
+    story.obey("web-1");
+    story.obey("web-1");
+    assert_eq!(route(&story, "web-1"), beside("4.0", "5.0", 50));
+
+    story.control(Verb::Pause).unwrap();
+
+    assert_eq!(route(&story, "web-1"), beside("4.0", "5.0", 50));
+}
+
+#[test]
 fn canaries_are_chosen_by_label() {
     let mut story = behind_gates(3);
     let set = crate::testing::labels(&[("tier", "canary")]);
@@ -471,4 +485,21 @@ fn a_canary_that_is_called_back_from_the_last_switch_stays_a_canary() {
     story.pass(seconds(60));
     story.settle();
     assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}
+
+#[test]
+fn who_was_switched_and_is_tried_again_keeps_its_clients() {
+    let mut story = staged(&[("strategy", "blue_green"), ("keep", "1h"), ("auto_rollback", "off")]);
+    story.settle();
+    story.fail("web-1", "5.0");
+    story.control(Verb::Retry).unwrap();
+    assert_eq!(story.hosts("staging"), "web-1");
+    assert_eq!(route(&story, "web-1").0, "5.0");
+    story.fail("web-2", "5.0");
+    assert_eq!(story.state_word(), "held");
+
+    story.control(Verb::Retry).unwrap();
+
+    assert_eq!(route(&story, "web-1").0, "5.0", "nobody gave the floor for its way back");
+    assert_eq!(route(&story, "web-2").0, "5.0");
 }

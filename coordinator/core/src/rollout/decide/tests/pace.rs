@@ -1,6 +1,6 @@
 //! Windows, zones, pauses, load, and restarts.
 
-use cutover_common::{Health, Phase, Slot};
+use cutover_common::{Health, Phase, Slot, Traffic};
 
 use crate::{
     Verb,
@@ -303,6 +303,27 @@ fn a_restart_that_is_called_back_leaves_the_old_instance() {
 }
 
 #[test]
+fn a_restart_that_was_accepted_and_waits_is_called_back() {
+    let mut story = Story::running(2);
+    story.deploy("1.0", &[("strategy", "restart"), ("batch", "1")]);
+    story.obey_all();
+    // The old instance has the traffic, and the new one is not yet well.
+    let mut report = story.compliance("web-1").unwrap();
+    report.slots.blue.phase = Phase::Running;
+    report.slots.blue.instance = report.slots.green.instance.clone();
+    report.slots.blue.traffic = Traffic::Here;
+    report.slots.green.phase = Phase::Starting;
+    report.slots.green.health = Health::Unknown;
+    report.slots.green.traffic = Traffic::Away;
+    story.say("web-1", report);
+
+    story.control(Verb::Pause).unwrap();
+
+    let goal = story.core.goals.of(&name("web-1"), &"web".parse().unwrap()).unwrap();
+    assert_eq!(goal.running_slot(), Some(Slot::Blue));
+}
+
+#[test]
 fn a_restart_brings_no_other_release() {
     let mut story = Story::running(2);
 
@@ -334,4 +355,26 @@ fn in_a_window_the_end_of_a_watch_is_noticed_while_another_host_is_under_way() {
     story.pass_in_silence(seconds(7));
 
     assert_eq!(story.hosts("updating"), "web-2 web-3");
+}
+
+#[test]
+fn a_window_whose_last_host_is_lost_waits_no_longer_than_for_progress() {
+    let mut story = Story::running(2);
+    let settings = [("batch", "1"), ("sliding", "on"), ("soak", "10s"), ("progress_within", "5m")];
+    story.deploy("2.0", &settings);
+    story.obey_all();
+    story.obey("web-1");
+    story.pass(seconds(10));
+    story.obey("web-2");
+    assert_eq!(story.hosts("updated"), "web-1 web-2");
+    story.lose("web-2");
+
+    story.pass(seconds(330));
+
+    assert_eq!(story.state_word(), "held", "{}", story.why());
+    // Nor when somebody sends it on.
+    story.control(Verb::Retry).unwrap();
+    assert_eq!(story.state_word(), "advancing");
+    story.pass(seconds(330));
+    assert_eq!(story.state_word(), "held", "{}", story.why());
 }

@@ -323,7 +323,10 @@ impl Course {
             };
             let member = self.member(change, host_of(agent), is_told)?;
             let was_staged = member.is_staged;
-            member.share = member.share_before;
+            // What it gets beside what serves it keeps, where it is called back from the last switch.
+            if member.standing == Standing::Staged {
+                member.share = member.share_before;
+            }
             if !given_up(member.standing) {
                 member.standing = if was_staged { Standing::Staged } else { Standing::Waits };
             }
