@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Seen, Violation, rest::is_stuck};
 use crate::{
     script::{Application, Behaviour, Life, Mode, Script, What},
-    world::{Host, World, busy_permille},
+    world::{Host, SiteProcess, World, busy_permille},
 };
 
 /// How many things may still be to come for each host of a fleet at rest: its heartbeat, probes
@@ -231,7 +231,26 @@ fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
     if rollout.hosts.values().all(|host| matches!(host.state, HostState::Excluded { .. })) {
         return Ok(());
     }
-    // A floor that all hosts together, or those of a zone, do not reach can only be waited for.
+    if bears_no_disruption(process, rollout, &members) {
+        return Ok(());
+    }
+    let slow = spec.releases.iter().any(|release| {
+        let takes_ms = release.archive_bytes / world.script.network.bytes_per_ms.max(1);
+        u128::from(takes_ms) * 2 > rollout.spec.progress_within.as_millis()
+    });
+    if slow {
+        return Ok(());
+    }
+    let text = format!(
+        "{} to {} waits for people, and nothing is wrong: {:?}",
+        rollout.id, rollout.to, rollout.state
+    );
+    Err(Violation::new("A6", text))
+}
+
+/// Returns whether the floor, of all hosts or of a zone, or what the hosts have to do can only be
+/// waited for.
+fn bears_no_disruption(process: &SiteProcess, rollout: &Rollout, members: &[AgentName]) -> bool {
     let serving: Vec<&AgentName> = members
         .iter()
         .filter(|agent| {
@@ -248,27 +267,9 @@ fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
     let of_zone = |name: &String| {
         serving.iter().filter(|agent| zone(agent).is_some_and(|zone| zone == name)).count()
     };
-    if is_short(serving.len(), rollout.spec.min_healthy)
+    is_short(serving.len(), rollout.spec.min_healthy)
         || rollout.spec.zone_floors.iter().any(|(name, floor)| is_short(of_zone(name), *floor))
-    {
-        return Ok(());
-    }
-    // So can hosts that would have too much to do without one of them.
-    if is_too_busy(rollout, &members, &serving) {
-        return Ok(());
-    }
-    let slow = spec.releases.iter().any(|release| {
-        let takes_ms = release.archive_bytes / world.script.network.bytes_per_ms.max(1);
-        u128::from(takes_ms) * 2 > rollout.spec.progress_within.as_millis()
-    });
-    if slow {
-        return Ok(());
-    }
-    let text = format!(
-        "{} to {} waits for people, and nothing is wrong: {:?}",
-        rollout.id, rollout.to, rollout.state
-    );
-    Err(Violation::new("A6", text))
+        || is_too_busy(rollout, members, &serving)
 }
 
 /// Returns whether of the hosts that serve the busiest could not bear its part of what another does,

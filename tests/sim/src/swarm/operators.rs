@@ -116,19 +116,19 @@ fn pace(dice: &mut Dice, options: &mut Vec<(String, String)>) {
     if !is_all_at_once && !is_ramp && dice.chance(200) {
         push("sliding", "on");
     } else if !is_all_at_once && dice.chance(150) {
-        push("pause_after", *dice.pick(&["1", "1,2"]));
+        push("pause_after", one_of(dice, &["1", "1,2"]));
     }
     if dice.chance(250) {
         push("zone", "zone");
         if dice.chance(300) {
-            push("zone_soak", *dice.pick(&["1s", "5s"]));
+            push("zone_soak", one_of(dice, &["1s", "5s"]));
         }
         if dice.chance(400) {
-            push("zone_min_healthy", *dice.pick(&["0", "1", "50%"]));
+            push("zone_min_healthy", one_of(dice, &["0", "1", "50%"]));
         }
     }
     if dice.chance(200) {
-        push("max_load", *dice.pick(&["60%", "90%", "100%"]));
+        push("max_load", one_of(dice, &["60%", "90%", "100%"]));
     }
 }
 
@@ -146,19 +146,23 @@ fn beside(dice: &mut Dice, options: &mut Vec<(String, String)>) {
     let mut push = |name: &str, value: &str| options.push((name.to_owned(), value.to_owned()));
     if is_canary {
         push("strategy", "canary");
-        push("canary_hosts", *dice.pick(&["1", "25%", "zone=a"]));
-        push("canary_steps", *dice.pick(&["10%:3s", "5%:2s,50%:5s", "100%:1s"]));
-        push("canary_promote", *dice.pick(&["auto", "auto", "manual"]));
+        push("canary_hosts", one_of(dice, &["1", "25%", "zone=a"]));
+        push("canary_steps", one_of(dice, &["10%:3s", "5%:2s,50%:5s", "100%:1s"]));
+        push("canary_promote", one_of(dice, &["auto", "auto", "manual"]));
         // No request is counted there, so that there may be nothing to compare.
         push("canary_unsure", "pass");
         return;
     }
     push("strategy", "blue_green");
-    push("cutover", *dice.pick(&["strict", "strict", "strict", "relaxed"]));
-    push("hold", *dice.pick(&["1s", "5s", "10s"]));
-    push("keep", *dice.pick(&["0s", "3s", "10s"]));
-    push("approve", *dice.pick(&["off", "off", "on"]));
+    push("cutover", one_of(dice, &["strict", "strict", "strict", "relaxed"]));
+    push("hold", one_of(dice, &["1s", "5s", "10s"]));
+    push("keep", one_of(dice, &["0s", "3s", "10s"]));
+    push("approve", one_of(dice, &["off", "off", "on"]));
     if dice.chance(150) {
         push("until", "smoke");
     }
+}
+
+fn one_of(dice: &mut Dice, choices: &[&'static str]) -> &'static str {
+    dice.pick::<&str>(choices)
 }

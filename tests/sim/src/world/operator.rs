@@ -99,28 +99,17 @@ impl World {
                 self.ask(Request::UndrainAgent { agent, reason: String::new() }, None);
             }
             Call::Unlabel { host, application } => {
-                let Some(label) = self.label_of(*application) else { return };
-                let agent = self.host(*host).name.clone();
-                let unset = vec![label];
-                self.ask(Request::LabelAgent { agent, set: Labels::new(), unset }, None);
+                self.unlabel(*host, self.label_of(*application));
             }
             Call::Label { host, application } => {
-                let Some(label) = self.label_of(*application) else { return };
-                let agent = self.host(*host).name.clone();
-                let set = Labels::from([(label, "yes".to_owned())]);
-                self.ask(Request::LabelAgent { agent, set, unset: Vec::new() }, None);
+                let label = self.label_of(*application);
+                self.label(*host, label.map(|label| (label, "yes".to_owned())));
             }
             Call::Edge { host, application } => {
-                let Some(environment) = self.label_of(*application) else { return };
-                let agent = self.host(*host).name.clone();
-                let set = Labels::from([(EDGE_LABEL.to_owned(), environment)]);
-                self.ask(Request::LabelAgent { agent, set, unset: Vec::new() }, None);
+                let environment = self.label_of(*application);
+                self.label(*host, environment.map(|it| (EDGE_LABEL.to_owned(), it)));
             }
-            Call::Unedge { host } => {
-                let agent = self.host(*host).name.clone();
-                let unset = vec![EDGE_LABEL.to_owned()];
-                self.ask(Request::LabelAgent { agent, set: Labels::new(), unset }, None);
-            }
+            Call::Unedge { host } => self.unlabel(*host, Some(EDGE_LABEL.to_owned())),
             Call::Remove { host } => {
                 let agent = self.host(*host).name.clone();
                 self.ask(Request::RemoveAgent { agent }, None);
@@ -139,6 +128,18 @@ impl World {
                 self.ask(request, None);
             }
         }
+    }
+
+    fn label(&mut self, host: u16, label: Option<(String, String)>) {
+        let Some(label) = label else { return };
+        let (agent, set) = (self.host(host).name.clone(), Labels::from([label]));
+        self.ask(Request::LabelAgent { agent, set, unset: Vec::new() }, None);
+    }
+
+    fn unlabel(&mut self, host: u16, label: Option<String>) {
+        let Some(label) = label else { return };
+        let (agent, unset) = (self.host(host).name.clone(), vec![label]);
+        self.ask(Request::LabelAgent { agent, set: Labels::new(), unset }, None);
     }
 
     /// Returns the token with which a host has joined.

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use cutover_common::{AgentName, Permille, Route, Sha256, Slot, Slots, Timestamp, Version};
 use cutover_coordinator_core::{
-    Event, EventKind, event::Change, fleet::GoalSlot, rollout::Exclusion,
+    Event, EventKind,
+    event::{Change, RolloutStarted},
+    fleet::GoalSlot,
+    rollout::Exclusion,
 };
 use uuid::Uuid;
 
@@ -196,19 +199,22 @@ impl Ledger {
                 self.has_its_share(key, &goal)?;
                 return self.take_goal(key, goal);
             }
-            EventKind::RolloutStarted(started) => {
-                let application = self.number_of(started.application.as_str());
-                let course = Course::new(started, application, now);
-                self.one_at_a_time(&course)?;
-                let hosts: Vec<u16> = course.hosts.keys().copied().collect();
-                self.none_is_drained(&hosts, started.id)?;
-                if self.courses.insert(started.id, course).is_some() {
-                    let text = format!("rollout {} was replaced by another plan", started.id);
-                    return Err(Violation::new("F6", text));
-                }
-            }
+            EventKind::RolloutStarted(started) => return self.take_course(started, now),
             EventKind::Rollout { id, change, .. } => return self.take_change(*id, change, now),
             EventKind::OperatorCreated { .. } | EventKind::EnvironmentCreated { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn take_course(&mut self, started: &RolloutStarted, now: Moment) -> Result<(), Violation> {
+        let application = self.number_of(started.application.as_str());
+        let course = Course::new(started, application, now);
+        self.one_at_a_time(&course)?;
+        let hosts: Vec<u16> = course.hosts.keys().copied().collect();
+        self.none_is_drained(&hosts, started.id)?;
+        if self.courses.insert(started.id, course).is_some() {
+            let text = format!("rollout {} was replaced by another plan", started.id);
+            return Err(Violation::new("F6", text));
         }
         Ok(())
     }
