@@ -145,11 +145,11 @@ fn a_planted_bug_is_found_and_shrunk_to_a_script_that_still_breaks() {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let path = folder.path().join("small.toml");
     let path = path.to_str().expect("a path in UTF-8");
-    let bug = ["--bug", "stops-on-disconnect"];
+    let bug = ["--bug", "stops-before-prepared"];
 
     let run = cutover_sim(&[&["run", "--output", path], &bug[..]].concat());
     assert_eq!(run.status, Some(1), "{}\n{}", run.out, run.notes);
-    assert!(run.out.contains(" broke A2: "), "{}", run.out);
+    assert!(run.out.contains(" broke E2: "), "{}", run.out);
 
     let text = fs::read_to_string(path).expect("it wrote the script");
     let small = Script::parse(&text).expect("it wrote a script");
