@@ -1,13 +1,13 @@
 //! Event → memory: the only writer of what is remembered, live and on replay.
 
-use cutover_common::{
-    ApplicationName, EnvironmentName, ReleaseRef, Term, Timestamp, Version, planted,
-};
+use std::collections::BTreeSet;
+
+use cutover_common::{ApplicationName, ReleaseRef, Term, Timestamp, Version, planted};
 
 use crate::{
     coordinator::{Coordinator, Environment, StoredRelease},
     enrolment::{Drain, Enrolled, JoinToken, Operator, Used},
-    event::{Event, EventKind},
+    event::{Change, Event, EventKind},
     fleet::{Goal, Wanted},
     rollout::{IllegalChange, Outcome, Rollout},
 };
@@ -24,6 +24,21 @@ pub enum CannotApply {
     UnknownRollout(uuid::Uuid),
     #[error("term {found} follows term {held}: the log has been put together from two")]
     TermWentBack { held: u64, found: u64 },
+}
+
+impl Environment {
+    /// Takes what `rollout`, which ended as `outcome`, has left here.
+    fn take(&mut self, rollout: &Rollout, outcome: Outcome) {
+        let application = &rollout.application;
+        let is_new = outcome == Outcome::Succeeded && !rollout.converges;
+        if is_new {
+            self.stable.insert(application.clone(), rollout.to.clone());
+            self.settled.insert(application.clone(), BTreeSet::new());
+        }
+        if let Some(settled) = self.settled.get_mut(application) {
+            settled.extend(rollout.hosts_where(|host| !host.state.has_missed_it()));
+        }
+    }
 }
 
 impl Coordinator {
@@ -75,13 +90,11 @@ impl Coordinator {
                 if let (Some(call), Some(deed)) = (call, change.deed()) {
                     rollout.note_call(*call, deed);
                 }
-                if let crate::event::Change::Ended { outcome: Outcome::Succeeded, .. } = change {
-                    let (environment, application, to) = (
-                        rollout.environment.clone(),
-                        rollout.application.clone(),
-                        rollout.to.clone(),
-                    );
-                    self.make_stable(&environment, application, to);
+                if let Change::Ended { outcome, .. } = change {
+                    let environment = self.environments.get_mut(&rollout.environment);
+                    if let Some(environment) = environment {
+                        environment.take(rollout, *outcome);
+                    }
                 }
             }
         }
@@ -136,6 +149,7 @@ impl Coordinator {
         }
         if is_restored {
             self.goals.restore(term);
+            self.environments.values_mut().for_each(|it| it.settled.clear());
         }
         Ok(())
     }
@@ -150,17 +164,6 @@ impl Coordinator {
             };
             self.rollouts.remove(&id);
             self.requests.remove(&request_id);
-        }
-    }
-
-    fn make_stable(
-        &mut self,
-        environment: &EnvironmentName,
-        application: ApplicationName,
-        version: Version,
-    ) {
-        if let Some(environment) = self.environments.get_mut(environment) {
-            environment.stable.insert(application, version);
         }
     }
 
@@ -200,6 +203,10 @@ impl Coordinator {
                 self.enrolments.agents.remove(agent);
                 self.enrolments.drains.remove(agent);
                 self.goals.forget(agent);
+                for settled in self.environments.values_mut().flat_map(|it| it.settled.values_mut())
+                {
+                    settled.remove(agent);
+                }
             }
             EventKind::AgentDrained { agent, by, reason } => {
                 if self.enrolments.agents.contains_key(agent) {

@@ -1,6 +1,9 @@
 //! Coordinator: composes the parts. One owner, one input at a time.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use cutover_common::{
     AgentName, ApplicationName, EnvironmentName, Fence, Generation, Labels, Release, ReleaseRef,
@@ -37,6 +40,10 @@ pub struct Environment {
     pub select: Labels,
     /// What runs here by the last rollout that succeeded.
     pub stable: BTreeMap<ApplicationName, Version>,
+    /// The hosts that a rollout of it has come to, since then: they are as it left them, also where
+    /// it failed. None: what the fleet runs may be later (F7), so that nobody is brought anything
+    /// before the next rollout has succeeded.
+    pub(crate) settled: BTreeMap<ApplicationName, BTreeSet<AgentName>>,
 }
 
 /// Releases by their names.
@@ -74,6 +81,32 @@ pub struct Coordinator {
     pub(crate) judges: Judges,
     /// When time alone is a reason to decide, as of the last decision.
     rests_until: Option<Timestamp>,
+}
+
+/// What may make hosts lack what their environment runs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Arrival {
+    /// Nothing, unless a rollout ends.
+    Nobody,
+    Agent(AgentName),
+    /// Somebody asked for something: labels, drains and environments may have changed.
+    Anybody,
+}
+
+const fn is_an_end(event: &Event) -> bool {
+    matches!(event.kind, EventKind::Rollout { change: Change::Ended { .. }, .. })
+}
+
+fn arrival(input: &Input) -> Arrival {
+    match input {
+        Input::SessionOpened { agent, .. } => Arrival::Agent(agent.clone()),
+        Input::Asked { .. } => Arrival::Anybody,
+        Input::Started { .. }
+        | Input::Tick
+        | Input::SessionClosed { .. }
+        | Input::Beat { .. }
+        | Input::Reported { .. } => Arrival::Nobody,
+    }
 }
 
 impl Coordinator {
@@ -139,6 +172,7 @@ impl Coordinator {
         let mut step = Step::default();
         self.fleet.look(now);
         let mut is_moot = false;
+        let comes = arrival(&input);
         match input {
             Input::Started { boot_nonce } => self.begin(now, boot_nonce, &mut step),
             Input::Tick => self.end_silent(now, &mut step),
@@ -175,6 +209,10 @@ impl Coordinator {
         // Most inputs are beats that say what was said before.
         if !is_moot || self.rests_until.is_some_and(|until| now >= until) {
             self.advance(now, &mut step);
+            let comes = if step.events.iter().any(is_an_end) { Arrival::Anybody } else { comes };
+            if self.converge(now, &comes, &mut step) {
+                self.advance(now, &mut step);
+            }
             self.tell_edges(now, &mut step);
             self.rests_until = self.next_wake();
         }

@@ -63,6 +63,13 @@ pub struct Enrolled {
     pub joined: Timestamp,
 }
 
+impl Enrolled {
+    /// Returns whether all of `select` fits.
+    pub(crate) fn is_selected(&self, select: &Labels) -> bool {
+        select.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+}
+
 /// That a host is taken out for maintenance.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Drain {
@@ -96,11 +103,6 @@ impl Enrolments {
 
     /// Returns the agents that all of `select` fits.
     pub fn selected<'a>(&'a self, select: &'a Labels) -> impl Iterator<Item = &'a AgentName> {
-        self.agents
-            .iter()
-            .filter(|(_, agent)| {
-                select.iter().all(|(key, value)| agent.labels.get(key) == Some(value))
-            })
-            .map(|(name, _)| name)
+        self.agents.iter().filter(|(_, agent)| agent.is_selected(select)).map(|(name, _)| name)
     }
 }

@@ -124,6 +124,9 @@ pub struct RolloutStarted {
     pub spec: Spec,
     pub plan: Plan,
     pub by: String,
+    /// Whether it brings hosts that missed it to what the environment runs already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub converges: bool,
 }
 
 /// A decision about a rollout, with its reason.

@@ -120,6 +120,16 @@ pub struct DeployOrder {
     pub version: Version,
     pub environment: EnvironmentName,
     pub options: Options,
+    pub if_busy: IfBusy,
+}
+
+/// What becomes of a deploy while another rollout of the application is under way there.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum IfBusy {
+    #[default]
+    Refuse,
+    /// The other one is stopped, and hosts go on from where it left them.
+    Supersede,
 }
 
 /// What an operator's call did to a rollout, by which the same call is known again.

@@ -6,7 +6,7 @@ use cutover_common::{
     AgentName, DeploySetting, EnvironmentName, name::InvalidName, setting::UnknownSetting,
 };
 use cutover_coordinator_core::{
-    Answer, DeployOrder, ROLLOUT_HOSTS_MAX, Request as Ask, Verb, rollout::Options,
+    Answer, DeployOrder, IfBusy, ROLLOUT_HOSTS_MAX, Request as Ask, Verb, rollout::Options,
 };
 use cutover_proto::v1::{self as pb, operator_server::Operator};
 use cutover_runtime::{dice, tls::render_ca_hash};
@@ -449,7 +449,13 @@ fn reason(text: String) -> Result<String, Status> {
 }
 
 fn deploy_order(request: pb::DeployRequest) -> Result<(Uuid, DeployOrder), Status> {
-    let pb::DeployRequest { request_id, application, version, environment, settings } = request;
+    let if_busy = match pb::IfBusy::try_from(request.if_busy) {
+        Ok(pb::IfBusy::Unspecified) => IfBusy::Refuse,
+        Ok(pb::IfBusy::Supersede) => IfBusy::Supersede,
+        Err(_) => return Err(invalid("field `if_busy` has a value that is not known")),
+    };
+    let pb::DeployRequest { request_id, application, version, environment, settings, if_busy: _ } =
+        request;
     let request_id = if request_id.is_empty() { dice::uuid() } else { uuid(&request_id)? };
     let named = |error: InvalidName| invalid(error.to_string());
     let order = DeployOrder {
@@ -459,6 +465,7 @@ fn deploy_order(request: pb::DeployRequest) -> Result<(Uuid, DeployOrder), Statu
             .map_err(|error: cutover_common::name::InvalidVersion| invalid(error.to_string()))?,
         environment: environment.parse().map_err(named)?,
         options: deploy_options(settings)?,
+        if_busy,
     };
     Ok((request_id, order))
 }

@@ -162,6 +162,7 @@ impl Operator {
             version: version.to_owned(),
             environment: "test".to_owned(),
             settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            if_busy: pb::IfBusy::Unspecified.into(),
         });
         let mut client = self.client.clone();
         let submitted = Instant::now();

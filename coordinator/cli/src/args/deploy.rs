@@ -30,12 +30,25 @@ pub struct DeployArgs {
     #[command(flatten)]
     pub wait: WaitArgs,
 
+    /// What to do while another rollout of it is under way there: refuse, or supersede, which stops
+    /// that one
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t, hide_possible_values = true)]
+    pub if_busy: IfBusy,
+
     /// Makes a repeated request the same rollout [default: a fresh one for each run]
     #[arg(long, value_name = "UUID")]
     pub request_id: Option<Uuid>,
 
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// What becomes of a deploy while another rollout of the application is under way there.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum IfBusy {
+    #[default]
+    Refuse,
+    Supersede,
 }
 
 /// Whether to wait for the end of the rollout.

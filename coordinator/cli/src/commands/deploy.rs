@@ -17,9 +17,18 @@ use crate::{
 
 /// Starts a rollout, or says what it would do.
 pub(super) async fn deploy(desk: Desk<'_>, args: DeployArgs) -> Result<Outcome, Failure> {
-    let DeployArgs { release, environment, plan, settings, following, wait, request_id, output } =
-        args;
-    let order = Order { release: release.0, environment, settings };
+    let DeployArgs {
+        release,
+        environment,
+        plan,
+        settings,
+        following,
+        wait,
+        if_busy,
+        request_id,
+        output,
+    } = args;
+    let order = Order { release: release.0, environment, settings, if_busy };
     let coordinator = desk.coordinator().await?;
     let paint = desk.console.result_paint();
     if plan {

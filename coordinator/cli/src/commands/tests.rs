@@ -31,6 +31,7 @@ fn order() -> DeployOrder {
             release: "web@1".parse::<crate::args::values::ReleaseArg>().unwrap().0,
             environment: "production".parse().unwrap(),
             settings: crate::args::deploy::SettingArgs::default(),
+            if_busy: crate::args::deploy::IfBusy::Refuse,
         },
     }
 }

@@ -4,7 +4,7 @@ use cutover_common::{AgentName, EnvironmentName, ReleaseRef, Sha256, Version};
 use cutover_proto::v1 as pb;
 use uuid::Uuid;
 
-use crate::args::deploy::SettingArgs;
+use crate::args::deploy::{IfBusy, SettingArgs};
 
 /// What to deploy where, and how.
 #[derive(Clone, Debug)]
@@ -12,6 +12,7 @@ pub struct Order {
     pub release: ReleaseRef,
     pub environment: EnvironmentName,
     pub settings: SettingArgs,
+    pub if_busy: IfBusy,
 }
 
 /// An order that is carried out, once however often it is sent.
@@ -34,6 +35,11 @@ impl Order {
                 .into_iter()
                 .map(|(setting, value)| (setting.to_string(), value))
                 .collect(),
+            if_busy: match self.if_busy {
+                IfBusy::Refuse => pb::IfBusy::Unspecified,
+                IfBusy::Supersede => pb::IfBusy::Supersede,
+            }
+            .into(),
         }
     }
 }

@@ -69,6 +69,7 @@ fn started() -> RolloutStarted {
             zones: Vec::new(),
         },
         by: "ann".to_owned(),
+        converges: false,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     coordinator::{Coordinator, Step},
     event::{Change, EventKind},
     fleet::Wanted,
-    input::{Deed, DeployOrder, Verb},
+    input::{Deed, DeployOrder, IfBusy, Verb},
     rollout::{
         Cause, Direction, Host, HostState, Options, Outcome, Rollout, Spec, State, Strategy,
         decide::{Decision, not_begun, release, way_back},
@@ -48,7 +48,7 @@ impl Coordinator {
         let text = match order.verb {
             Verb::Pause => self.pause(now, (by, order.call), id, order.reason, step)?,
             Verb::Resume => self.resume(now, (by, order.call), id, step)?,
-            Verb::Abort => self.abort(now, (by, order.call), id, &order.reason, step),
+            Verb::Abort => self.abort(now, (by, Some(order.call)), id, &order.reason, step),
             Verb::Retry => self.retry(now, (by, order.call), id, step)?,
             Verb::Rollback => self.roll_back(now, (by, order.call), id, order.reason, step)?,
             Verb::Promote { full } => {
@@ -226,10 +226,11 @@ impl Coordinator {
         Ok("resumed".to_owned())
     }
 
-    fn abort(
+    /// Ends a rollout where it stands. Returns what it says.
+    pub(super) fn abort(
         &mut self,
         now: Timestamp,
-        (by, call): (&str, Uuid),
+        (by, call): (&str, Option<Uuid>),
         id: Uuid,
         reason: &str,
         step: &mut Step,
@@ -259,7 +260,7 @@ impl Coordinator {
         };
         let why = format!("stopped by {by}{because}; {left}{}", story::left_out(rollout));
         let change = Change::Ended { outcome: Outcome::Aborted, why: why.clone() };
-        self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
+        self.record(now, step, EventKind::Rollout { id, change, call });
         why
     }
 
@@ -385,7 +386,9 @@ impl Coordinator {
             .rollouts
             .values()
             .filter(|other| {
-                other.application == rollout.application && other.environment == rollout.environment
+                let is_same = other.application == rollout.application
+                    && other.environment == rollout.environment;
+                is_same && !other.converges
             })
             .max_by_key(|other| other.number);
         if newest.is_some_and(|newest| newest.id != id) {
@@ -399,6 +402,7 @@ impl Coordinator {
             version: version.clone(),
             environment: rollout.environment.clone(),
             options: same_options(&rollout.spec, order.verb),
+            if_busy: IfBusy::Refuse,
         };
         self.deploy(now, by, order.call, order.call, &order_again, step)?;
         Ok(Answer::Controlled { rollout: order.call, text: started_anew(&version) })

@@ -58,7 +58,12 @@ impl Coordinator {
                 "nothing is to be done",
             ));
         }
-        self.start(now, by, request_id, rollout, order, planned, step);
+        let room: Vec<Uuid> = self.lockers(order).map(|rollout| rollout.id).collect();
+        let reason = format!("{}@{} takes its place", order.application, order.version);
+        for id in room {
+            self.abort(now, (by, None), id, &reason, step);
+        }
+        self.start(now, by, (request_id, rollout), order, planned, step);
         Ok(Answer::RolloutStarted { rollout, repeated: false })
     }
 
@@ -79,13 +84,12 @@ impl Coordinator {
         ))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one request's fields, taken apart once")]
-    fn start(
+    /// Begins what was planned, under the ids of its request and of itself.
+    pub(super) fn start(
         &mut self,
         now: Timestamp,
         by: &str,
-        request_id: Uuid,
-        id: Uuid,
+        (request_id, id): (Uuid, Uuid),
         order: &DeployOrder,
         planned: Planned,
         step: &mut Step,
@@ -100,6 +104,7 @@ impl Coordinator {
             spec: planned.spec,
             plan: planned.plan,
             by: by.to_owned(),
+            converges: planned.converges,
         };
         let agents: Vec<AgentName> =
             started.plan.waves.iter().flat_map(|wave| wave.agents.clone()).collect();
@@ -125,7 +130,9 @@ impl Coordinator {
     pub fn find_rollout(&self, text: &str) -> Result<&Rollout, Refusal> {
         let of_application =
             || self.rollouts.values().filter(|rollout| rollout.application.as_str() == text);
-        let active: Vec<&Rollout> = of_application().filter(|rollout| !rollout.is_over()).collect();
+        // What brings hosts what runs already is found by its id: nobody has asked for it.
+        let active: Vec<&Rollout> =
+            of_application().filter(|rollout| !rollout.is_over() && !rollout.converges).collect();
         if active.len() > 1 {
             let environments: Vec<String> = active
                 .iter()
@@ -137,7 +144,7 @@ impl Coordinator {
                 format!("name one of them: {}", environments.join(", ")),
             ));
         }
-        let newest = of_application().max_by_key(|rollout| rollout.number);
+        let newest = of_application().max_by_key(|rollout| (!rollout.converges, rollout.number));
         if let Some(rollout) = active.first().copied().or(newest) {
             return Ok(rollout);
         }

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod control;
+mod converge;
 mod deploy;
 mod drain;
 mod exclude;

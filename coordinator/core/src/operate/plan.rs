@@ -1,5 +1,7 @@
 //! Plan: what a deploy would do, and whether it can ever end well.
 
+use std::collections::BTreeSet;
+
 use cutover_common::{
     AgentName, AmountSetting, ApplicationName, CanaryHosts, EnvironmentName, Pauses, Release,
     ReleaseRef, SlotReport, Traffic, Version, manifest::Manifest, planted,
@@ -10,7 +12,7 @@ use crate::{
     action::{Refusal, RefusalKind},
     coordinator::{Coordinator, StoredRelease},
     fleet::Goal,
-    input::DeployOrder,
+    input::{DeployOrder, IfBusy},
     rollout::{
         Plan, Planned, Replacement, Rollout, Setting, Spec, Strategy,
         decide::Serving,
@@ -34,6 +36,29 @@ fn bounded(hosts: usize) -> Result<(), Refusal> {
         format!("{hosts} hosts are more than one rollout takes, which is {ROLLOUT_HOSTS_MAX}"),
         "divide them between environments, by a label",
     ))
+}
+
+/// Which hosts of an environment a plan is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Meant<'a> {
+    Everybody,
+    /// These lack what the environment runs.
+    Those(&'a BTreeSet<AgentName>),
+}
+
+impl Meant<'_> {
+    fn includes(self, agent: &AgentName) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Those(agents) => agents.contains(agent),
+        }
+    }
+}
+
+/// Returns whether `rollout` ends when `order` begins: what only brings hosts what runs already
+/// makes room for what a person asks for.
+fn makes_room(rollout: &Rollout, order: &DeployOrder) -> bool {
+    rollout.converges || order.if_busy == IfBusy::Supersede
 }
 
 /// A restart brings no other release.
@@ -143,27 +168,41 @@ impl Coordinator {
     ///
     /// Refuses unknown names, impossible settings, an empty environment, and a second rollout.
     pub fn plan(&self, order: &DeployOrder) -> Result<Planned, Refusal> {
+        self.plan_for(order, Meant::Everybody)
+    }
+
+    /// Returns what deploying `order` would do to those hosts that are meant.
+    pub(super) fn plan_for(
+        &self,
+        order: &DeployOrder,
+        meant: Meant<'_>,
+    ) -> Result<Planned, Refusal> {
         // Names first: whoever mistyped one wants to hear that, not what follows from it.
         self.known_environment(&order.environment)?;
         let release = self.known_release(&order.application, &order.version)?;
         let members = self.some_members(&order.environment)?;
-        self.not_locked(order, &members)?;
+        self.not_locked(order)?;
         let (drained, in_service): (Vec<AgentName>, Vec<AgentName>) =
             members.iter().cloned().partition(|agent| self.enrolments.drain(agent).is_some());
-        self.adoptable(&in_service, &order.application)?;
+        let converges = matches!(meant, Meant::Those(_));
+        let meant: Vec<AgentName> =
+            in_service.iter().filter(|agent| meant.includes(agent)).cloned().collect();
+        self.adoptable(&meant, &order.application)?;
         let total = u32::try_from(members.len()).unwrap_or(u32::MAX);
         let left_out = u32::try_from(drained.len()).unwrap_or(u32::MAX);
         let (mut spec, settings) = self.settings(order, release, &members, left_out)?;
+        if converges {
+            spec.converge();
+        }
         let from = self.from(order, &members);
         restarts_what_runs(&spec, from.as_ref(), order)?;
         let before = from.as_ref().and_then(|version| self.held(&order.application, version));
         let releases: Vec<&Release> = before.into_iter().chain([&*release.release]).collect();
-        spec.allowance =
-            Spec::allowance_for(&releases, &self.leaving(&in_service, &order.application));
+        spec.allowance = Spec::allowance_for(&releases, &self.leaving(&meant, &order.application));
         let (replacement, _) = self.replacement((before, &release.release), &members);
-        self.port_is_free(&in_service, &release.release)?;
+        self.port_is_free(&meant, &release.release)?;
         let (up_to_date, mut hosts): (Vec<AgentName>, Vec<AgentName>) =
-            in_service.iter().cloned().partition(|agent| {
+            meant.into_iter().partition(|agent| {
                 let runs = self.runs_well(agent, &release.release);
                 runs && self.wants(agent, order) && spec.strategy != Strategy::Restart
             });
@@ -194,6 +233,7 @@ impl Coordinator {
             settings,
             from,
             to: order.version.clone(),
+            converges,
             up_to_date,
             drained,
             hosts: total,
@@ -376,15 +416,11 @@ impl Coordinator {
 
     /// One rollout for each (application, environment), and none that shares a host with another
     /// of the same application (F1).
-    fn not_locked(&self, order: &DeployOrder, members: &[AgentName]) -> Result<(), Refusal> {
-        let locks = |rollout: &&Rollout| {
-            rollout.application == order.application
-                && (rollout.environment == order.environment
-                    || members.iter().any(|agent| rollout.hosts.contains_key(agent)))
-        };
+    fn not_locked(&self, order: &DeployOrder) -> Result<(), Refusal> {
+        let mut locking = self.lockers(order).filter(|rollout| !makes_room(rollout, order));
         let holder = planted!(
-            HeldDoesNotLock: self.active().find(|rollout| rollout.step().is_some() && locks(rollout));
-            self.active().find(locks)
+            HeldDoesNotLock: locking.find(|rollout| rollout.step().is_some());
+            locking.next()
         );
         let Some(holder) = holder else { return Ok(()) };
         Err(refuse(
@@ -392,8 +428,25 @@ impl Coordinator {
                 "{} has a rollout in {} that is not over: {} to {}, started by {}",
                 order.application, holder.environment, holder.id, holder.to, holder.by
             ),
-            format!("see what it waits for: cutover why {}", holder.id),
+            format!(
+                "see what it waits for: cutover why {}; or stop it and begin this one: \
+                 --if-busy supersede",
+                holder.id
+            ),
         ))
+    }
+
+    /// Returns the rollouts that must be over before `order` can begin.
+    pub(super) fn lockers<'a>(
+        &'a self,
+        order: &'a DeployOrder,
+    ) -> impl Iterator<Item = &'a Rollout> {
+        let members = self.members(&order.environment);
+        self.active().filter(move |rollout| {
+            rollout.application == order.application
+                && (rollout.environment == order.environment
+                    || members.iter().any(|agent| rollout.hosts.contains_key(agent)))
+        })
     }
 
     /// Refuses settings that can never be met, with the numbers (never after the first host was

@@ -164,6 +164,8 @@ pub struct Planned {
     pub settings: Vec<Setting>,
     pub from: Option<Version>,
     pub to: Version,
+    /// Whether it is for hosts that lack what runs already.
+    pub converges: bool,
     /// Agents that run the release already, in health.
     pub up_to_date: Vec<AgentName>,
     /// Agents that are left out, as their hosts are drained.

@@ -135,6 +135,14 @@ const HOLD_REQUESTS: u32 = 10_000;
 const HOLD_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Spec {
+    /// Makes this one for hosts that lack what runs already. Nobody waits for them: those that fail
+    /// or are lost again are left as they are.
+    pub(crate) fn converge(&mut self) {
+        self.pause_after = None;
+        (self.max_failed, self.max_unreachable) = (u32::MAX, u32::MAX);
+        self.bake = Duration::ZERO;
+    }
+
     /// Returns what gates may hold at a cutover.
     pub(crate) fn hold_limits(&self) -> HoldLimits {
         let within = self.blue_green.as_ref().map_or(HOLD, |blue_green| blue_green.hold);

@@ -52,6 +52,9 @@ pub struct Rollout {
     pub is_promoted_in_full: bool,
     /// How often a process began while it was under way.
     pub restarts: u32,
+    /// Whether it brings hosts that missed it to what the environment runs already. A person's
+    /// rollout takes its place.
+    pub converges: bool,
     /// The cutover of all gates, while one is under way.
     pub cutover: Option<Cutover>,
 }
@@ -154,6 +157,14 @@ pub enum HostState {
 }
 
 impl HostState {
+    /// Returns whether the host was not there for a rollout that is over, and did not fail in it.
+    pub const fn has_missed_it(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Excluded { cause: Exclusion::Drained { .. }, .. }
+        )
+    }
+
     /// Returns whether the host counts as being disrupted by us (A1).
     pub const fn holds_token(&self) -> bool {
         matches!(self, Self::Updating { .. } | Self::Reverting { .. })
@@ -237,7 +248,7 @@ pub enum Exclusion {
 pub enum Outcome {
     Succeeded,
     RolledBack,
-    /// Stopped by an operator; hosts stay as they are.
+    /// Stopped, by an operator or as nothing came of it; hosts stay as they are.
     Aborted,
     /// Stopped where it was asked to: the new release runs beside what serves, without traffic.
     Staged,
@@ -262,8 +273,18 @@ pub struct IllegalChange {
 impl Rollout {
     /// Makes the rollout that `started` describes, the `number`th of all.
     pub fn new(started: RolloutStarted, at: Timestamp, number: u64) -> Self {
-        let RolloutStarted { id, request_id, application, environment, from, to, spec, plan, by } =
-            started;
+        let RolloutStarted {
+            id,
+            request_id,
+            application,
+            environment,
+            from,
+            to,
+            spec,
+            plan,
+            by,
+            converges,
+        } = started;
         let hosts = plan
             .waves
             .iter()
@@ -294,6 +315,7 @@ impl Rollout {
             is_promoted_in_full: false,
             restarts: 0,
             cutover: None,
+            converges,
         };
         rollout.history.push((at, story::begun(&rollout)));
         rollout

@@ -24,6 +24,16 @@ pub(crate) fn listed<'a>(texts: impl ExactSizeIterator<Item = &'a str>) -> Strin
 }
 
 pub(super) fn begun(rollout: &Rollout) -> String {
+    if rollout.converges {
+        let agents: Vec<AgentName> = rollout.hosts.keys().cloned().collect();
+        let (application, to, environment) =
+            (&rollout.application, &rollout.to, &rollout.environment);
+        let lacks = if agents.len() == 1 { "lacks" } else { "lack" };
+        let names = names(&agents);
+        return format!(
+            "begun by itself: {environment} runs {application}@{to}, and {names} {lacks} it"
+        );
+    }
     let from = rollout.from.as_ref().map_or_else(String::new, |from| format!(" from {from}"));
     format!(
         "{} started: {}{from} to {} in {}, {} over {} hosts in {} batches",

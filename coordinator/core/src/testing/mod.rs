@@ -349,7 +349,14 @@ impl Story {
         panic!("does not settle: {}", self.why());
     }
 
-    /// Returns the newest rollout.
+    /// From here on, tells of the rollout that began last, whoever asked for it. Returns it.
+    pub(crate) fn follow(&mut self) -> &Rollout {
+        let newest = self.core.rollouts.values().max_by_key(|rollout| rollout.number);
+        self.rollout = newest.map(|rollout| rollout.id);
+        self.newest()
+    }
+
+    /// Returns the rollout that somebody asked for last.
     pub(crate) fn newest(&self) -> &Rollout {
         self.core.rollout(self.rollout.unwrap()).unwrap()
     }
@@ -407,5 +414,6 @@ pub(crate) fn order(to: &str, settings: &[(&str, &str)]) -> DeployOrder {
         version: version(to),
         environment: PROD.parse().unwrap(),
         options: options(settings),
+        if_busy: crate::input::IfBusy::Refuse,
     }
 }

@@ -69,7 +69,7 @@ impl EndOracle {
 
     fn stored(&mut self, world: &World, number: u16, event: &Event) -> Result<(), Violation> {
         match &event.kind {
-            EventKind::RolloutStarted(started) => {
+            EventKind::RolloutStarted(started) if !started.converges => {
                 self.begun.insert(started.id);
                 Ok(())
             }

@@ -108,6 +108,9 @@ pub enum Fault {
     LoseCoordinator,
 }
 
+/// The option by which a deploy stops the one that is under way.
+pub const SUPERSEDES: &str = "supersedes";
+
 /// What an operator does.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]

@@ -2,7 +2,7 @@
 
 use crate::{
     dice::Dice,
-    script::{Application, Call, Entry, What},
+    script::{Application, Call, Entry, SUPERSEDES, What},
 };
 
 /// Draws the calls of a run, by time.
@@ -30,6 +30,9 @@ pub(super) fn draw(dice: &mut Dice, applications: &[Application], hosts: u16) ->
                 push(at_ms, Call::Restart { application, options: settings });
             } else {
                 beside(dice, &mut settings);
+                if dice.chance(150) {
+                    settings.push((SUPERSEDES.to_owned(), "yes".to_owned()));
+                }
                 push(at_ms, Call::Deploy { application, release, options: settings });
             }
             let lasts = dice.between(10_000, 90_000);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use cutover_common::{AgentName, Labels, Sha256, Timestamp, edge::EDGE_LABEL};
 use cutover_coordinator_core::{
-    Answer, DeployOrder, Input, Refusal, Request, Verb,
+    Answer, DeployOrder, IfBusy, Input, Refusal, Request, Verb,
     input::ReplyId,
     rollout::{Options, PlanStep, State},
 };
@@ -14,7 +14,7 @@ use super::{Happening, World};
 use crate::{
     moment::Moment,
     oracle::Seen,
-    script::{Call, Mode},
+    script::{Call, Mode, SUPERSEDES},
     story,
     trace::Who,
 };
@@ -194,6 +194,11 @@ impl World {
             version: release.version.parse().ok()?,
             environment: spec.name.parse().ok()?,
             options: options_of(options),
+            if_busy: if options.iter().any(|(name, _)| name == SUPERSEDES) {
+                IfBusy::Supersede
+            } else {
+                IfBusy::Refuse
+            },
         })
     }
 

@@ -1,6 +1,7 @@
 //! Stories of what people and joining agents ask for.
 
 mod control;
+mod converge;
 mod deploy;
 mod drain;
 mod exclude;

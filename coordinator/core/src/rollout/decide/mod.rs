@@ -17,7 +17,7 @@ mod window;
 
 use cutover_common::{AgentName, Phase, SlotReport, Term, Timestamp};
 
-use super::{CutoverPhase, Direction, HostState, Rollout, State, Waiting, story::names};
+use super::{CutoverPhase, Direction, HostState, Outcome, Rollout, State, Waiting, story::names};
 use crate::{
     coordinator::Releases,
     enrolment::{Drain, Enrolments},
@@ -89,6 +89,17 @@ impl Decision {
 /// Decides what `rollout` does now.
 pub fn decide(rollout: &Rollout, scene: Scene<'_>) -> Decision {
     let decision = undisturbed(rollout, scene);
+    match decision {
+        // Nobody asked for it, and no person is to be asked because of it: what a host lacks shows.
+        Decision::Record { change: Change::Held { why }, goals } if rollout.converges => {
+            let change = Change::Ended { outcome: Outcome::Aborted, why };
+            Decision::Record { change, goals }
+        }
+        Decision::Record { .. } | Decision::Wait(_) => interrupted(rollout, scene, decision),
+    }
+}
+
+fn interrupted(rollout: &Rollout, scene: Scene<'_>, decision: Decision) -> Decision {
     match &decision {
         // Whatever else becomes of it: clients do not wait for that.
         Decision::Record { change, .. } if rollout.is_holding() && interrupts(change) => {

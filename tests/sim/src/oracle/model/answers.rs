@@ -2,7 +2,7 @@
 
 use cutover_common::{AgentName, DeploySetting};
 use cutover_coordinator_core::{
-    Answer, Deed, DeployOrder, Event, EventKind, Refusal, Request, Verb, event::Change,
+    Answer, Deed, DeployOrder, Event, EventKind, IfBusy, Refusal, Request, Verb, event::Change,
     rollout::Exclusion,
 };
 use uuid::Uuid;
@@ -28,9 +28,14 @@ enum Expected {
     Either,
 }
 
-/// Returns whether an event happens only because somebody asks.
-pub(super) fn is_asked_for(event: &Event) -> bool {
+/// Returns whether an event happens only because somebody asks. `converges` says of a rollout
+/// whether it began by itself: then it ends so, too.
+pub(super) fn is_asked_for(event: &Event, converges: impl Fn(Uuid) -> bool) -> bool {
     match &event.kind {
+        EventKind::Rollout { id, change: Change::Ended { .. }, call: None } if converges(*id) => {
+            false
+        }
+        EventKind::RolloutStarted(started) => !started.converges,
         EventKind::Rollout { change, .. } => deed_of(change).is_some(),
         EventKind::Started { .. } | EventKind::Restored { .. } | EventKind::GoalSet { .. } => false,
         EventKind::OperatorCreated { .. }
@@ -41,8 +46,7 @@ pub(super) fn is_asked_for(event: &Event) -> bool {
         | EventKind::AgentDrained { .. }
         | EventKind::AgentUndrained { .. }
         | EventKind::EnvironmentCreated { .. }
-        | EventKind::ReleaseRegistered { .. }
-        | EventKind::RolloutStarted(_) => true,
+        | EventKind::ReleaseRegistered { .. } => true,
     }
 }
 
@@ -71,7 +75,7 @@ impl Asked<'_> {
         }
         let has_led = events.iter().any(|event| self.leads_to(known, event));
         match answer {
-            Err(_) if events.iter().any(is_asked_for) => {
+            Err(_) if events.iter().any(|event| is_asked_for(event, |id| known.converges(id))) => {
                 broken("is refused, and has changed something".to_owned())
             }
             Ok(Some(Answer::RolloutStarted { rollout, repeated: false })) => {
@@ -128,6 +132,14 @@ impl Asked<'_> {
                 started.id == *new_rollout
                     && started.application.as_str() == rollout
                     && version == Some(&started.to)
+            }
+            (
+                EventKind::Rollout { id, change: Change::Ended { .. }, call: None },
+                Request::Deploy { order, .. },
+            ) => {
+                let mut others = known.rollouts.iter().filter(|it| it.stand != Stand::Over);
+                order.if_busy == IfBusy::Supersede
+                    && others.any(|it| it.id == *id && it.application == order.application.as_str())
             }
             (
                 EventKind::Rollout { id, change, call },
@@ -227,7 +239,7 @@ impl Asked<'_> {
             return Expected::Done(Some(same.id));
         }
         let application = order.application.as_str();
-        if known.active(application).is_some() {
+        if known.active(application).is_some() && order.if_busy == IfBusy::Refuse {
             return Expected::Refused("another is under way");
         }
         // Where nothing ever ran there is nothing that could stand in the way.

@@ -28,6 +28,8 @@ pub(super) struct Rollout {
     pub(super) from: Option<Version>,
     pub(super) to: Version,
     pub(super) agents: BTreeSet<AgentName>,
+    /// Whether nobody asked for it: it brings hosts what runs already.
+    pub(super) converges: bool,
     pub(super) stand: Stand,
     pub(super) goes_back: bool,
     /// Which hosts may run something else than before.
@@ -56,14 +58,23 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Returns the rollout of an application that is not over.
+    /// Returns the rollout of an application that somebody asked for and that is not over.
     pub(super) fn active(&self, application: &str) -> Option<&Rollout> {
-        self.rollouts.iter().find(|it| it.application == application && it.stand != Stand::Over)
+        self.asked_for(application).find(|it| it.stand != Stand::Over)
     }
 
-    /// Returns the newest rollout of an application.
+    /// Returns the newest rollout of an application that somebody asked for.
     pub(super) fn newest(&self, application: &str) -> Option<&Rollout> {
-        self.rollouts.iter().rev().find(|it| it.application == application)
+        self.asked_for(application).last()
+    }
+
+    fn asked_for(&self, application: &str) -> impl Iterator<Item = &Rollout> {
+        self.rollouts.iter().filter(move |it| it.application == application && !it.converges)
+    }
+
+    /// Returns whether nobody asked for the rollout.
+    pub(super) fn converges(&self, id: Uuid) -> bool {
+        self.rollouts.iter().any(|it| it.id == id && it.converges)
     }
 
     /// Returns whether an agent takes part in a rollout that is not over.
@@ -91,6 +102,7 @@ impl Known {
                 from: started.from.clone(),
                 to: started.to.clone(),
                 agents: started.plan.waves.iter().flat_map(|wave| wave.agents.clone()).collect(),
+                converges: started.converges,
                 stand: Stand::Goes,
                 goes_back: false,
                 touched: BTreeSet::new(),

@@ -38,7 +38,7 @@ impl Model {
             Seen::SiteStepped { step, .. } => step
                 .events
                 .iter()
-                .find(|event| answers::is_asked_for(event))
+                .find(|event| answers::is_asked_for(event, |_| true))
                 .map_or(Ok(()), |event| Err(nobody_asked(event))),
             Seen::SiteStored { number: 0, events } => {
                 events.iter().for_each(|event| self.stored.note(event));
@@ -73,7 +73,7 @@ impl Model {
             asked.judge(&self.decided, answer, &step.events)?;
         }
         for event in &step.events {
-            if answers::is_asked_for(event)
+            if answers::is_asked_for(event, |id| self.decided.converges(id))
                 && !answered.as_ref().is_some_and(|(asked, _)| asked.leads_to(&self.decided, event))
             {
                 return Err(nobody_asked(event));
