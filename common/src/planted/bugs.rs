@@ -288,6 +288,26 @@ bugs! {
     /// Gates are switched as soon as all hold, and one that is lost then goes back by itself.
     NotArmed "not-armed" breaks "E5":
         "a strict cutover: the switch follows the hold at once",
+    /// A strict cutover that fails is tried again and again.
+    CutoverTriedForEver "cutover-tried-for-ever" breaks "A6":
+        "requests that outlast the hold: no person is ever asked",
+    /// Where both slots hold one release, a pause does not see that the new instance waits.
+    RestartNotCalledBack "restart-not-called-back" breaks "A5":
+        "a pause in a restart: what waits is switched to long after it",
+    /// The watch of a host that is lost ends a while after now, whenever that is.
+    WindowWaitsForEver "window-waits-for-ever" breaks "A6":
+        "the last host of a window is lost: the rollout waits without end",
+
+    // the coordinator: hosts that join or come back
+    /// Such a host gets what was deployed last, whatever became of it.
+    ConvergesToTheNewest "converges-to-the-newest" breaks "E1":
+        "a host joins after a rollout that was not good: it gets the release that was taken back",
+    /// One begins while another rollout is under way.
+    ConvergesBesideAnother "converges-beside-another" breaks "F1":
+        "a host joins during a rollout: there are two of one application",
+    /// A rollout that takes another's place does not end it.
+    SupersededGoesOn "superseded-goes-on" breaks "F1":
+        "a deploy that supersedes: there are two of one application",
     /// One more host may fail than the budget bears.
     FailureBudgetOffByOne "failure-budget-off-by-one" breaks "A4":
         "the coordinator stops itself, or goes on with one failure too many",
@@ -386,8 +406,7 @@ bugs! {
 }
 
 impl Bug {
-    /// Those that the tests of the agent's core look for, and not the simulator: no coordinator in
-    /// it sends a goal with a route.
+    /// Those of routes, which the tests of the agent's core look for as well.
     pub const OF_ROUTES: &[Self] = &[
         Self::HoldExpiresToTheOther,
         Self::ArmedHoldExpires,
@@ -399,4 +418,8 @@ impl Bug {
         Self::ShareBeforeSettled,
         Self::ShareBeforeSmoke,
     ];
+
+    /// Those of them that hide in a fleet: there the agent always hears in time that it is armed, and
+    /// no release has a smoke test that fails beside what serves.
+    pub const OF_ROUTES_ALONE: &[Self] = &[Self::UnarmedToldAsArmed, Self::ShareBeforeSmoke];
 }

@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 
 use cutover_common::{
-    AgentName, ApplicationName, Health, Phase, ReleaseRef, SlotReport, Traffic, Version,
+    AgentName, ApplicationName, Health, Phase, ReleaseRef, Slot, SlotReport, Traffic, Version,
 };
 
 use super::deploy::refuse;
 use crate::{
     action::Refusal,
     coordinator::Coordinator,
-    fleet::{GoalSlot, Wanted},
+    fleet::{Goal, GoalSlot, Wanted},
     input::DeployOrder,
 };
 
@@ -79,11 +79,21 @@ impl Coordinator {
         };
         let runs_one = report.slots.iter().any(|(_, slot)| runs(slot.phase));
         let led = |slot: &SlotReport| runs(slot.phase) && slot.traffic != Traffic::Away;
-        let leads = report.slots.iter().any(|(_, slot)| led(slot));
-        let slots = report.slots.map(|_, slot| match self.known_content(application, slot) {
+        let leads: Vec<Slot> =
+            report.slots.iter().filter(|(_, slot)| led(slot)).map(|it| it.0).collect();
+        // Of two that get traffic the stored goal knows the one that was there before.
+        let before = self.goals.last(agent, application).and_then(Goal::running);
+        let is_before = |place: &Slot| {
+            let held = report.slots.of(*place).release.as_ref();
+            held.map(|(version, _)| version) == before
+        };
+        let stays = leads.iter().copied().find(is_before).or(leads.first().copied());
+        let slots = report.slots.map(|place, slot| match self.known_content(application, slot) {
             // Of two that run, as in the middle of a canary, the one that clients get stays.
             Some(version)
-                if led(slot) || (runs(slot.phase) && !leads) || (!runs_one && is_tried(slot)) =>
+                if stays == Some(place)
+                    || (runs(slot.phase) && stays.is_none())
+                    || (!runs_one && is_tried(slot)) =>
             {
                 GoalSlot::Running(version.clone())
             }

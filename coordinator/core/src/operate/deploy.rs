@@ -61,7 +61,10 @@ impl Coordinator {
         let room: Vec<Uuid> = self.lockers(order).map(|rollout| rollout.id).collect();
         let reason = format!("{}@{} takes its place", order.application, order.version);
         for id in room {
-            self.abort(now, (by, None), id, &reason, step);
+            planted!(
+                SupersededGoesOn: String::new();
+                self.abort(now, (by, None), id, &reason, step)
+            );
         }
         self.start(now, by, (request_id, rollout), order, planned, step);
         Ok(Answer::RolloutStarted { rollout, repeated: false })

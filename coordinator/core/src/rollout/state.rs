@@ -555,6 +555,12 @@ impl Rollout {
         let why = "this coordinator was restored from a backup, which may be older than what the \
                    hosts run"
             .to_owned();
+        if self.converges {
+            // Nobody asked for it, and nobody is asked because of it.
+            self.history.push((at, format!("aborted: {why}")));
+            self.state = State::Ended { outcome: Outcome::Aborted, why, at };
+            return;
+        }
         self.history.push((at, format!("held: {why}")));
         self.state = State::Held { was, why };
     }

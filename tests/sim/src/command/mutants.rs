@@ -31,7 +31,7 @@ impl Mutants {
         out: &mut dyn Write,
         notes: &mut dyn Write,
     ) -> Result<Verdict, Failure> {
-        let here = Bug::ALL.iter().filter(|bug| !Bug::OF_ROUTES.contains(bug));
+        let here = Bug::ALL.iter().filter(|bug| !Bug::OF_ROUTES_ALONE.contains(bug));
         let all: Vec<Bug> = here.copied().collect();
         let bugs = if self.bug.is_empty() { &all } else { &self.bug };
         let mut rows = Vec::new();

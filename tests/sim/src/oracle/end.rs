@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Seen, Violation, rest::is_stuck};
 use crate::{
-    script::{Application, Behaviour, Life, Mode, Script, What},
+    script::{Application, Behaviour, Call, Life, Mode, SUPERSEDES, Script, What},
     world::{Host, SiteProcess, World, busy_permille},
 };
 
@@ -34,8 +34,7 @@ pub(super) struct EndOracle {
 
 impl EndOracle {
     pub(super) fn new(script: &Script) -> Self {
-        let is_deploy =
-            |what: &What| matches!(what, What::Call(crate::script::Call::Deploy { .. }));
+        let is_deploy = |what: &What| matches!(what, What::Call(Call::Deploy { options, .. }) if !supersedes(options));
         let network = &script.network;
         // What is more than TCP does can make a host late, and failed.
         let is_kind = network.reorder_permille == 0 && network.drop_permille == 0;
@@ -111,6 +110,10 @@ impl EndOracle {
         }
         if self.is_healed { nothing_waits(world) } else { Ok(()) }
     }
+}
+
+fn supersedes(options: &[(String, String)]) -> bool {
+    options.iter().any(|(name, _)| name == SUPERSEDES)
 }
 
 /// E4: what works nowhere never succeeds.

@@ -12,7 +12,9 @@ use cutover_common::{
     DeploySetting, Hook, HookKind, Labels, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef,
     RunSpec, Sha256, StopSignal, Version,
 };
-use cutover_coordinator_core::{Answer, DeployOrder, Refusal, Request, Verb, rollout::Options};
+use cutover_coordinator_core::{
+    Answer, DeployOrder, IfBusy, Refusal, Request, Verb, rollout::Options,
+};
 use cutover_runtime::dice::Dice as _;
 use uuid::Uuid;
 
@@ -81,6 +83,7 @@ impl World {
             version: version(number),
             environment: "prod".parse().expect("a name"),
             options,
+            if_busy: IfBusy::Refuse,
         };
         let (request_id, rollout) = (self.dice.uuid(), self.dice.uuid());
         self.ask(Request::Deploy { request_id, rollout, order }).expect("the deploy is taken");

@@ -6,7 +6,7 @@ use cutover_common::{Generation, Term};
 use crate::{
     Coordinator, EventKind, Input, RefusalKind, Verb,
     event::Event,
-    testing::{Story, release, seconds},
+    testing::{Story, gated, release, seconds},
 };
 
 /// A coordinator restored from a backup of when the fleet ran 1.0; the fleet runs 3.0.
@@ -263,4 +263,27 @@ fn what_a_host_that_is_ahead_tries_to_run_is_taken_over_as_what_it_runs() {
     story.deploy("2.0", &[("batch", "1")]);
 
     assert_eq!(story.told("web-2").as_deref(), Some("3.0"));
+}
+
+#[test]
+fn of_two_that_get_traffic_the_one_that_was_there_before_is_taken_over() {
+    let mut story = Story::fleet(1);
+    for of in ["4.0", "5.0", "6.0"] {
+        story.push(gated(of));
+    }
+    story.deploy("4.0", &[]);
+    story.settle();
+    // It is in the other slot than at first.
+    story.deploy("4.0", &[("strategy", "restart")]);
+    story.settle();
+    let backup = story.log.clone();
+    story.deploy("5.0", &[("strategy", "canary"), ("canary_steps", "10%:1h")]);
+    story.settle();
+    assert_eq!(story.state_word(), "advancing", "{}", story.why());
+    let mut story = restore(&story, backup);
+    story.connect_all();
+
+    story.deploy("6.0", &[]);
+
+    assert_eq!(story.told("web-1").as_deref(), Some("4.0"), "90 of 100 clients get it");
 }

@@ -58,7 +58,7 @@ pub(super) fn cutting_over(
         }
         Some(Cutover { phase: CutoverPhase::Release, since, attempt }) => {
             let again = since + RETRY_AFTER;
-            if attempt >= ATTEMPTS_MAX {
+            if planted!(CutoverTriedForEver: false; attempt >= ATTEMPTS_MAX) {
                 return Some(Decision::record(Change::Held { why: failed(rollout, scene, &agents) }));
             }
             if scene.now < again {

@@ -186,7 +186,8 @@ pub fn not_begun(rollout: &Rollout, scene: Scene<'_>) -> Vec<AgentName> {
 /// told to lead elsewhere, what is called back gets its traffic back.
 fn waits(report: &Report, new: Slot, to: &Version) -> bool {
     let (old, new) = (report.slots.of(new.other()), report.slots.of(new));
-    let is_brought = new.release.as_ref().is_some_and(|(held, _)| held == to);
+    let brings = |slot: &SlotReport| slot.release.as_ref().is_some_and(|(held, _)| held == to);
+    let is_brought = planted!(RestartNotCalledBack: brings(new) && !brings(old); brings(new));
     let is_old_running = old.phase == Phase::Running && old.instance.is_some();
     let is_led_away = old.traffic == Traffic::Away && new.traffic == Traffic::Here;
     let waits = new.phase == Phase::Waiting || old.traffic != Traffic::Ungated;

@@ -1,7 +1,7 @@
 //! A window that slides: as many hosts are under way or watched as it is wide, each followed by the
 //! next.
 
-use cutover_common::{AgentName, SlotReport, Timestamp};
+use cutover_common::{AgentName, SlotReport, Timestamp, planted};
 
 use super::{Decision, Scene, forward::still_healthy};
 use crate::rollout::{HostState, Rollout, Waiting};
@@ -49,7 +49,12 @@ impl Watched {
     pub(super) fn wait(self, rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
         match self.until {
             Some(until) => Some(Decision::Wait(Waiting::ForSoak { until })),
-            None => still_healthy(rollout, scene, self.unsure, self.ended),
+            None => still_healthy(
+                rollout,
+                scene,
+                self.unsure,
+                planted!(WindowWaitsForEver: scene.now; self.ended),
+            ),
         }
     }
 }

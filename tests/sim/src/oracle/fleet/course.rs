@@ -97,6 +97,8 @@ pub(super) struct Course {
     /// How far the cutover of all gates is.
     pub(super) cutover: Option<CutoverPhase>,
     pub(super) outcome: Option<Outcome>,
+    /// Whether it began by itself.
+    converges: bool,
     /// Since when what is watched is watched, in true time. None: by what is durable, which is
     /// later than what was decided, so that times say nothing.
     pub(super) since: Option<Moment>,
@@ -126,6 +128,7 @@ impl Course {
             is_promoted_in_full: false,
             cutover: None,
             outcome: None,
+            converges: started.converges,
             since: Some(now),
         }
     }
@@ -176,7 +179,12 @@ impl Course {
     }
 
     pub(super) const fn hold(&mut self) {
-        if self.outcome.is_none() {
+        if self.converges {
+            // Nobody is asked about what nobody asked for.
+            if self.outcome.is_none() {
+                self.outcome = Some(Outcome::Aborted);
+            }
+        } else if self.outcome.is_none() {
             (self.is_paused, self.is_held) = (false, true);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cutover_common::{AgentName, Slot, Version};
+use cutover_common::{AgentName, Version};
 use cutover_coordinator_core::{
     Event, EventKind,
     event::Change,
@@ -17,7 +17,7 @@ use super::{
     truth::Truth,
 };
 use crate::{
-    oracle::{Effect, Violation, rest::is_stuck},
+    oracle::{Effect, Violation},
     world::{Process, World},
 };
 
@@ -236,13 +236,7 @@ impl<'a> Scene<'a> {
             self.world.now.since(since) >= course.spec.healthy_within + WORD_WITHIN
         });
         // However well it answers: what its hooks say counts too.
-        let name = &self.world.script.applications[usize::from(application)].name;
-        let is_kept_back = self.world.host(host).agent.as_ref().is_some_and(|agent| {
-            let applications = agent.core.remembered().applications.iter();
-            applications
-                .filter(|(known, _)| known.as_str() == name)
-                .any(|(_, known)| Slot::ALL.into_iter().any(|slot| is_stuck(known, slot)))
-        });
+        let is_kept_back = self.truth.is_kept_back(self.world, host, application);
         // One that is late may have been judged before the word of its health came.
         let is_reached = self.is_reached(host, process, window);
         if was_good && !is_late && !is_kept_back && is_reached {

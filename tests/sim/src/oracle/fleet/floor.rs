@@ -91,6 +91,10 @@ impl Floor<'_> {
         let Some(process) = self.truth.surely_up(self.world, host, application) else {
             return false;
         };
+        // However well it answers: what its hooks say counts too.
+        if self.truth.is_kept_back(self.world, host, application) {
+            return false;
+        }
         let goal = self.ledger.goals.get(&(host, application)).and_then(|goal| goal.running());
         let target = if self.course.goes_back() {
             match self.course.back_to(host) {

@@ -2,7 +2,7 @@
 //!
 //! It judges what may follow what by the promises alone; what hosts really do is judged beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cutover_common::{AgentName, Permille, Route, Sha256, Slot, Slots, Timestamp, Version};
 use cutover_coordinator_core::{
@@ -37,6 +37,8 @@ pub(super) struct Ledger {
     /// The goals of hosts that were removed: one that joins again goes on from them.
     pub(super) former: BTreeMap<(u16, u16), Goal>,
     pub(super) stable: BTreeMap<u16, Version>,
+    /// The applications of which a rollout has succeeded since the last restore.
+    tried: BTreeSet<u16>,
 }
 
 /// An agent that has joined.
@@ -209,6 +211,18 @@ impl Ledger {
     fn take_course(&mut self, started: &RolloutStarted, now: Moment) -> Result<(), Violation> {
         let application = self.number_of(started.application.as_str());
         let course = Course::new(started, application, now);
+        if started.converges {
+            let broken = |promise, why: &str| {
+                let text = format!("{} is brought to hosts that lack it, {why}", started.to);
+                Err(Violation::new(promise, text))
+            };
+            if !self.tried.contains(&application) {
+                return broken("F7", "and nothing was deployed since the last restore");
+            }
+            if self.stable.get(&application) != Some(&started.to) {
+                return broken("E1", "and that is not what runs there");
+            }
+        }
         self.one_at_a_time(&course)?;
         let hosts: Vec<u16> = course.hosts.keys().copied().collect();
         self.none_is_drained(&hosts, started.id)?;
@@ -245,6 +259,9 @@ impl Ledger {
             if is_restored {
                 course.hold();
             }
+        }
+        if is_restored {
+            self.tried.clear();
         }
         Ok(())
     }
@@ -315,6 +332,7 @@ impl Ledger {
         course.take(change, now)?;
         if course.has_succeeded() {
             self.stable.insert(course.application, course.to.clone());
+            self.tried.insert(course.application);
         }
         Ok(())
     }

@@ -4,12 +4,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cutover_agent_core::Event as AgentEvent;
-use cutover_common::{Sha256, SlotGoal, Version};
+use cutover_common::{Sha256, Slot, SlotGoal, Version};
 
 use super::{delays::Delays, ledger::Ledger};
 use crate::{
     moment::Moment,
-    oracle::Seen,
+    oracle::{Seen, rest::is_stuck},
     script::{Fault, Life, Script},
     world::{Process, World},
 };
@@ -82,6 +82,17 @@ impl Truth {
             Seen::Fault { fault } => self.note_fault(world.now, fault),
             _ => {}
         }
+    }
+
+    /// Returns whether a hook keeps what a host is to run from being reached.
+    pub(super) fn is_kept_back(&self, world: &World, host: u16, application: u16) -> bool {
+        let name = &world.script.applications[usize::from(application)].name;
+        world.host(host).agent.as_ref().is_some_and(|agent| {
+            let applications = agent.core.remembered().applications.iter();
+            applications
+                .filter(|(known, _)| known.as_str() == name)
+                .any(|(_, known)| Slot::ALL.into_iter().any(|slot| is_stuck(known, slot)))
+        })
     }
 
     fn accept(&mut self, host: u16, application: u16, goal: &cutover_common::Assignment) {

@@ -87,7 +87,7 @@ impl Known {
         self.was_restored = true;
         for rollout in &mut self.rollouts {
             if rollout.stand != Stand::Over {
-                rollout.stand = Stand::Held;
+                rollout.stand = if rollout.converges { Stand::Over } else { Stand::Held };
             }
         }
     }
