@@ -177,3 +177,32 @@ fn an_instance_that_crashes_is_restarted_and_keeps_running_without_a_coordinator
     cluster.wait_until_live(1);
     assert_eq!(cluster.instances(PORT)[0], Some(second));
 }
+
+#[test]
+fn a_host_that_joins_gets_by_itself_what_runs_and_never_what_is_being_tried() {
+    let mut cluster = Cluster::start(2);
+    push(&cluster, Sample::good("1"));
+    push(&cluster, Sample::good("2"));
+    cluster.cutover(&deploy("web@1", &["--strategy", "all_at_once"])).done();
+    cluster.cutover(&deploy("web@2", &["--batch", "1", "--soak", "1h", "--no-watch"])).done();
+    wait_for("the first batch to be watched", Duration::from_secs(30), || {
+        let why = cluster.cutover(&["why", "web"]).stdout;
+        why.contains("Watching the batch").then_some(())
+    });
+
+    cluster.add_agent(3);
+    cluster.wait_until_live(3);
+    cluster.cutover(&["rollback", "web"]).done();
+
+    wait_for("web-3 to serve what the others do", Duration::from_secs(30), || {
+        serves(&cluster, 2, "1").then_some(())
+    });
+    let history = cluster.json(&["history", "web", "--output", "json"]);
+    let begun: Vec<(&str, &str)> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["started_by"].as_str().unwrap(), it["to_version"].as_str().unwrap()))
+        .collect();
+    assert_eq!(begun[0], ("cutover", "1"), "{begun:?}");
+}
