@@ -1,24 +1,12 @@
 //! Blue/green with the real programs: staged, promoted, cut over, kept, and rolled back or retired.
 
-use std::time::Duration;
-
-use cutover_tests::live::{Clients, Cluster, Fleet, wait_for};
+use cutover_tests::live::{Clients, Cluster, Fleet};
 
 const PAGES: [&str; 2] = ["GET /", "POST /slow?ms=100"];
-
-/// How long an instance that nobody needs may take to end, on a machine that is busy.
-const GONE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Returns what the instance of `version` on host `index` answers where it listens itself.
 fn preview(fleet: &Fleet, index: usize, version: &str) -> Option<String> {
     Cluster::get_from(*fleet.starts(index, version).last()?, "/")
-}
-
-fn until_nobody_answers(fleet: &Fleet, version: &str) {
-    let hosts = fleet.cluster.agents().len();
-    wait_for(&format!("the instances of {version} to end"), GONE_WITHIN, || {
-        (0..hosts).all(|index| preview(fleet, index, version).is_none()).then_some(())
-    });
 }
 
 #[test]
@@ -44,7 +32,7 @@ fn what_is_staged_is_seen_by_nobody_until_a_person_promotes_it_and_the_old_one_r
 
     fleet.tell("promote");
     fleet.until_over_as("succeeded");
-    until_nobody_answers(&fleet, "1");
+    fleet.until_it_is_gone("1");
     clients.heard().all_is_well().only("2");
     assert_eq!((fleet.starts_everywhere("1"), fleet.starts_everywhere("2")), (2, 2));
 }
@@ -63,7 +51,7 @@ fn a_rollback_while_the_old_one_is_kept_starts_nothing() {
 
     clients.heard().all_is_well().moved("2", "1");
     assert_eq!(fleet.cluster.instances(Fleet::PORT), before);
-    until_nobody_answers(&fleet, "2");
+    fleet.until_it_is_gone("2");
     assert_eq!((fleet.starts_everywhere("1"), fleet.starts_everywhere("2")), (2, 2));
 }
 

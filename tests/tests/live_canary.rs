@@ -1,18 +1,11 @@
 //! Canaries with the real programs: their share of the traffic, who reaches them on purpose, and
 //! what becomes of a bad one.
 
-use std::{fs, net::SocketAddr, thread};
+use std::{fs, net::SocketAddr};
 
 use cutover_tests::live::{Clients, Cluster, Fleet, Sample};
 
 const PAGES: [&str; 2] = ["GET /", "POST /slow?ms=100"];
-
-/// How many are asked for to see a share.
-const REQUESTS: usize = 1_000;
-
-/// By how much the share of one core's requests may differ from the weight: the gate takes the
-/// points of a sequence that no stretch of so many leaves by more (`point_of_turn` in the gate).
-const PER_CORE: usize = 4;
 
 const CANARY: [&str; 6] = ["--strategy", "canary", "--canary-hosts", "1", "--batch", "2"];
 
@@ -29,21 +22,13 @@ fn is_of(host: SocketAddr, version: &str, header: &str) -> bool {
     page.contains(&format!("web {version} "))
 }
 
-/// Demands that the new version gets `percent` of what clients of `host` ask for.
-fn assert_share(host: SocketAddr, percent: usize) {
-    let got = (0..REQUESTS).filter(|_| is_of(host, "2", "")).count();
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let (wanted, off) = (REQUESTS * percent / 100, PER_CORE * cores);
-    assert!(got.abs_diff(wanted) <= off, "{got} of {REQUESTS}, and not {wanted} within {off}");
-}
-
 #[test]
 fn a_canary_gets_its_share_step_by_step_and_whoever_asks_for_it_gets_it() {
     let fleet = Fleet::start(3);
     let hosts = fleet.cluster.hosts(Fleet::PORT);
     begin(&fleet, "20%:1h,50%:1h", &["--canary-header", "x-canary=1"]);
     fleet.until_why_says("Comparing");
-    assert_share(hosts[0], 20);
+    fleet.assert_share(0, "2", 20);
     assert!((0..50).all(|_| is_of(hosts[0], "2", "x-canary: 1\r\n")), "the header reaches it");
     assert!((0..50).all(|_| is_of(hosts[1], "1", "x-canary: 1\r\n")), "there is none to reach");
 
@@ -52,7 +37,7 @@ fn a_canary_gets_its_share_step_by_step_and_whoever_asks_for_it_gets_it() {
     fleet.until_why_says("Comparing");
     clients.heard().all_is_well();
     drop(clients);
-    assert_share(hosts[0], 50);
+    fleet.assert_share(0, "2", 50);
     assert!((0..50).all(|_| is_of(hosts[1], "1", "")), "nobody else was touched");
 
     let clients = Clients::ask(&fleet.cluster, Fleet::PORT, &PAGES);

@@ -5,7 +5,7 @@ mod looks;
 use std::{
     fs,
     io::Write as _,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -21,6 +21,7 @@ use super::{
     daemon::Daemon,
     ran::{Ran, run},
     wait_for,
+    wire::Wire,
 };
 
 /// How long daemons may take to come up: a loaded machine's first start.
@@ -36,6 +37,8 @@ pub struct Cluster {
     agents: Vec<AgentHandle>,
     operators: String,
     network: [u8; 2],
+    /// Whether agents that join from now on have a wire each.
+    has_wires: bool,
 }
 
 /// One agent of it.
@@ -45,6 +48,8 @@ pub struct AgentHandle {
     pub address: IpAddr,
     pub data: PathBuf,
     daemon: Daemon,
+    /// What it reaches the coordinator by, if not directly.
+    wire: Option<Wire>,
 }
 
 /// One of a fleet's daemons.
@@ -63,13 +68,27 @@ impl Cluster {
     ///
     /// When anything of it does not come up.
     pub fn start(agents: u8) -> Self {
+        Self::start_coordinator().with_agents(agents)
+    }
+
+    /// Does the same with a wire between each agent and the coordinator, which can be cut.
+    ///
+    /// # Panics
+    ///
+    /// When anything of it does not come up.
+    pub fn start_with_wires(agents: u8) -> Self {
         let mut cluster = Self::start_coordinator();
-        cluster.cutover(&["env", "create", "test", "--select", "env=test"]).done();
+        cluster.has_wires = true;
+        cluster.with_agents(agents)
+    }
+
+    fn with_agents(mut self, agents: u8) -> Self {
+        self.cutover(&["env", "create", "test", "--select", "env=test"]).done();
         for number in 1..=agents {
-            cluster.add_agent(number);
+            self.add_agent(number);
         }
-        cluster.wait_until_live(usize::from(agents));
-        cluster
+        self.wait_until_live(usize::from(agents));
+        self
     }
 
     /// Brings up a coordinator and nothing else.
@@ -109,6 +128,7 @@ impl Cluster {
             agents: Vec::new(),
             operators: String::new(),
             network,
+            has_wires: false,
         };
         cluster.start_the_coordinator();
         let url = format!("https://{}", cluster.operators);
@@ -242,8 +262,9 @@ impl Cluster {
             self.json(&["agents", "token", "--name", name, "--label", label, "--output", "json"]);
         let of = |key: &str| token[key].as_str().expect("a text").to_owned();
         let data = self.folder.path().join(name);
+        let (url, wire) = self.way_to_the_coordinator(of("join_url"));
         run(Command::new(&self.programs.agent)
-            .args(["join", &of("join_url"), "--token", &of("token")])
+            .args(["join", &url, "--token", &of("token")])
             .args(["--ca-hash", &of("ca_hash"), "--name", name, "--data"])
             .arg(&data))
         .done();
@@ -254,7 +275,40 @@ impl Cluster {
         let log = self.folder.path().join(format!("{name}.log"));
         let mut daemon = Daemon::new(&self.programs.agent, &args, log);
         daemon.start();
-        self.agents.push(AgentHandle { name: name.to_owned(), address, data, daemon });
+        self.agents.push(AgentHandle { name: name.to_owned(), address, data, daemon, wire });
+    }
+
+    /// Returns where an agent joins, which it dials from then on, and its wire if it has one.
+    fn way_to_the_coordinator(&self, join_url: String) -> (String, Option<Wire>) {
+        if !self.has_wires {
+            return (join_url, None);
+        }
+        let place = join_url.strip_prefix("https://").expect("agents join over TLS");
+        let place: SocketAddr = place.parse().expect("a cluster's coordinator is at an address");
+        let wire = Wire::to(place);
+        (format!("https://{}", wire.address()), Some(wire))
+    }
+
+    /// Cuts the wire of agent `index`, which then neither hears nor is heard, and goes on.
+    ///
+    /// # Panics
+    ///
+    /// When the cluster was started without wires.
+    pub fn cut_wire(&self, index: usize) {
+        self.wire(index).cut();
+    }
+
+    /// Mends the wire of agent `index`.
+    ///
+    /// # Panics
+    ///
+    /// When the cluster was started without wires.
+    pub fn mend_wire(&self, index: usize) {
+        self.wire(index).mend();
+    }
+
+    fn wire(&self, index: usize) -> &Wire {
+        self.agents[index].wire.as_ref().expect("the cluster was started with wires")
     }
 
     /// Starts agent `index` again, as after an upgrade: from a new copy of its program at another

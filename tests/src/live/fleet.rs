@@ -1,6 +1,12 @@
 //! A fleet that runs a version behind its gates, to put another one beside it.
 
-use std::{fs, net::SocketAddr, path::PathBuf, thread::JoinHandle, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -8,6 +14,13 @@ use super::{Cluster, Failure, Ran, Sample, Served, ask_aside, wait_for};
 
 /// How long each step of a rollout may take, on a machine that is busy.
 const STEP_WITHIN: Duration = Duration::from_secs(60);
+
+/// How many are asked for to see a share.
+const REQUESTS: usize = 1_000;
+
+/// By how much the share of one core's requests may differ from the weight: the gate takes the
+/// points of a sequence that no stretch of so many leaves by more (`point_of_turn` in the gate).
+const PER_CORE: usize = 4;
 
 /// Short waits, so that tests are; what they mean is the same.
 const QUICK: [&str; 6] =
@@ -20,6 +33,8 @@ pub struct Fleet {
     pub cluster: Cluster,
     log: PathBuf,
     let_go: PathBuf,
+    /// Has a file for each host on which moody instances are healthy.
+    moods: PathBuf,
 }
 
 impl Fleet {
@@ -32,11 +47,25 @@ impl Fleet {
     ///
     /// When something of it does not come up.
     pub fn start(hosts: u8) -> Self {
-        let cluster = Cluster::start(hosts);
+        Self::of(Cluster::start(hosts))
+    }
+
+    /// Does the same with a wire between each agent and the coordinator, which can be cut.
+    ///
+    /// # Panics
+    ///
+    /// When something of it does not come up.
+    pub fn start_with_wires(hosts: u8) -> Self {
+        Self::of(Cluster::start_with_wires(hosts))
+    }
+
+    fn of(cluster: Cluster) -> Self {
         let log = cluster.folder().join("requests");
         fs::create_dir(&log).expect("the disk takes a folder");
         let let_go = cluster.folder().join("let-go");
-        let fleet = Self { cluster, log, let_go };
+        let moods = cluster.folder().join("moods");
+        fs::create_dir(&moods).expect("the disk takes a folder");
+        let fleet = Self { cluster, log, let_go, moods };
         for version in ["1", "2"] {
             fleet.push(Sample::good(version));
         }
@@ -57,6 +86,42 @@ impl Fleet {
         let sample = Sample { args: &args, ..sample };
         let dir = sample.write(self.cluster.folder(), &self.cluster.programs().sample);
         self.cluster.push(&dir, sample.version);
+    }
+
+    /// Pushes a release whose instances are healthy on a host from [`Self::make_healthy`] until
+    /// [`Self::make_sick`].
+    ///
+    /// # Panics
+    ///
+    /// When it is refused.
+    pub fn push_moody(&self, version: &str) {
+        let mood = self.moods.join("$AGENT").display().to_string();
+        let args = ["--healthy-when", &mood];
+        // How long it may be sick at first is for the test to say, and how long later is short.
+        let good = Sample::good(version);
+        self.push(Sample { args: &args, start_within: "60s", failures: 10, ..good });
+    }
+
+    /// Makes moody instances on host `index` healthy.
+    ///
+    /// # Panics
+    ///
+    /// When the disk does not take a file.
+    pub fn make_healthy(&self, index: usize) {
+        fs::write(self.mood_of(index), "").expect("the disk takes a file");
+    }
+
+    /// Makes moody instances on host `index` fail their probes.
+    ///
+    /// # Panics
+    ///
+    /// When they were not healthy.
+    pub fn make_sick(&self, index: usize) {
+        fs::remove_file(self.mood_of(index)).expect("they were healthy");
+    }
+
+    fn mood_of(&self, index: usize) -> PathBuf {
+        self.moods.join(&self.cluster.agents()[index].name)
     }
 
     /// Deploys `version`, with `more` arguments.
@@ -129,6 +194,40 @@ impl Fleet {
     pub fn until_it_serves(&self, version: &str) {
         wait_for(&format!("{version} to serve a client"), STEP_WITHIN, || {
             (self.served().count(version) > 0).then_some(())
+        });
+    }
+
+    /// Demands that `version` gets `percent` of what clients of host `index` ask for. Nobody else may
+    /// ask meanwhile: the gate counts them too.
+    ///
+    /// # Panics
+    ///
+    /// When it gets more or less, or a request fails.
+    pub fn assert_share(&self, index: usize, version: &str, percent: usize) {
+        let host = self.cluster.hosts(Self::PORT)[index];
+        let is_of = |_: &usize| {
+            let page = Cluster::get_from(host, "/").expect("every request is answered");
+            assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+            page.contains(&format!("web {version} "))
+        };
+        let got = (0..REQUESTS).filter(is_of).count();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let (wanted, off) = (REQUESTS * percent / 100, PER_CORE * cores);
+        assert!(got.abs_diff(wanted) <= off, "{got} of {REQUESTS}, and not {wanted} within {off}");
+    }
+
+    /// Waits until no instance of `version` is left on any host.
+    ///
+    /// # Panics
+    ///
+    /// When one does not end.
+    pub fn until_it_is_gone(&self, version: &str) {
+        let answers = |index| {
+            let place = self.starts(index, version).last().copied();
+            place.is_some_and(|place| Cluster::get_from(place, "/").is_some())
+        };
+        wait_for(&format!("the instances of {version} to end"), STEP_WITHIN, || {
+            (!(0..self.cluster.agents().len()).any(answers)).then_some(())
         });
     }
 

@@ -15,6 +15,7 @@ mod programs;
 mod ran;
 mod served;
 mod wait;
+mod wire;
 
 pub use application::{Sample, release_dir};
 pub use asking::{Answer, Clients, Failed, Heard};
