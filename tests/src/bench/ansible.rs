@@ -15,14 +15,20 @@ use crate::live::run;
 /// The port of the applications that Ansible starts, on the agents' own addresses.
 pub(super) const PORT: u16 = 8090;
 
-/// The steps of a rollout, in Ansible's usual modules. A stopped server is a zombie until its
-/// reaper looks, so that its state is asked and not whether its pid is there.
-const PLAYBOOK: &str = r#"- hosts: all
+/// The playbook of a rollout, and that of a rollback: what it goes back to is on the disk.
+const ROLLOUT: &str = "playbook.yml";
+const ROLLBACK: &str = "rollback.yml";
+
+/// How each play takes its hosts.
+const PLAY: &str = r#"- hosts: all
   gather_facts: false
   serial: "{{ batch }}"
   any_errors_fatal: true
   tasks:
-    - ansible.builtin.file: { path: "{{ root }}/releases/{{ version }}", state: directory }
+"#;
+
+/// Brings a version to the disk, in Ansible's usual modules.
+const BRING: &str = r#"    - ansible.builtin.file: { path: "{{ root }}/releases/{{ version }}", state: directory }
     - ansible.builtin.copy:
         src: "{{ archive }}"
         dest: "{{ root }}/{{ version }}.tar.gz"
@@ -30,7 +36,11 @@ const PLAYBOOK: &str = r#"- hosts: all
         src: "{{ root }}/{{ version }}.tar.gz"
         dest: "{{ root }}/releases/{{ version }}"
         remote_src: true
-    - ansible.builtin.file:
+"#;
+
+/// Makes a version that is on the disk the one that runs. A stopped server is a zombie until its
+/// reaper looks, so that its state is asked and not whether its pid is there.
+const SWITCH: &str = r#"    - ansible.builtin.file:
         src: "{{ root }}/releases/{{ version }}"
         dest: "{{ root }}/current"
         state: link
@@ -78,10 +88,11 @@ impl Ansible {
         program.is_file().then_some(program)
     }
 
-    /// Writes the playbook and an inventory of hosts at `addresses` into `folder`.
+    /// Writes the playbooks and an inventory of hosts at `addresses` into `folder`.
     pub(super) fn new(program: PathBuf, folder: PathBuf, addresses: &[IpAddr]) -> Result<Self> {
         fs::create_dir_all(&folder)?;
-        fs::write(folder.join("playbook.yml"), PLAYBOOK)?;
+        fs::write(folder.join(ROLLOUT), [PLAY, BRING, SWITCH].concat())?;
+        fs::write(folder.join(ROLLBACK), [PLAY, SWITCH].concat())?;
         fs::write(folder.join("ansible.cfg"), CONFIG)?;
         let python = program.with_file_name("python3");
         let mut inventory = String::new();
@@ -111,23 +122,28 @@ impl Ansible {
 
     /// Brings `archive` to all hosts, `batch` of them at a time.
     pub(super) fn play(&self, archive: &Path, version: &str, batch: &str) -> Result<()> {
-        self.run(archive, version, &["-e", &format!("batch={batch}")])
+        let archive = format!("archive={}", archive.display());
+        self.run(ROLLOUT, version, &["-e", &archive, "-e", &format!("batch={batch}")])
+    }
+
+    /// Leads all hosts back to `version`, which they have had, `batch` of them at a time.
+    pub(super) fn play_back(&self, version: &str, batch: &str) -> Result<()> {
+        self.run(ROLLBACK, version, &["-e", &format!("batch={batch}")])
     }
 
     /// Plays once on one host, so that Python has compiled what it needs.
     pub(super) fn warm_up(&self, archive: &Path, version: &str) -> Result<()> {
-        self.run(archive, version, &["-e", "batch=100%", "--limit", "host-1"])
+        let archive = format!("archive={}", archive.display());
+        self.run(ROLLOUT, version, &["-e", &archive, "-e", "batch=100%", "--limit", "host-1"])
     }
 
-    fn run(&self, archive: &Path, version: &str, more: &[&str]) -> Result<()> {
+    fn run(&self, playbook: &str, version: &str, more: &[&str]) -> Result<()> {
         let ran = run(Command::new(&self.program)
             .current_dir(&self.folder)
             .env("ANSIBLE_CONFIG", self.folder.join("ansible.cfg"))
             .env("ANSIBLE_HOME", self.folder.join("home"))
             .env("LC_ALL", "C.UTF-8")
-            .args(["-i", "inventory", "playbook.yml", "-e"])
-            .arg(format!("archive={}", archive.display()))
-            .args(["-e", &format!("version={version}")])
+            .args(["-i", "inventory", playbook, "-e", &format!("version={version}")])
             .args(more));
         ensure!(ran.status == 0, "ansible-playbook failed: {}{}", ran.stdout, ran.stderr);
         Ok(())

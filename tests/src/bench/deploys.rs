@@ -21,7 +21,7 @@ use crate::live::{Cluster, Sample, run};
 const APPLICATION_BYTES: usize = 1024 * 1024;
 
 /// The port of the applications that Cutover starts.
-const PORT: u16 = 8080;
+pub(super) const PORT: u16 = 8080;
 
 /// How the hosts are taken, for both sides: a name, what `cutover` is told, what Ansible is told.
 const WAYS: [(&str, &[&str], &str); 2] = [
@@ -31,9 +31,9 @@ const WAYS: [(&str, &[&str], &str); 2] = [
 
 /// What one side took.
 #[derive(Default)]
-struct Side {
-    seconds: Samples,
-    cpu: Samples,
+pub(super) struct Side {
+    pub(super) seconds: Samples,
+    pub(super) cpu: Samples,
 }
 
 /// Both sides, one way.
@@ -46,17 +46,18 @@ struct Compared {
     fleet: Samples,
 }
 
-struct Bench<'a> {
-    cluster: &'a Cluster,
-    ansible: Option<Ansible>,
+/// A fleet and as many hosts of Ansible's.
+pub(super) struct Bench<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) ansible: Option<Ansible>,
     releases: usize,
 }
 
 /// One version, as either side takes it.
-struct Release {
-    version: String,
-    dir: PathBuf,
-    archive: PathBuf,
+pub(super) struct Release {
+    pub(super) version: String,
+    pub(super) dir: PathBuf,
+    pub(super) archive: PathBuf,
 }
 
 /// Deploys to `cluster` and to as many hosts of Ansible's, `pairs` times each way.
@@ -66,22 +67,15 @@ pub(super) fn measure(
     progress: &mut impl FnMut(&str),
 ) -> Result<Section> {
     let agents = cluster.agents().len();
-    let addresses: Vec<IpAddr> = cluster.agents().iter().map(|agent| agent.address).collect();
-    let ansible = Ansible::find()
-        .map(|program| Ansible::new(program, cluster.folder().join("ansible"), &addresses))
-        .transpose()?;
     let mut section = Section::new(format!(
         "2. From deploy to all healthy: {agents} hosts on this machine, an application of 1 MiB"
     ));
-    let mut bench = Bench { cluster, ansible, releases: 0 };
+    let mut bench = Bench::of(cluster)?;
     let first = bench.release()?;
     if let Some(ansible) = &bench.ansible {
-        section
-            .note(format!("{} over local connections, 20 forks, pipelining", ansible.version()?));
         ansible.warm_up(&first.archive, &first.version)?;
-    } else {
-        section.note("SKIPPED: no Ansible in target/bench-venv (tests/setup.sh bench makes it)");
     }
+    bench.name_the_peer(&mut section)?;
     for (name, flags, batch) in WAYS {
         let mut compared = Compared::default();
         for pair in 1..=pairs {
@@ -95,7 +89,27 @@ pub(super) fn measure(
     Ok(section)
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    pub(super) fn of(cluster: &'a Cluster) -> Result<Self> {
+        let addresses: Vec<IpAddr> = cluster.agents().iter().map(|agent| agent.address).collect();
+        let ansible = Ansible::find()
+            .map(|program| Ansible::new(program, cluster.folder().join("ansible"), &addresses))
+            .transpose()?;
+        Ok(Self { cluster, ansible, releases: 0 })
+    }
+
+    /// Notes who the peer is, or that there is none.
+    pub(super) fn name_the_peer(&self, section: &mut Section) -> Result<()> {
+        section.note(match &self.ansible {
+            Some(ansible) => {
+                format!("{} over local connections, 20 forks, pipelining", ansible.version()?)
+            }
+            None => "SKIPPED: no Ansible in target/bench-venv (tests/setup.sh bench makes it)"
+                .to_owned(),
+        });
+        Ok(())
+    }
+
     fn pair(&mut self, flags: &[&str], batch: &str, compared: &mut Compared) -> Result<()> {
         let release = self.release()?;
         let cpu = proc::descendants_cpu_seconds()?;
@@ -119,7 +133,7 @@ impl Bench<'_> {
         self.all_serve(ansible::PORT, &release.version)
     }
 
-    fn deploy(&self, version: &str, flags: &[&str]) {
+    pub(super) fn deploy(&self, version: &str, flags: &[&str]) {
         let release = format!("web@{version}");
         let mut args = vec!["deploy", &release, "--to", "test", "--healthy-for", "0s"];
         args.extend(["--healthy-within", "30s", "--progress-within", "60s"]);
@@ -127,7 +141,8 @@ impl Bench<'_> {
         self.cluster.cutover(&args).done();
     }
 
-    fn all_serve(&self, port: u16, version: &str) -> Result<()> {
+    /// Demands that every host serves `version`.
+    pub(super) fn all_serve(&self, port: u16, version: &str) -> Result<()> {
         for index in 0..self.cluster.agents().len() {
             let answer = self.cluster.get(index, port, "/").unwrap_or_default();
             let serves = answer.contains(&format!("web {version} "));
@@ -137,7 +152,7 @@ impl Bench<'_> {
     }
 
     /// Makes a release that neither side has seen.
-    fn release(&mut self) -> Result<Release> {
+    pub(super) fn release(&mut self) -> Result<Release> {
         self.releases += 1;
         let version = format!("{}.0.0", self.releases);
         let program = &self.cluster.programs().sample;

@@ -14,6 +14,7 @@ mod footprint;
 mod latency;
 mod machine;
 mod proc;
+mod rolling;
 mod session;
 mod store;
 mod traffic;
@@ -109,12 +110,21 @@ pub enum Part {
     Gate,
     /// Strict cutovers and rollbacks of fleets.
     Cutover,
+    /// Rolling rollouts and rollbacks of a fleet, beside Ansible.
+    Rolling,
 }
 
 impl Part {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 6] =
-        [Self::Fleet, Self::Latency, Self::Store, Self::Swaps, Self::Gate, Self::Cutover];
+    pub const ALL: [Self; 7] = [
+        Self::Fleet,
+        Self::Latency,
+        Self::Store,
+        Self::Swaps,
+        Self::Gate,
+        Self::Cutover,
+        Self::Rolling,
+    ];
 
     /// Returns the word by which it is chosen.
     pub const fn word(self) -> &'static str {
@@ -125,6 +135,7 @@ impl Part {
             Self::Swaps => "swaps",
             Self::Gate => "gate",
             Self::Cutover => "cutover",
+            Self::Rolling => "rolling",
         }
     }
 }
@@ -175,6 +186,11 @@ fn measure(
         }
         Part::Gate => traffic::versus::measure(sizes, runtime, report, progress)?,
         Part::Cutover => cutover::measure(sizes.cutovers, report, progress)?,
+        Part::Rolling => {
+            progress(&format!("a fleet of {} agents comes up", sizes.agents));
+            let cluster = Cluster::start(sizes.agents);
+            report.add(rolling::measure(&cluster, sizes.pairs, progress)?);
+        }
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! `cutover-bench [--quick] [--json FILE] [--only fleet,latency,store,swaps,gate,cutover]`: runs the
-//! benchmarks and prints a table.
+//! `cutover-bench [--quick] [--json FILE] [--only fleet,latency,store,swaps,gate,cutover,rolling]`:
+//! runs the benchmarks and prints a table.
 
 use std::{
     fs,
@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result, bail};
 use cutover_runtime::descendants;
 use cutover_tests::bench::{self, Part, Sizes};
 
-const USAGE: &str =
-    "usage: cutover-bench [--quick] [--json FILE] [--only fleet,latency,store,swaps,gate,cutover]";
+const USAGE: &str = "usage: cutover-bench [--quick] [--json FILE] \
+    [--only fleet,latency,store,swaps,gate,cutover,rolling]";
 
 /// How long all of it may take: more than twice what a quiet machine of two cores needs.
 const ALL_WITHIN: Duration = Duration::from_secs(2_400);
