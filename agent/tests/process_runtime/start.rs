@@ -117,6 +117,8 @@ async fn one_id_is_one_process_however_often_it_is_started() {
     let by_another = place.start(place.sh("echo started; exec sleep 1000")).await;
 
     assert_eq!((&again, &by_another), (&first, &first));
+    // An instance counts as started before its first line: the signal must not come first.
+    place.until_logged("started").await;
     place.stop(stop_within(LONG)).await;
     assert_eq!(place.log(), "started\n");
     // Nor is it started again once it ended.
