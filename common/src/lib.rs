@@ -12,6 +12,7 @@ pub mod edge;
 pub mod error_chain;
 pub mod fence;
 pub mod host;
+pub mod latency;
 pub mod manifest;
 pub mod name;
 pub mod nearest;
@@ -38,6 +39,7 @@ pub use edge::{
 pub use error_chain::ErrorChain;
 pub use fence::{Acceptance, Fence, Generation, Term};
 pub use host::{HostLoad, Inventory, Labels};
+pub use latency::{LATENCY_BUCKETS, Latencies, LatencyBucket};
 pub use name::{AgentName, ApplicationName, EnvironmentName, Version};
 pub use network::Network;
 pub use pace::{

@@ -27,4 +27,4 @@ mod websocket;
 
 pub use gate::{Gate, Sockets, StartGate};
 pub use program::Program;
-pub use state::{Counts, LATENCY_BUCKETS, ServiceState, State, UpstreamState};
+pub use state::{Counts, ServiceState, State, UpstreamState};

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use cutover_common::latency::LATENCY_DOUBLINGS;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -15,7 +16,7 @@ use tokio::{
 
 use crate::{
     duty::Duty,
-    state::{Counts, LATENCY_BUCKETS, ServiceState, State},
+    state::{Counts, ServiceState, State},
     tcp::ACCEPT_REST,
 };
 
@@ -181,17 +182,18 @@ impl Page {
     }
 
     fn histogram(&mut self, name: &str, labels: &str, counts: &Counts) {
-        let mut below = 0;
-        for (bucket, count) in counts.latency.iter().enumerate() {
-            below += count;
-            let end = match u32::try_from(bucket) {
-                Ok(bits) if bucket < LATENCY_BUCKETS - 1 => seconds(1 << bits).to_string(),
-                Ok(_) | Err(_) => "+Inf".to_owned(),
-            };
-            self.line(&format!("{name}_bucket"), &format!("{labels},le=\"{end}\""), below);
+        let mut bucket = |end: &str, answers: u64| {
+            self.line(&format!("{name}_bucket"), &format!("{labels},le=\"{end}\""), answers);
+        };
+        // One for each doubling: with all that are counted they would be most of the page.
+        for doublings in 0..=LATENCY_DOUBLINGS {
+            let end = 1 << doublings;
+            bucket(&seconds(end).to_string(), counts.latency.below_us(end));
         }
+        let all = counts.latency.answers();
+        bucket("+Inf", all);
         self.line(&format!("{name}_sum"), labels, seconds(counts.latency_us_sum));
-        self.line(&format!("{name}_count"), labels, below);
+        self.line(&format!("{name}_count"), labels, all);
     }
 }
 

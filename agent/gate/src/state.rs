@@ -2,13 +2,11 @@
 
 use std::net::SocketAddr;
 
-use cutover_common::ApplicationName;
+use cutover_common::{ApplicationName, Latencies};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::program::UpstreamName;
-
-pub use cutover_common::counts::LATENCY_BUCKETS;
 
 /// What a gate does at this moment.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -128,8 +126,8 @@ pub struct Counts {
     pub bytes_in: u64,
     /// Bytes of bodies sent there.
     pub bytes_out: u64,
-    /// Answers by the time until their head came; the `n`th holds those under 2^n microseconds.
-    pub latency: [u64; LATENCY_BUCKETS],
+    /// Answers by the time until their head came.
+    pub latency: Latencies,
     /// The sum of the times that `latency` counts, in microseconds.
     #[serde(default)]
     pub latency_us_sum: u64,
@@ -156,8 +154,8 @@ impl Counts {
         self.bytes_in += bytes_in;
         self.bytes_out += bytes_out;
         self.latency_us_sum += latency_us_sum;
-        let pairs = self.statuses.iter_mut().zip(statuses);
-        for (mine, theirs) in pairs.chain(self.latency.iter_mut().zip(latency)) {
+        self.latency.add_all(latency);
+        for (mine, theirs) in self.statuses.iter_mut().zip(statuses) {
             *mine += theirs;
         }
     }

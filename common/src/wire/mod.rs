@@ -6,6 +6,7 @@
 mod assignment;
 mod edge;
 mod log;
+mod measured;
 mod release;
 mod report;
 mod route;
@@ -15,6 +16,7 @@ mod session;
 pub use assignment::InvalidAssignment;
 pub use edge::InvalidEdge;
 pub use log::{InvalidLogQuery, LogPiece, LogQuery};
+pub use measured::InvalidLatency;
 pub use release::{InvalidRelease, hook_kind, hook_kind_out};
 pub use report::InvalidReport;
 pub use route::InvalidRouteMessage;

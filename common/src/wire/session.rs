@@ -5,9 +5,9 @@ use std::time::Duration;
 use cutover_proto::v1 as pb;
 use uuid::Uuid;
 
-use super::{InvalidEdge, InvalidReport, TooMany, bounded, cut, millis};
+use super::{InvalidEdge, InvalidLatency, InvalidReport, TooMany, bounded, cut, millis};
 use crate::{
-    ApplicationName, EdgeReport, Fence, HostLoad, Inventory, Report, Slot, SlotCounts, Term,
+    ApplicationName, EdgeReport, Fence, HostLoad, Inventory, Report, SlotCounts, Term,
     name::InvalidName,
 };
 
@@ -18,10 +18,12 @@ pub enum InvalidSessionMessage {
     Missing(&'static str),
     #[error("field `{0}` is no uuid")]
     Uuid(&'static str),
-    #[error("field `held.application` is invalid")]
-    Application(#[source] InvalidName),
+    #[error("field `{0}` is invalid")]
+    Application(&'static str, #[source] InvalidName),
     #[error("field `reports` is invalid")]
     Report(#[source] InvalidReport),
+    #[error("field `counts.latency` is invalid")]
+    Latency(#[source] InvalidLatency),
     #[error("field `edge` is invalid")]
     Edge(#[source] InvalidEdge),
     #[error("field `heartbeat_every_ms` must be 100 to 60000")]
@@ -93,8 +95,7 @@ impl TryFrom<pb::Hello> for Hello {
         let held = held
             .into_iter()
             .map(|pb::HeldFence { application, fence }| {
-                let application =
-                    application.parse().map_err(InvalidSessionMessage::Application)?;
+                let application = named("held.application", &application)?;
                 let fence = fence.ok_or(InvalidSessionMessage::Missing("held.fence"))?;
                 Ok((application, fence.into()))
             })
@@ -196,6 +197,13 @@ impl TryFrom<pb::Welcome> for Welcome {
     }
 }
 
+pub(super) fn named(
+    field: &'static str,
+    name: &str,
+) -> Result<ApplicationName, InvalidSessionMessage> {
+    name.parse().map_err(|error| InvalidSessionMessage::Application(field, error))
+}
+
 fn uuid(field: &'static str, text: &str) -> Result<Uuid, InvalidSessionMessage> {
     Uuid::try_parse(text).map_err(|_| InvalidSessionMessage::Uuid(field))
 }
@@ -243,136 +251,13 @@ impl TryFrom<pb::Heartbeat> for Heartbeat {
 
 impl From<Heartbeat> for pb::Heartbeat {
     fn from(heartbeat: Heartbeat) -> Self {
-        let Heartbeat { nonce, load, reports, counts, edge } = heartbeat;
+        let Heartbeat { nonce, load, counts, reports, edge } = heartbeat;
         Self {
             nonce: nonce.to_string(),
             load: Some(load.into()),
             counts: counts.into_iter().map(Into::into).collect(),
             reports: reports.into_iter().map(Into::into).collect(),
             edge: edge.map(Into::into),
-        }
-    }
-}
-
-impl TryFrom<pb::SlotCounts> for SlotCounts {
-    type Error = InvalidSessionMessage;
-
-    fn try_from(message: pb::SlotCounts) -> Result<Self, InvalidSessionMessage> {
-        let pb::SlotCounts {
-            application,
-            slot,
-            gate,
-            requests_in_flight,
-            long_lived,
-            requests,
-            statuses,
-            connect_errors,
-            resets,
-            retries,
-            bytes_in,
-            bytes_out,
-            latency,
-        } = message;
-        let of_name = |named: &Slot| named.to_string() == slot;
-        let slot = Slot::ALL.into_iter().find(of_name);
-        Ok(Self {
-            application: application.parse().map_err(InvalidSessionMessage::Application)?,
-            slot: slot.ok_or(InvalidSessionMessage::Missing("counts.slot"))?,
-            gate: cut(&gate),
-            requests_in_flight,
-            long_lived,
-            requests,
-            statuses: counted("counts.statuses", statuses)?,
-            connect_errors,
-            resets,
-            retries,
-            bytes_in,
-            bytes_out,
-            latency: counted("counts.latency", latency)?,
-        })
-    }
-}
-
-fn counted<const N: usize>(
-    field: &'static str,
-    counts: Vec<u64>,
-) -> Result<[u64; N], InvalidSessionMessage> {
-    counts.try_into().map_err(|_| InvalidSessionMessage::Missing(field))
-}
-
-impl From<SlotCounts> for pb::SlotCounts {
-    fn from(counts: SlotCounts) -> Self {
-        let SlotCounts {
-            application,
-            slot,
-            gate,
-            requests_in_flight,
-            long_lived,
-            requests,
-            statuses,
-            connect_errors,
-            resets,
-            retries,
-            bytes_in,
-            bytes_out,
-            latency,
-        } = counts;
-        Self {
-            application: application.into(),
-            slot: slot.to_string(),
-            gate,
-            requests_in_flight,
-            long_lived,
-            requests,
-            statuses: statuses.to_vec(),
-            connect_errors,
-            resets,
-            retries,
-            bytes_in,
-            bytes_out,
-            latency: latency.to_vec(),
-        }
-    }
-}
-
-impl From<pb::HostLoad> for HostLoad {
-    fn from(message: pb::HostLoad) -> Self {
-        let pb::HostLoad {
-            cpu_permille,
-            memory_used_bytes,
-            memory_total_bytes,
-            disk_used_bytes,
-            disk_total_bytes,
-            load1_milli,
-        } = message;
-        Self {
-            cpu_permille: cpu_permille.min(1000),
-            memory_used_bytes,
-            memory_total_bytes,
-            disk_used_bytes,
-            disk_total_bytes,
-            load1_milli,
-        }
-    }
-}
-
-impl From<HostLoad> for pb::HostLoad {
-    fn from(load: HostLoad) -> Self {
-        let HostLoad {
-            cpu_permille,
-            memory_used_bytes,
-            memory_total_bytes,
-            disk_used_bytes,
-            disk_total_bytes,
-            load1_milli,
-        } = load;
-        Self {
-            cpu_permille,
-            memory_used_bytes,
-            memory_total_bytes,
-            disk_used_bytes,
-            disk_total_bytes,
-            load1_milli,
         }
     }
 }

@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     Allow, Assignment, ErrorChain, Health, HoldLimits, HoldState, Hook, HookKind, InstanceEvidence,
-    InstanceId, Limits, Phase, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef,
-    Report, Route, RouteMode, RunSpec, Service, Sha256, Slot, SlotGoal, SlotReport, Slots,
-    StopSignal, Swap, Timers, TlsFiles, Traffic,
+    InstanceId, LatencyBucket, Limits, Phase, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release,
+    ReleaseRef, Report, Route, RouteMode, RunSpec, Service, Sha256, Slot, SlotCounts, SlotGoal,
+    SlotReport, Slots, StopSignal, Swap, Timers, TlsFiles, Traffic, latency::NoSuchBucket,
 };
 
 fn release() -> Release {
@@ -307,4 +307,48 @@ fn a_flood_of_text_or_entries_is_bounded() {
     let run = message.green.as_mut().unwrap().release.as_mut().unwrap().run.as_mut().unwrap();
     run.command = vec!["x".into(); REPEATED_MAX + 1];
     assert!(Assignment::try_from(message).is_err());
+}
+
+fn counts() -> SlotCounts {
+    let taken = [(0, 1), (900, 20), (5_000, 3), (u64::MAX, 1)];
+    let latency = taken.map(|(micros, answers)| (LatencyBucket::of_us(micros), answers));
+    SlotCounts {
+        application: "web".parse().unwrap(),
+        slot: Slot::Green,
+        gate: "gate".to_owned(),
+        requests_in_flight: 1,
+        long_lived: 2,
+        requests: 26,
+        statuses: [0, 20, 0, 4, 1],
+        connect_errors: 5,
+        resets: 6,
+        retries: 7,
+        bytes_in: 8,
+        bytes_out: 9,
+        latency: latency.into_iter().collect(),
+    }
+}
+
+#[test]
+fn counts_survive_the_wire_and_only_buckets_that_hold_something_are_sent() {
+    let message = pb::SlotCounts::from(counts());
+    assert_eq!(message.latency.len(), 4);
+    assert_eq!(SlotCounts::try_from(message), Ok(counts()));
+}
+
+#[test]
+fn buckets_of_latency_are_judged_where_they_arrive() {
+    let judged = |places: &[u32]| {
+        let latency =
+            places.iter().map(|&bucket| pb::LatencyCount { bucket, answers: 1 }).collect();
+        SlotCounts::try_from(pb::SlotCounts { latency, ..counts().into() }).err()
+    };
+    let refused = |error| Some(InvalidSessionMessage::Latency(error));
+
+    assert_eq!(judged(&[0, 7, 201]), None);
+    assert_eq!(judged(&[202]), refused(NoSuchBucket(202).into()));
+    assert_eq!(judged(&[7, 7]), refused(InvalidLatency::OutOfOrder(7)));
+    assert_eq!(judged(&[7, 0]), refused(InvalidLatency::OutOfOrder(0)));
+    let all: Vec<u32> = (0..202).collect();
+    assert_eq!(judged(&all), None);
 }

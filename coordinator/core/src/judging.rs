@@ -9,8 +9,9 @@ use std::{
 };
 
 use cutover_common::{
-    AgentName, Permille, Phase, Slot, SlotCounts, SlotReport, Timestamp, Version,
-    counts::LATENCY_BUCKETS, protocol::HEARTBEAT_EVERY,
+    AgentName, LATENCY_BUCKETS, Permille, Phase, Slot, SlotCounts, SlotReport, Timestamp, Version,
+    latency::{LATENCY_DOUBLINGS, LATENCY_PARTS},
+    protocol::HEARTBEAT_EVERY,
 };
 use cutover_judge::{
     Evidence, HostIndex, Judge, JudgeSettings, JudgeSpec, LatencyScale, Sample, Side, Traffic,
@@ -60,8 +61,7 @@ impl Judging {
             ..JudgeSettings::default()
         };
         let spec = JudgeSpec::new(settings).unwrap_or_default();
-        let scale = LatencyScale::powers_of_two(LATENCY_BUCKETS);
-        let judge = Judge::new(&spec, scale, rollout.restarts);
+        let judge = Judge::new(&spec, scale(), rollout.restarts);
         Self { judge, places: BTreeMap::new(), before: BTreeMap::new(), round: now }
     }
 
@@ -116,11 +116,7 @@ impl Judging {
         let counted = counted.filter(|(before, after)| before.gate == after.gate);
         let mut latency = [0; LATENCY_BUCKETS];
         let traffic = counted.map(|(before, after)| {
-            for (bucket, (before, after)) in
-                latency.iter_mut().zip(before.latency.iter().zip(&after.latency))
-            {
-                *bucket = after.saturating_sub(*before);
-            }
+            latency = after.latency.since(&before.latency);
             let grown = |of: fn(&SlotCounts) -> u64| of(after).saturating_sub(of(before));
             (grown(|it| it.requests), grown(errors))
         });
@@ -138,6 +134,11 @@ impl Judging {
             error_lines: None,
         });
     }
+}
+
+/// Returns the buckets that gates count in, as the judge is told of them.
+fn scale() -> LatencyScale {
+    LatencyScale::log_linear(LATENCY_DOUBLINGS as usize, LATENCY_PARTS)
 }
 
 const fn errors(counts: &SlotCounts) -> u64 {
@@ -216,4 +217,25 @@ pub(crate) fn is_judged(rollout: &Rollout) -> bool {
         State::Baking { .. } | State::RollingBack { .. } | State::Ended { .. } => false,
     };
     is_first_wave && rollout.spec.canary.is_some() && rollout.from.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use cutover_common::LatencyBucket;
+
+    use super::*;
+
+    #[test]
+    fn the_judge_knows_the_buckets_in_which_gates_count() {
+        let scale = scale();
+
+        assert_eq!(scale.buckets(), LATENCY_BUCKETS);
+        for bucket in LatencyBucket::all() {
+            let end = bucket.end_us().unwrap_or(1 << 40);
+            for micros in [end - 1, end] {
+                let told = LatencyBucket::of_us(micros).place();
+                assert_eq!(scale.bucket_of(micros as f64), told, "{micros} microseconds");
+            }
+        }
+    }
 }

@@ -33,19 +33,19 @@ impl LatencyScale {
 
     /// Makes the scale of `buckets` buckets of which the `n`th ends at 2^n microseconds.
     pub fn powers_of_two(buckets: usize) -> Self {
-        Self::log_linear(buckets, 1)
+        Self::log_linear(buckets.saturating_sub(2), 1)
     }
 
-    /// Makes the scale of `octaves` doublings from one microsecond, each cut into `parts` of
-    /// equal width. With 8 parts a bucket is 6 to 12 % wide, fine enough for a shift of 10 %.
-    pub fn log_linear(octaves: usize, parts: u32) -> Self {
+    /// Makes the scale of so many doublings from one microsecond, each cut into `parts` of equal
+    /// width, with a bucket below and one beyond. With 8 parts a bucket is 6 to 12 % wide, fine enough for a shift of 10 %.
+    pub fn log_linear(doublings: usize, parts: u32) -> Self {
         let mut bounds_us = vec![1.0];
-        let mut octave = 1.0;
-        for _ in 2..octaves {
+        let mut begin = 1.0;
+        for _ in 0..doublings {
             for part in 1..=parts {
-                bounds_us.push(octave * (1.0 + f64::from(part) / f64::from(parts)));
+                bounds_us.push(begin * (1.0 + f64::from(part) / f64::from(parts)));
             }
-            octave *= 2.0;
+            begin *= 2.0;
         }
         Self { bounds_us }
     }
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(scale.bucket_of(1_023.0), 10);
         assert_eq!(scale.bucket_of(1_024.0), 11);
         assert_eq!(scale.bucket_of(67_108_864.0), 26);
-        assert_eq!(LatencyScale::log_linear(27, 8).buckets(), 25 * 8 + 2);
+        assert_eq!(LatencyScale::log_linear(25, 8).buckets(), 25 * 8 + 2);
     }
 
     #[test]

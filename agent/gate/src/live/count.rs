@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
+use cutover_common::{LATENCY_BUCKETS, Latencies, LatencyBucket};
 use http::StatusCode;
 
-use crate::state::{Counts, LATENCY_BUCKETS};
+use crate::state::Counts;
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -18,7 +19,7 @@ pub(crate) struct Counters {
     retries: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
-    latency: [AtomicU64; LATENCY_BUCKETS],
+    latency: Latency,
     latency_us_sum: AtomicU64,
 }
 
@@ -33,7 +34,7 @@ impl Counters {
             count.fetch_add(1, Relaxed);
         }
         let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
-        self.latency[bucket(micros)].fetch_add(1, Relaxed);
+        self.latency.count(micros);
         self.latency_us_sum.fetch_add(micros, Relaxed);
     }
 
@@ -67,25 +68,28 @@ impl Counters {
             retries: get(&self.retries),
             bytes_in: get(&self.bytes_in),
             bytes_out: get(&self.bytes_out),
-            latency: self.latency.each_ref().map(get),
+            latency: self.latency.read(),
             latency_us_sum: get(&self.latency_us_sum),
         }
     }
 }
 
-/// Returns the bucket of a latency: the `n`th holds those under 2^n microseconds.
-fn bucket(micros: u64) -> usize {
-    let bits = usize::try_from(u64::BITS - micros.leading_zeros()).unwrap_or(LATENCY_BUCKETS);
-    bits.min(LATENCY_BUCKETS - 1)
+#[derive(Debug)]
+struct Latency([AtomicU64; LATENCY_BUCKETS]);
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; LATENCY_BUCKETS])
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Latency {
+    fn count(&self, micros: u64) {
+        self.0[LatencyBucket::of_us(micros).place()].fetch_add(1, Relaxed);
+    }
 
-    #[test]
-    fn a_latency_is_in_the_first_bucket_that_is_above_it() {
-        assert_eq!([0, 1, 2, 3, 4, 1_000, 1_024].map(bucket), [0, 1, 2, 2, 3, 10, 11]);
-        assert_eq!(bucket(u64::MAX), LATENCY_BUCKETS - 1);
+    fn read(&self) -> Latencies {
+        let known = LatencyBucket::all().zip(&self.0);
+        known.map(|(bucket, answers)| (bucket, answers.load(Relaxed))).collect()
     }
 }

@@ -80,8 +80,8 @@ fn slot_traffic(message: pb::SlotCounts) -> Option<SlotTraffic> {
         retries: counts.retries,
         bytes_in: counts.bytes_in,
         bytes_out: counts.bytes_out,
-        p50_us: counts.latency_us_at(500),
-        p99_us: counts.latency_us_at(990),
+        p50_us: counts.latency.us_at(500),
+        p99_us: counts.latency.us_at(990),
     })
 }
 

@@ -78,7 +78,7 @@ pub struct SlotTraffic {
     pub retries: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// At most; exact to a factor of two.
+    /// At most; exact to an eighth.
     pub p50_us: Option<u64>,
     pub p99_us: Option<u64>,
 }

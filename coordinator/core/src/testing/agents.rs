@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use cutover_common::{
     AgentName, Assignment, Fence, Health, HoldState, HostLoad, InstanceEvidence, InstanceId,
-    Inventory, Labels, Permille, Phase, Release, Report, RouteMode, Slot, SlotCounts, SlotGoal,
-    SlotReport, Slots, Traffic,
-    counts::LATENCY_BUCKETS,
+    Inventory, Labels, Latencies, LatencyBucket, Permille, Phase, Release, Report, RouteMode, Slot,
+    SlotCounts, SlotGoal, SlotReport, Slots, Traffic,
     protocol::PROTOCOL,
     wire::{Heartbeat, Hello},
 };
@@ -144,15 +143,30 @@ impl Story {
 
     /// Lets the gate of `agent` count so many more requests at `slot`, of which so many failed.
     pub(crate) fn count(&mut self, agent: &str, slot: Slot, requests: u64, errors: u64) {
+        let counts = self.counts_of(agent, slot);
+        counts.requests += requests;
+        counts.statuses[1] += requests - errors;
+        counts.statuses[4] += errors;
+        counts.latency.add(LatencyBucket::of_us(3_000), requests);
+    }
+
+    /// Lets the gate of `agent` count so many more good answers of `slot` that took about so long,
+    /// a sixth more or less.
+    pub(crate) fn answer(&mut self, agent: &str, slot: Slot, answers: u64, millis: u64) {
+        let counts = self.counts_of(agent, slot);
+        counts.requests += answers;
+        counts.statuses[1] += answers;
+        for percent in [85, 95, 105, 115] {
+            counts.latency.add(LatencyBucket::of_us(millis * 10 * percent), answers / 4);
+        }
+    }
+
+    fn counts_of(&mut self, agent: &str, slot: Slot) -> &mut SlotCounts {
         let counts = &mut self.agents.get_mut(&name(agent)).unwrap().counts;
         if !counts.iter().any(|counts| counts.slot == slot) {
             counts.push(no_counts(slot));
         }
-        let counts = counts.iter_mut().find(|counts| counts.slot == slot).unwrap();
-        counts.requests += requests;
-        counts.statuses[1] += requests - errors;
-        counts.statuses[4] += errors;
-        counts.latency[12] += requests;
+        counts.iter_mut().find(|counts| counts.slot == slot).unwrap()
     }
 
     /// Makes the host of `agent` busy, in thousandths of its cpus, and lets it say so.
@@ -336,7 +350,7 @@ fn no_counts(slot: Slot) -> SlotCounts {
         retries: 0,
         bytes_in: 0,
         bytes_out: 0,
-        latency: [0; LATENCY_BUCKETS],
+        latency: Latencies::default(),
     }
 }
 

@@ -81,7 +81,7 @@ pub struct LatencyTables {
 impl LatencyTables {
     /// Works out the latencies of `watch`; hosts' own speeds are drawn from `seed`.
     pub fn new(watch: LatencyWatch, seed: u64) -> Self {
-        let scale = LatencyScale::log_linear(27, 8);
+        let scale = LatencyScale::log_linear(25, 8);
         let mut dice = Dice::new(seed);
         let tables = (0..watch.hosts).map(|_| {
             let own = cutover_judge::math::exp(watch.skew * dice.normal());
