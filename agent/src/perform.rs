@@ -3,6 +3,7 @@
 mod hooks;
 mod instances;
 mod releases;
+mod vitals;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
@@ -46,6 +47,7 @@ pub struct Performer {
     gate_states: watch::Receiver<Option<State>>,
     load: LoadSampler,
     last_load: HostLoad,
+    vitals: vitals::Vitals,
 }
 
 /// What the tasks share that carry out one action each.
@@ -70,10 +72,12 @@ impl Performer {
     ) -> Self {
         let (retained, changes) = watch::channel(Retained::default());
         let hooks = hooks::RunningHooks::default();
+        let vitals = vitals::Vitals::new(host.runtime.clone());
         let works = Works { host, inbox, retained, hooks, removing: Mutex::new(()) };
         let works = Arc::new(works);
         tokio::spawn(releases::keep_house(works.clone(), changes));
-        Self { works, outlet, gate, gate_states, load, last_load: HostLoad::default() }
+        let last_load = HostLoad::default();
+        Self { works, outlet, gate, gate_states, load, last_load, vitals }
     }
 
     /// Runs work that ends with an answer to the core.
@@ -149,7 +153,8 @@ impl Perform for Performer {
                 if let Some(edge) = &mut edge {
                     gate::count_hosts(&self.gate_states.borrow(), edge);
                 }
-                let beat = Heartbeat { nonce, load: self.sample_load(), counts, reports, edge };
+                let (load, vitals) = (self.sample_load(), self.vitals.take(&reports));
+                let beat = Heartbeat { nonce, load, counts, vitals, reports, edge };
                 self.outlet.send(session, Kind::Heartbeat(beat.into()));
             }
             Action::SendReport { session, report } => {

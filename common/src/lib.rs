@@ -27,6 +27,7 @@ pub mod service;
 pub mod setting;
 pub mod size_text;
 pub mod time;
+pub mod vitals;
 pub mod wire;
 
 pub use assignment::{Assignment, Slot, SlotGoal, Slots, Timers};
@@ -56,3 +57,4 @@ pub use route::{Allow, HoldLimits, Permille, Route, RouteMode};
 pub use service::{Limits, Protocol, Service, Sticky, Swap, TlsFiles};
 pub use setting::DeploySetting;
 pub use time::Timestamp;
+pub use vitals::InstanceVitals;

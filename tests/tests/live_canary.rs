@@ -49,6 +49,24 @@ fn a_canary_gets_its_share_step_by_step_and_whoever_asks_for_it_gets_it() {
 }
 
 #[test]
+fn a_canary_that_complains_more_than_the_old_version_goes_back() {
+    let fleet = Fleet::start(2);
+    fleet.push(Sample { args: &["--complain-every", "1"], ..Sample::good("2-loud") });
+    let mut args = CANARY.to_vec();
+    args.extend(["--canary-steps", "50%:1h", "--no-watch"]);
+    fleet.deploy("2-loud", &args).done();
+    fleet.until_why_says("Comparing");
+    let clients = Clients::ask(&fleet.cluster, Fleet::PORT, &PAGES);
+
+    // A minute of heartbeats: the judge believes one complaint in each, as there are none beside.
+    fleet.until_over_as("rolled_back");
+
+    clients.heard().all_is_well();
+    let why = fleet.cluster.cutover(&["why", "web"]).done();
+    assert!(why.contains("error lines ") && why.contains(" a minute on the canary, 0 "), "{why}");
+}
+
+#[test]
 fn a_canary_that_turns_bad_goes_back_and_nobody_else_is_touched() {
     let fleet = Fleet::start(3);
     let good = fleet.cluster.folder().join("good");

@@ -29,6 +29,7 @@ pub mod stat;
 mod stop;
 pub mod sweep;
 mod variables;
+mod vitals;
 mod wait;
 
 use std::{

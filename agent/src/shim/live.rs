@@ -19,6 +19,7 @@ use rustix::{
 
 use super::{
     complain,
+    error_lines::ErrorLines,
     log::RotatingLog,
     program::find_program,
     record::{
@@ -101,7 +102,7 @@ pub(super) fn live(dir: &Path) -> Result<(), ShimError> {
     let shim = ProcessMark::of_own(std::process::id(), &boot_id).map_err(ShimError::Prepare)?;
     write(dir, SHIM_FILE, &shim)?;
 
-    let (child, copied) = match start(&spec) {
+    let (child, copied) = match start(&spec, dir) {
         Ok(started) => started,
         Err(text) => return write(dir, EXIT_FILE, &record_of(ExitCause::SpawnError(text))),
     };
@@ -146,7 +147,7 @@ fn prepare_self() -> io::Result<()> {
 
 /// Starts the application. What it says goes through a pipe of ours to the log; the receiver
 /// hears when all of it is written.
-fn start(spec: &Spec) -> Result<(Child, mpsc::Receiver<()>), String> {
+fn start(spec: &Spec, dir: &Path) -> Result<(Child, mpsc::Receiver<()>), String> {
     let could_not = |what: &str, error: &io::Error| format!("could not {what}: {error}");
     let (reader, writer) = io::pipe().map_err(|error| could_not("make a pipe", &error))?;
     let stderr = writer.try_clone().map_err(|error| could_not("make a pipe", &error))?;
@@ -159,12 +160,12 @@ fn start(spec: &Spec) -> Result<(Child, mpsc::Receiver<()>), String> {
         find_program(name, &spec.directory).map_err(|error| ErrorChain(&error).to_string())?;
 
     let (done, copied) = mpsc::channel();
-    let log = RotatingLog::new(spec.log.clone());
+    let (log, lines) = (RotatingLog::new(spec.log.clone()), ErrorLines::begin(dir));
     thread::Builder::new()
         .name("log".to_owned())
         .stack_size(LOG_STACK_BYTES)
         .spawn(move || {
-            log.copy_from(reader);
+            log.copy_from(reader, lines);
             // The shim stopped waiting when nobody receives.
             done.send(()).ok();
         })

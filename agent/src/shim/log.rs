@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::record::LogSpec;
+use super::{error_lines::ErrorLines, record::LogSpec};
 
 /// A quarter of a pipe's 64 KiB (pipe(7)), so that the application seldom waits for us.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -43,17 +43,22 @@ impl RotatingLog {
         Self { spec, file: None, failed_at: None, lost_bytes: 0 }
     }
 
-    /// Copies all that comes out of `pipe` until its last writer is gone.
-    pub(super) fn copy_from(mut self, mut pipe: PipeReader) {
+    /// Copies all that comes out of `pipe` until its last writer is gone, and counts the lines of
+    /// it that say error.
+    pub(super) fn copy_from(mut self, mut pipe: PipeReader, mut lines: ErrorLines) {
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             match pipe.read(&mut chunk) {
-                Ok(0) => return,
-                Ok(length) => self.write(&chunk[..length]),
+                Ok(0) => break,
+                Ok(length) => {
+                    self.write(&chunk[..length]);
+                    lines.take(&chunk[..length]);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
+                Err(_) => break,
             }
         }
+        lines.finish();
     }
 
     /// Appends `bytes`, and loses them when the disk refuses.
@@ -231,7 +236,9 @@ mod tests {
             old_files_max: 1,
         };
         let (reader, mut writer) = io::pipe().unwrap();
-        let copier = std::thread::spawn(move || RotatingLog::new(spec).copy_from(reader));
+        let dir = tempfile::tempdir().unwrap();
+        let lines = ErrorLines::begin(dir.path());
+        let copier = std::thread::spawn(move || RotatingLog::new(spec).copy_from(reader, lines));
 
         // Many times what the pipe holds: blocks for ever if nobody reads.
         writer.write_all(&vec![b'x'; 1 << 20]).unwrap();

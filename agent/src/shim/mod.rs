@@ -11,6 +11,7 @@
 //! An application must stay in the foreground: when the process that was started ends, what is
 //! left of its descendants is killed, whatever group or session they moved to.
 
+pub mod error_lines;
 pub mod files;
 mod live;
 mod log;

@@ -12,8 +12,8 @@ use std::{
 };
 
 use cutover_common::{
-    Assignment, Fence, Generation, Release, ReleaseRef, Report, Route, RunSpec, Slot, SlotGoal,
-    SlotReport, Slots, StopSignal, Term, Timers, protocol::PROTOCOL, wire::Welcome,
+    Assignment, Fence, Generation, InstanceVitals, Release, ReleaseRef, Report, Route, RunSpec,
+    Slot, SlotGoal, SlotReport, Slots, StopSignal, Term, Timers, protocol::PROTOCOL, wire::Welcome,
 };
 use cutover_proto::v1::{
     self as pb,
@@ -69,6 +69,8 @@ struct State {
     archives: BTreeMap<String, Vec<u8>>,
     hellos: usize,
     reports: Vec<Report>,
+    /// What the newest heartbeat told.
+    vitals: Vec<InstanceVitals>,
     /// Everything that serves; dropped when the coordinator is away.
     serving: Option<JoinSet<()>>,
 }
@@ -128,6 +130,7 @@ impl Coordinator {
             archives: BTreeMap::new(),
             hellos: 0,
             reports: Vec::new(),
+            vitals: Vec::new(),
             serving: None,
         };
         let mut this = Self {
@@ -305,6 +308,27 @@ impl Coordinator {
         }
     }
 
+    /// Waits until a heartbeat tells something of an instance that is as `wanted`.
+    pub async fn until_vitals(
+        &self,
+        what: &str,
+        wanted: impl Fn(&InstanceVitals) -> bool,
+    ) -> InstanceVitals {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let vitals = self.state.lock().unwrap().vitals.clone();
+            if let Some(vitals) = vitals.iter().find(|vitals| wanted(vitals)) {
+                return vitals.clone();
+            }
+            assert!(Instant::now() < deadline, "{what}; the last heartbeat told {vitals:#?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub fn forget_vitals(&self) {
+        self.state.lock().unwrap().vitals.clear();
+    }
+
     pub async fn until_slot(
         &self,
         what: &str,
@@ -364,6 +388,8 @@ impl Coordinator {
             }
             FromAgent::Heartbeat(beat) => {
                 assert!(beat.load.is_some());
+                let vitals = beat.vitals.into_iter().map(|vitals| vitals.try_into().unwrap());
+                state.vitals = vitals.collect();
                 let reports = beat.reports.into_iter().map(|report| report.try_into().unwrap());
                 state.reports.extend(reports);
                 // An empty nonce keeps the session alive and permits nothing.

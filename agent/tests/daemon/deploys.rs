@@ -1,6 +1,8 @@
 //! Releases are fetched, started, replaced in place, kept alive.
 
-use cutover_common::{Health, Hook, HookKind, Phase, Release, Slot, SlotGoal, SlotReport};
+use cutover_common::{
+    Health, Hook, HookKind, InstanceVitals, Phase, Release, Slot, SlotGoal, SlotReport,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
@@ -10,6 +12,10 @@ use super::{
 
 /// Lives until it is stopped, and notes each of its starts.
 pub const SERVER: &str = "#!/bin/sh\necho $$ >> \"$DATA/starts\"\nexec sleep 1000\n";
+
+/// The same, with two lines that say error.
+const LOUD: &str =
+    "#!/bin/sh\necho ERROR one\necho fine\necho level=error two >&2\nexec sleep 1000\n";
 
 pub fn running(release: &Release) -> SlotGoal {
     SlotGoal::Running(release.clone().into())
@@ -110,6 +116,28 @@ async fn a_crash_is_mended_while_the_coordinator_is_away_and_reported_after() {
     let again = coordinator.until_slot("it is reported", Slot::Blue, is_settled).await;
     assert_eq!(again.restarts, 1);
     assert_ne!(pid_of(&again), pid_of(&blue));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_tell_what_an_instance_needs_and_complains_of_before_and_after_a_crash() {
+    let coordinator = Coordinator::start().await;
+    let mut host = Host::joined(&coordinator).await;
+    let one = coordinator.release("1", &[("server", LOUD)]);
+    coordinator.assign(1, running(&one), SlotGoal::Absent);
+    let blue = coordinator.until_slot("release 1 settles", Slot::Blue, is_settled).await;
+
+    let is_measured = |it: &InstanceVitals| it.error_lines == Some(2);
+    let told = coordinator.until_vitals("it is measured", is_measured).await;
+    assert_eq!((told.application.as_str(), told.slot), ("web", Slot::Blue));
+    let instance = blue.instance.unwrap().instance;
+    assert_eq!(told.instance, instance);
+    assert!(told.memory_bytes.is_some_and(|bytes| bytes > 100_000), "{told:?}");
+
+    host.kill_agent();
+    coordinator.forget_vitals();
+    host.start();
+    let told = coordinator.until_vitals("the next agent goes on", is_measured).await;
+    assert_eq!(told.instance, instance);
 }
 
 #[tokio::test(flavor = "multi_thread")]

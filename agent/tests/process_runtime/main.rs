@@ -9,3 +9,4 @@ mod shim;
 mod start;
 mod stop;
 mod support;
+mod vitals;

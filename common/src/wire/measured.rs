@@ -1,9 +1,15 @@
-//! What a heartbeat tells in numbers: load and counts <-> pb.
+//! What a heartbeat tells in numbers: load, counts and vitals <-> pb.
 
 use cutover_proto::v1 as pb;
 
-use super::{InvalidSessionMessage, cut, session::named};
-use crate::{HostLoad, Latencies, LatencyBucket, Slot, SlotCounts, latency::NoSuchBucket};
+use super::{
+    InvalidSessionMessage, cut,
+    session::{named, uuid},
+};
+use crate::{
+    HostLoad, InstanceId, InstanceVitals, Latencies, LatencyBucket, Slot, SlotCounts,
+    latency::NoSuchBucket,
+};
 
 /// Why counts are no [`Latencies`].
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -113,6 +119,37 @@ impl From<SlotCounts> for pb::SlotCounts {
                     answers,
                 })
                 .collect(),
+        }
+    }
+}
+
+impl TryFrom<pb::InstanceVitals> for InstanceVitals {
+    type Error = InvalidSessionMessage;
+
+    fn try_from(message: pb::InstanceVitals) -> Result<Self, InvalidSessionMessage> {
+        let pb::InstanceVitals { application, slot, instance, memory_bytes, error_lines } = message;
+        if memory_bytes.is_some_and(|bytes| bytes > Self::MEMORY_BYTES_MAX) {
+            return Err(InvalidSessionMessage::Memory);
+        }
+        Ok(Self {
+            application: named("vitals.application", &application)?,
+            slot: slot_named("vitals.slot", &slot)?,
+            instance: InstanceId(uuid("vitals.instance", &instance)?),
+            memory_bytes,
+            error_lines,
+        })
+    }
+}
+
+impl From<InstanceVitals> for pb::InstanceVitals {
+    fn from(vitals: InstanceVitals) -> Self {
+        let InstanceVitals { application, slot, instance, memory_bytes, error_lines } = vitals;
+        Self {
+            application: application.into(),
+            slot: slot.to_string(),
+            instance: instance.0.to_string(),
+            memory_bytes,
+            error_lines,
         }
     }
 }

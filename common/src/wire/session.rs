@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::{InvalidEdge, InvalidLatency, InvalidReport, TooMany, bounded, cut, millis};
 use crate::{
-    ApplicationName, EdgeReport, Fence, HostLoad, Inventory, Report, SlotCounts, Term,
-    name::InvalidName,
+    ApplicationName, EdgeReport, Fence, HostLoad, InstanceVitals, Inventory, Report, SlotCounts,
+    Term, name::InvalidName,
 };
 
 /// Why a message of a session is refused.
@@ -24,6 +24,8 @@ pub enum InvalidSessionMessage {
     Report(#[source] InvalidReport),
     #[error("field `counts.latency` is invalid")]
     Latency(#[source] InvalidLatency),
+    #[error("field `vitals.memory_bytes` is more than a host can have")]
+    Memory,
     #[error("field `edge` is invalid")]
     Edge(#[source] InvalidEdge),
     #[error("field `heartbeat_every_ms` must be 100 to 60000")]
@@ -64,6 +66,8 @@ pub struct Heartbeat {
     pub load: HostLoad,
     /// What the gate counted of the slots behind it.
     pub counts: Vec<SlotCounts>,
+    /// What was measured of the instances that run.
+    pub vitals: Vec<InstanceVitals>,
     pub reports: Vec<Report>,
     /// Of an agent that has routes of an edge.
     pub edge: Option<EdgeReport>,
@@ -204,7 +208,7 @@ pub(super) fn named(
     name.parse().map_err(|error| InvalidSessionMessage::Application(field, error))
 }
 
-fn uuid(field: &'static str, text: &str) -> Result<Uuid, InvalidSessionMessage> {
+pub(super) fn uuid(field: &'static str, text: &str) -> Result<Uuid, InvalidSessionMessage> {
     Uuid::try_parse(text).map_err(|_| InvalidSessionMessage::Uuid(field))
 }
 
@@ -233,13 +237,15 @@ impl TryFrom<pb::Heartbeat> for Heartbeat {
     type Error = InvalidSessionMessage;
 
     fn try_from(message: pb::Heartbeat) -> Result<Self, InvalidSessionMessage> {
-        let pb::Heartbeat { nonce, load, reports, counts, edge } = message;
+        let pb::Heartbeat { nonce, load, reports, counts, edge, vitals } = message;
         bounded("reports", reports.len())?;
         bounded("counts", counts.len())?;
+        bounded("vitals", vitals.len())?;
         Ok(Self {
             nonce: uuid("nonce", &nonce)?,
             load: load.ok_or(InvalidSessionMessage::Missing("load"))?.into(),
             counts: counts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            vitals: vitals.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             reports: reports
                 .into_iter()
                 .map(|report| report.try_into().map_err(InvalidSessionMessage::Report))
@@ -251,11 +257,12 @@ impl TryFrom<pb::Heartbeat> for Heartbeat {
 
 impl From<Heartbeat> for pb::Heartbeat {
     fn from(heartbeat: Heartbeat) -> Self {
-        let Heartbeat { nonce, load, counts, reports, edge } = heartbeat;
+        let Heartbeat { nonce, load, counts, vitals, reports, edge } = heartbeat;
         Self {
             nonce: nonce.to_string(),
             load: Some(load.into()),
             counts: counts.into_iter().map(Into::into).collect(),
+            vitals: vitals.into_iter().map(Into::into).collect(),
             reports: reports.into_iter().map(Into::into).collect(),
             edge: edge.map(Into::into),
         }

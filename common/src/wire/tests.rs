@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    Allow, Assignment, ErrorChain, Health, HoldLimits, HoldState, Hook, HookKind, InstanceEvidence,
-    InstanceId, LatencyBucket, Limits, Phase, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release,
-    ReleaseRef, Report, Route, RouteMode, RunSpec, Service, Sha256, Slot, SlotCounts, SlotGoal,
-    SlotReport, Slots, StopSignal, Swap, Timers, TlsFiles, Traffic, latency::NoSuchBucket,
+    Allow, Assignment, ErrorChain, Health, HoldLimits, HoldState, Hook, HookKind, HostLoad,
+    InstanceEvidence, InstanceId, InstanceVitals, LatencyBucket, Limits, Phase, ProbePort,
+    ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef, Report, Route, RouteMode, RunSpec,
+    Service, Sha256, Slot, SlotCounts, SlotGoal, SlotReport, Slots, StopSignal, Swap, Timers,
+    TlsFiles, Traffic, latency::NoSuchBucket,
 };
 
 fn release() -> Release {
@@ -351,4 +352,50 @@ fn buckets_of_latency_are_judged_where_they_arrive() {
     assert_eq!(judged(&[7, 0]), refused(InvalidLatency::OutOfOrder(0)));
     let all: Vec<u32> = (0..202).collect();
     assert_eq!(judged(&all), None);
+}
+
+fn vitals() -> InstanceVitals {
+    InstanceVitals {
+        application: "web".parse().unwrap(),
+        slot: Slot::Green,
+        instance: InstanceId(Uuid::from_u128(7)),
+        memory_bytes: Some(InstanceVitals::MEMORY_BYTES_MAX),
+        error_lines: Some(0),
+    }
+}
+
+#[test]
+fn vitals_survive_the_wire_and_what_is_unknown_is_no_zero() {
+    let unknown = InstanceVitals { memory_bytes: None, error_lines: None, ..vitals() };
+    for vitals in [vitals(), unknown] {
+        let message = pb::InstanceVitals::from(vitals.clone());
+        assert_eq!(InstanceVitals::try_from(message), Ok(vitals));
+    }
+}
+
+#[test]
+fn vitals_that_no_instance_can_have_are_refused() {
+    let judged = |change: fn(&mut pb::InstanceVitals)| {
+        let mut message = pb::InstanceVitals::from(vitals());
+        change(&mut message);
+        InstanceVitals::try_from(message).unwrap_err()
+    };
+    let more = |it: &mut pb::InstanceVitals| it.memory_bytes = Some((1 << 52) + 1);
+    assert_eq!(judged(more), InvalidSessionMessage::Memory);
+    let nobody = |it: &mut pb::InstanceVitals| it.instance.clear();
+    assert_eq!(judged(nobody), InvalidSessionMessage::Uuid("vitals.instance"));
+    let nowhere = |it: &mut pb::InstanceVitals| it.slot = "red".into();
+    assert_eq!(judged(nowhere), InvalidSessionMessage::Missing("vitals.slot"));
+    let unnamed = |it: &mut pb::InstanceVitals| it.application = "Web Shop".into();
+    assert!(matches!(judged(unnamed), InvalidSessionMessage::Application("vitals.application", _)));
+
+    let beat = Heartbeat {
+        nonce: Uuid::nil(),
+        load: HostLoad::default(),
+        counts: Vec::new(),
+        vitals: vec![vitals(); REPEATED_MAX + 1],
+        reports: Vec::new(),
+        edge: None,
+    };
+    assert!(Heartbeat::try_from(pb::Heartbeat::from(beat)).is_err());
 }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use cutover_common::{
-    AgentName, LATENCY_BUCKETS, Permille, Phase, Slot, SlotCounts, SlotReport, Timestamp, Version,
+    AgentName, InstanceVitals, LATENCY_BUCKETS, Permille, Phase, Slot, SlotCounts, SlotReport,
+    Timestamp, Version,
     latency::{LATENCY_DOUBLINGS, LATENCY_PARTS},
     protocol::HEARTBEAT_EVERY,
 };
@@ -51,6 +52,7 @@ struct Before {
     version: Version,
     restarts: u32,
     counts: Option<SlotCounts>,
+    vitals: Option<InstanceVitals>,
 }
 
 impl Judging {
@@ -91,6 +93,7 @@ impl Judging {
                 version: version.clone(),
                 restarts: told.restarts,
                 counts: counts.cloned(),
+                vitals: seen.vitals_of(&rollout.application, slot).cloned(),
             };
             let before = self.before.insert((agent.clone(), slot), after.clone());
             // What came before the first look is not known to be of this time, nor of this version.
@@ -130,8 +133,8 @@ impl Judging {
                 latency: &latency,
             }),
             restarts: after.restarts.saturating_sub(before.restarts),
-            memory_bytes: None,
-            error_lines: None,
+            memory_bytes: after.vitals.as_ref().and_then(|vitals| vitals.memory_bytes),
+            error_lines: before.vitals.as_ref().zip(after.vitals.as_ref()).and_then(said_error),
         });
     }
 }
@@ -139,6 +142,14 @@ impl Judging {
 /// Returns the buckets that gates count in, as the judge is told of them.
 fn scale() -> LatencyScale {
     LatencyScale::log_linear(LATENCY_DOUBLINGS as usize, LATENCY_PARTS)
+}
+
+/// Returns how many lines said error between two looks at a slot.
+fn said_error((before, after): (&InstanceVitals, &InstanceVitals)) -> Option<u64> {
+    let (known, lines) = (before.error_lines?, after.error_lines?);
+    let is_same = before.instance == after.instance;
+    // Another instance was started after the look before, and has counted from zero.
+    Some(if is_same { lines.saturating_sub(known) } else { lines })
 }
 
 const fn errors(counts: &SlotCounts) -> u64 {
@@ -221,7 +232,7 @@ pub(crate) fn is_judged(rollout: &Rollout) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use cutover_common::LatencyBucket;
+    use cutover_common::{InstanceId, LatencyBucket};
 
     use super::*;
 
@@ -236,6 +247,26 @@ mod tests {
                 let told = LatencyBucket::of_us(micros).place();
                 assert_eq!(scale.bucket_of(micros as f64), told, "{micros} microseconds");
             }
+        }
+    }
+
+    #[test]
+    fn error_lines_are_counted_from_look_to_look_and_those_of_another_instance_from_its_start() {
+        let look = |instance, error_lines| InstanceVitals {
+            application: "web".parse().unwrap(),
+            slot: Slot::Blue,
+            instance: InstanceId(Uuid::from_u128(instance)),
+            memory_bytes: None,
+            error_lines,
+        };
+        for (before, after, lines) in [
+            (look(1, Some(5)), look(1, Some(7)), Some(2)),
+            (look(1, Some(5)), look(2, Some(3)), Some(3)),
+            (look(1, Some(5)), look(1, Some(4)), Some(0)),
+            (look(1, None), look(1, Some(7)), None),
+            (look(1, Some(5)), look(2, None), None),
+        ] {
+            assert_eq!(said_error((&before, &after)), lines);
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{Failure, connection::Health};
 const USAGE: &str = "usage: cutover-sample --port PORT --address IP [--version-file FILE]\n\
     \x20   [--fail-health | --healthy-when FILE | --flap CHECKS | --crash-after-checks CHECKS]\n\
     \x20   [--crash-after SECONDS] [--listen-after SECONDS] [--held-until FILE]\n\
-    \x20   [--request-log FILE] [--ignore-term] [--leave-child]\n\
+    \x20   [--request-log FILE] [--complain-every SECONDS] [--ignore-term] [--leave-child]\n\
     \n\
     --fail-health          /healthz always fails\n\
     --healthy-when FILE    /healthz passes when the file is there\n\
@@ -17,6 +17,7 @@ const USAGE: &str = "usage: cutover-sample --port PORT --address IP [--version-f
     --listen-after         it does not listen before this time\n\
     --held-until FILE      /held is answered when the file is there\n\
     --request-log FILE     when each request was begun and ended, by the machine's clock\n\
+    --complain-every       it writes a line that says error, so often\n\
     --ignore-term          it goes on at TERM; INT stops it\n\
     --leave-child          a child in a session of its own holds the port, and never accepts";
 
@@ -40,6 +41,7 @@ pub(crate) struct Manners {
     pub(crate) listen_after: Duration,
     pub(crate) held_until: Option<PathBuf>,
     pub(crate) request_log: Option<PathBuf>,
+    pub(crate) complain_every: Option<Duration>,
     pub(crate) ignores_term: bool,
     pub(crate) leaves_child: bool,
 }
@@ -79,6 +81,9 @@ impl Args {
                 }
                 "--held-until" => manners.held_until = Some(PathBuf::from(value()?)),
                 "--request-log" => manners.request_log = Some(PathBuf::from(value()?)),
+                "--complain-every" => {
+                    manners.complain_every = Some(Duration::from_secs(read(&arg, &value()?)?));
+                }
                 "--ignore-term" => manners.ignores_term = true,
                 "--leave-child" => manners.leaves_child = true,
                 _ => return Err(Failure::wrong_use(format!("{arg:?} is unknown\n{USAGE}"))),
@@ -148,6 +153,8 @@ mod tests {
             "file",
             "--request-log",
             "log",
+            "--complain-every",
+            "1",
             "--ignore-term",
             "--leave-child",
         ])
@@ -161,6 +168,7 @@ mod tests {
             listen_after: Duration::from_secs(20),
             held_until: Some(PathBuf::from("file")),
             request_log: Some(PathBuf::from("log")),
+            complain_every: Some(Duration::from_secs(1)),
             ignores_term: true,
             leaves_child: true,
         };

@@ -69,6 +69,17 @@ fn run() -> Result<(), Failure> {
             std::process::abort();
         });
     }
+    if let Some(every) = manners.complain_every {
+        let line = format!("ERROR {name} does not like it here");
+        thread::spawn(move || {
+            loop {
+                thread::sleep(every);
+                if log(&line).is_err() {
+                    return;
+                }
+            }
+        });
+    }
     let Manners { health, held_until, request_log, .. } = manners;
     let opening = |cause| Failure::of_system("open the log of requests", &cause);
     let request_log = request_log.map(|path| RequestLog::open(&path, &version)).transpose();

@@ -153,6 +153,7 @@ impl Session {
     async fn beat(&self) -> Result<()> {
         let heartbeat = pb::Heartbeat {
             counts: Vec::new(),
+            vitals: Vec::new(),
             nonce: Uuid::new_v4().to_string(),
             load: Some(pb::HostLoad::default()),
             reports: self.reports.values().cloned().collect(),

@@ -208,8 +208,8 @@ impl Perform for Performer {
             }
             Action::SendHeartbeat { session, nonce, reports, edge } => {
                 self.machine.sent(self.clock.now(), nonce);
-                let (load, counts) = (HostLoad::default(), Vec::new());
-                let beat = Heartbeat { nonce, load, counts, reports, edge };
+                let (load, counts, vitals) = (HostLoad::default(), Vec::new(), Vec::new());
+                let beat = Heartbeat { nonce, load, counts, vitals, reports, edge };
                 self.outlet.send(session, Kind::Heartbeat(beat.into()));
             }
             Action::SendReport { session, report } => {

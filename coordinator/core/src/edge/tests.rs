@@ -55,6 +55,7 @@ fn beat(story: &mut Story, revision: Option<EdgeRevision>) {
         nonce: Uuid::nil(),
         load: cutover_common::HostLoad::default(),
         counts: Vec::new(),
+        vitals: Vec::new(),
         reports: Vec::new(),
         edge,
     };

@@ -7,8 +7,8 @@ use std::{
 };
 
 use cutover_common::{
-    AgentName, ApplicationName, EdgeReport, Fence, HostLoad, Inventory, Report, SlotCounts,
-    SlotReport, Timestamp, Version, planted,
+    AgentName, ApplicationName, EdgeReport, Fence, HostLoad, InstanceVitals, Inventory, Report,
+    Slot, SlotCounts, SlotReport, Timestamp, Version, planted,
     protocol::{HEARTBEAT_EVERY, SILENCE_MAX},
     wire::{Heartbeat, Hello, REPEATED_MAX},
 };
@@ -46,6 +46,8 @@ pub struct Seen {
     pub load: HostLoad,
     /// What its gate counted.
     pub counts: Vec<SlotCounts>,
+    /// What it measured of the instances that run.
+    pub vitals: Vec<InstanceVitals>,
     /// Requests of each application in a thousand seconds, from its last two beats.
     rates: BTreeMap<ApplicationName, u64>,
     /// When it beat last.
@@ -70,6 +72,7 @@ impl Seen {
     /// repaired. Returns whether it says anything that was not known.
     pub(crate) fn beat(&mut self, heartbeat: Heartbeat, now: Timestamp) -> bool {
         self.load = heartbeat.load;
+        self.vitals = heartbeat.vitals;
         let before = std::mem::replace(&mut self.counts, heartbeat.counts);
         if let Some(beaten) = self.beaten.replace(now) {
             self.rates = rates(&before, &self.counts, now.since(beaten));
@@ -87,6 +90,19 @@ impl Seen {
     /// Returns whether it has told how busy it is.
     pub(crate) const fn has_told_load(&self) -> bool {
         self.has_beaten
+    }
+
+    /// Returns what was measured of the instance that is in a slot by its report.
+    pub(crate) fn vitals_of(
+        &self,
+        application: &ApplicationName,
+        slot: Slot,
+    ) -> Option<&InstanceVitals> {
+        let told = self.reports.get(application)?.slots.of(slot);
+        let instance = told.instance.as_ref()?.instance;
+        self.vitals.iter().find(|vitals| {
+            vitals.instance == instance && vitals.slot == slot && vitals.application == *application
+        })
     }
 
     /// Returns its part of an application's requests, to be compared with other hosts': by time,
@@ -323,6 +339,7 @@ impl Fleet {
             inventory: Some(hello.inventory),
             load: HostLoad::default(),
             counts: Vec::new(),
+            vitals: Vec::new(),
             rates: BTreeMap::new(),
             beaten: None,
             // What was said in an earlier session is shown, and is no evidence.
@@ -381,7 +398,7 @@ fn forget_health(mut report: Report) -> Report {
     // Its goals are sent anew, and refused anew.
     report.refused = None;
     report.hold = cutover_common::HoldState::Open;
-    for slot in cutover_common::Slot::ALL {
+    for slot in Slot::ALL {
         report.slots.of_mut(slot).health = cutover_common::Health::Unknown;
     }
     report

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use cutover_common::{
     AgentName, Assignment, Fence, Health, HoldState, HostLoad, InstanceEvidence, InstanceId,
-    Inventory, Labels, Latencies, LatencyBucket, Permille, Phase, Release, Report, RouteMode, Slot,
-    SlotCounts, SlotGoal, SlotReport, Slots, Traffic,
+    InstanceVitals, Inventory, Labels, Latencies, LatencyBucket, Permille, Phase, Release, Report,
+    RouteMode, Slot, SlotCounts, SlotGoal, SlotReport, Slots, Traffic,
     protocol::PROTOCOL,
     wire::{Heartbeat, Hello},
 };
@@ -29,6 +29,8 @@ pub(crate) struct Agent {
     pub(crate) busy: u32,
     /// What its gate has counted.
     pub(crate) counts: Vec<SlotCounts>,
+    /// What it has measured.
+    pub(crate) vitals: Vec<InstanceVitals>,
 }
 
 impl Story {
@@ -61,6 +63,7 @@ impl Story {
             held: Fence::default(),
             busy: 0,
             counts: Vec::new(),
+            vitals: Vec::new(),
         };
         self.agents.insert(name(agent), fresh);
     }
@@ -126,9 +129,9 @@ impl Story {
         let Some(session) = known.session else { return };
         let reports = known.said.clone().into_iter().collect();
         let load = HostLoad { cpu_permille: known.busy, ..HostLoad::default() };
-        let counts = known.counts.clone();
+        let (counts, vitals) = (known.counts.clone(), known.vitals.clone());
         let nonce = self.draw();
-        let heartbeat = Heartbeat { nonce, load, counts, reports, edge: None };
+        let heartbeat = Heartbeat { nonce, load, counts, vitals, reports, edge: None };
         self.handle(Input::Beat { session, heartbeat });
     }
 
@@ -167,6 +170,29 @@ impl Story {
             counts.push(no_counts(slot));
         }
         counts.iter_mut().find(|counts| counts.slot == slot).unwrap()
+    }
+
+    /// Lets the instance in `slot` of `agent` need so much memory, and say error in so many more
+    /// lines.
+    pub(crate) fn measure(&mut self, agent: &str, slot: Slot, mib: u64, error_lines: u64) {
+        let known = self.agents.get_mut(&name(agent)).unwrap();
+        let told = known.said.as_ref().expect("it has reported").slots.of(slot).clone();
+        let instance = told.instance.expect("an instance runs in the slot").instance;
+        let vitals = &mut known.vitals;
+        let before = vitals.iter().find(|it| it.slot == slot && it.instance == instance);
+        let known = before.and_then(|it| it.error_lines).unwrap_or_default();
+        vitals.retain(|it| it.slot != slot);
+        vitals.push(InstanceVitals {
+            application: WEB.parse().unwrap(),
+            slot,
+            instance,
+            memory_bytes: Some(mib << 20),
+            error_lines: Some(known + error_lines),
+        });
+    }
+
+    pub(crate) fn agent(&mut self, agent: &str) -> &mut Agent {
+        self.agents.get_mut(&name(agent)).unwrap()
     }
 
     /// Makes the host of `agent` busy, in thousandths of its cpus, and lets it say so.

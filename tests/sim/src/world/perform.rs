@@ -69,8 +69,8 @@ impl World {
             Action::SendHeartbeat { session, nonce, reports, edge } => {
                 let cpu_permille = busy_permille(number);
                 let load = HostLoad { cpu_permille, ..HostLoad::default() };
-                let counts = Vec::new();
-                let beat = Heartbeat { nonce, load, counts, reports, edge };
+                let (counts, vitals) = (Vec::new(), Vec::new());
+                let beat = Heartbeat { nonce, load, counts, vitals, reports, edge };
                 self.send_up(number, session, Up::Heartbeat(beat));
             }
             Action::SendReport { session, report } => {

@@ -1,6 +1,7 @@
 //! Canaries that are judged by what gates count.
 
-use cutover_common::Slot;
+use cutover_common::{InstanceId, Slot};
+use uuid::Uuid;
 
 use crate::{
     Verb,
@@ -167,4 +168,80 @@ fn with_auto_rollback_off_a_worse_canary_is_held() {
     serve(&mut story, 60, 20, 1);
 
     assert_eq!(story.state_word(), "held");
+}
+
+/// Lets agents measure for a while: so much memory (MiB) and so many error lines in each heartbeat
+/// at the canary, and 203 MiB and so many lines beside it.
+fn measure(story: &mut Story, for_seconds: u64, canary: (u64, u64), beside: u64) {
+    for _ in 0..for_seconds / 5 {
+        story.measure("web-1", Slot::Blue, 203, beside);
+        story.measure("web-1", Slot::Green, canary.0, canary.1);
+        story.measure("web-2", Slot::Blue, 203, beside);
+        story.measure("web-3", Slot::Blue, 203, beside);
+        story.pass(seconds(5));
+    }
+}
+
+#[test]
+fn a_canary_that_complains_where_the_old_one_does_not_goes_back() {
+    let mut story = canary(&[]);
+
+    measure(&mut story, 120, (203, 2), 0);
+
+    assert_eq!(story.state_word(), "rolling_back", "{}", story.why());
+    insta::assert_snapshot!(story.why(), @"Going back because 5.0 is worse than what it replaces: error lines 24 a minute on the canary, 0 a minute beside it, after 65 and 65 seconds; chance of this without a difference below 1 in 2,000. Waiting up to 9m 10s for web-1 to be as before, then for a person.");
+}
+
+#[test]
+fn a_canary_that_complains_as_much_as_the_old_one_goes_on() {
+    let mut story = canary(&[]);
+
+    measure(&mut story, 605, (203, 7), 7);
+    story.settle();
+
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}
+
+#[test]
+fn a_canary_that_needs_twice_the_memory_goes_back_and_one_that_needs_a_little_more_does_not() {
+    let mut story = canary(&[("canary_steps", "50%:1h")]);
+    measure(&mut story, 840, (412, 0), 0);
+    assert_eq!(story.state_word(), "rolling_back", "{}", story.why());
+    insta::assert_snapshot!(story.why(), @"Going back because 5.0 is worse than what it replaces: memory 412 MiB on the canary, 203 MiB beside it (2x), after 13 minutes; chance of this without a difference below 1 in 2,000. Waiting up to 9m 5s for web-1 to be as before, then for a person.");
+
+    let mut story = canary(&[("canary_steps", "50%:1h")]);
+    measure(&mut story, 3_605, (260, 0), 0);
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}
+
+#[test]
+fn what_was_said_while_nobody_measured_is_not_of_the_moment_in_which_it_is_told() {
+    let mut story = canary(&[]);
+    measure(&mut story, 60, (203, 0), 0);
+
+    // Each time that its agent begins anew it finds more lines than there were.
+    for _ in 0..50 {
+        let vitals = std::mem::take(&mut story.agent("web-1").vitals);
+        story.pass(seconds(5));
+        story.agent("web-1").vitals = vitals;
+        measure(&mut story, 5, (203, 1_000), 0);
+    }
+
+    assert!(matches!(story.waiting(), Some(Waiting::ForVerdict { .. })), "{}", story.why());
+}
+
+#[test]
+fn what_was_measured_of_another_instance_is_not_the_canarys() {
+    let mut story = canary(&[]);
+
+    for _ in 0..50 {
+        measure(&mut story, 5, (203, 0), 0);
+        let canary = story.agent("web-1").vitals.iter_mut().find(|it| it.slot == Slot::Green);
+        let canary = canary.unwrap();
+        (canary.instance, canary.error_lines) = (InstanceId(Uuid::nil()), Some(1_000_000));
+        story.pass(seconds(5));
+    }
+
+    assert!(matches!(story.waiting(), Some(Waiting::ForVerdict { .. })), "{}", story.why());
 }
