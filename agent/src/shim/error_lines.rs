@@ -1,9 +1,9 @@
 //! Lines of an application's output that say error, counted while they are copied to its log.
 //!
-//! A line says error if one of [`LEVELS`] stands in its first 512 bytes as a word of its own: in
-//! capitals (`2026-08-01 12:00:00 ERROR pool is empty`), or in any letters where it cannot be
-//! anything but a level (`[error]`, `level=error`, `"level": "error"`). The lines of a trace that
-//! follow it are no more errors. Whoever writes no levels has none.
+//! A line says error if a level such as `ERROR` or `FATAL` stands in its first 512 bytes as a word
+//! of its own: in capitals (`2026-08-01 12:00:00 ERROR pool is empty`), or in any letters where it
+//! cannot be anything but a level (`[error]`, `level=error`, `"level": "error"`). The lines of a
+//! trace that follow it are no more errors. Whoever writes no levels has none.
 //!
 //! How many there were is in a file of the instance's folder, which agents read. It is never
 //! synced: it counts for as long as the instance runs, which ends with the host.

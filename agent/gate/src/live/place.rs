@@ -25,6 +25,11 @@ use crate::{
 /// is closed: an instance's file descriptors are its own.
 const IDLE_MAX: usize = 256;
 
+/// How long a connection waits for its next request at most. An instance closes one that waited for
+/// too long, and what is sent into it at that very moment is lost; whatever may not be done twice
+/// then fails. The shortest patience of well-known servers is 2 s (gunicorn's `keepalive`).
+const IDLE_WITHIN: Duration = Duration::from_secs(1);
+
 /// One place, the same as long as its name, its address and how it is spoken to are.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -35,8 +40,8 @@ pub(crate) struct Place {
     pub(crate) counters: Counters,
     requests: AtomicU64,
     long_lived: AtomicU64,
-    /// Idle connections, by shard.
-    idle: Box<[Mutex<Vec<Link>>]>,
+    /// Idle connections, by shard, the one used last at the end.
+    idle: Box<[Mutex<Vec<Idle>>]>,
     /// No connection is kept for a next request.
     drains: AtomicBool,
     /// Until when others are asked first, in milliseconds since this process began to count. Zero:
@@ -90,6 +95,13 @@ fn clock_ms() -> u64 {
 pub(crate) struct Link {
     pub(crate) sender: SendRequest<Upload>,
     pub(crate) known: Arc<Known>,
+}
+
+/// A connection that waits for its next request.
+#[derive(Debug)]
+struct Idle {
+    link: Link,
+    since: Instant,
 }
 
 /// Every task that carries bytes to this place.
@@ -212,10 +224,20 @@ impl Place {
         }
     }
 
-    /// Takes a connection that waits for its next request, the one used last.
+    /// Takes a connection that waits for its next request, the one used last. It has not waited for
+    /// long.
     pub(crate) fn take_idle(&self, shard: usize) -> Option<Link> {
+        self.take_idle_at(shard, Instant::now())
+    }
+
+    fn take_idle_at(&self, shard: usize, now: Instant) -> Option<Link> {
         let mut idle = lock(self.idle.get(shard)?);
-        while let Some(link) = idle.pop() {
+        while let Some(Idle { link, since }) = idle.pop() {
+            if now.saturating_duration_since(since) >= IDLE_WITHIN {
+                // The others have waited for longer.
+                idle.clear();
+                return None;
+            }
             if !link.sender.is_closed() {
                 return Some(link);
             }
@@ -232,7 +254,7 @@ impl Place {
         let mut idle = lock(idle);
         // Looked at last: whoever begins to drain clears the list after it has said so.
         if idle.len() < IDLE_MAX && !self.drains.load(Ordering::SeqCst) {
-            idle.push(link);
+            idle.push(Idle { link, since: Instant::now() });
         }
     }
 
@@ -355,4 +377,45 @@ impl Drop for Known {
 /// Nothing here panics while it holds a lock, and what is inside is right at any moment.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+    use serde_json::json;
+    use tokio::io::duplex;
+
+    use super::*;
+
+    /// Returns a connection whose other end stays open.
+    async fn link(place: &Arc<Place>) -> Link {
+        let (ours, theirs) = duplex(64);
+        let (sender, connection) = http1::handshake(TokioIo::new(ours)).await.unwrap();
+        let task = tokio::spawn(async move {
+            drop(connection.await);
+            drop(theirs);
+        });
+        Link { sender, known: place.note(End::Abort(task.abort_handle()), Span::Request) }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_waited_for_long_is_not_used_again() {
+        let upstream = json!({
+            "name": "blue", "address": "127.0.0.1:1", "weight": 1_000, "is_healthy": true,
+        });
+        let place =
+            Arc::new(Place::new(&serde_json::from_value(upstream).unwrap(), Manner::default(), 1));
+        for _ in 0..3 {
+            place.keep_idle(0, link(&place).await);
+        }
+
+        let link = place.take_idle_at(0, Instant::now()).expect("it waits for nothing yet");
+        place.keep_idle(0, link);
+        let later = Instant::now() + IDLE_WITHIN;
+
+        assert!(place.take_idle_at(0, later).is_none(), "all waited for too long");
+        assert!(place.take_idle_at(0, Instant::now()).is_none(), "and none is kept");
+        assert_eq!(lock(&place.open).tasks.len(), 0, "nor open");
+    }
 }
