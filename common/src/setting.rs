@@ -46,6 +46,8 @@ pub enum DeploySetting {
     MaxLoad,
     MaxFailed,
     MaxUnreachable,
+    /// What becomes of a host that is out of reach.
+    Unreachable,
     HealthyFor,
     HealthyWithin,
     ProgressWithin,
@@ -56,7 +58,7 @@ pub enum DeploySetting {
 
 impl DeploySetting {
     /// All of them, in the order to show.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Strategy,
         Self::Batch,
         Self::CanaryHosts,
@@ -78,6 +80,7 @@ impl DeploySetting {
         Self::MaxLoad,
         Self::MaxFailed,
         Self::MaxUnreachable,
+        Self::Unreachable,
         Self::HealthyFor,
         Self::HealthyWithin,
         Self::ProgressWithin,
@@ -110,6 +113,7 @@ impl DeploySetting {
             Self::MaxLoad => "max_load",
             Self::MaxFailed => "max_failed",
             Self::MaxUnreachable => "max_unreachable",
+            Self::Unreachable => "unreachable",
             Self::HealthyFor => "healthy_for",
             Self::HealthyWithin => "healthy_within",
             Self::ProgressWithin => "progress_within",

@@ -9,7 +9,7 @@ use super::{
     canary::{CanarySpec, read_canary},
     problem::{Problem, duration_in},
     reader::{Item, Reader, Section, read},
-    strategy::{CutoverMode, Strategy},
+    strategy::{CutoverMode, Strategy, Unreachable},
     words::DEPLOY,
 };
 use crate::{
@@ -38,6 +38,8 @@ pub struct DeploySpec {
     pub max_load: Option<MaxLoad>,
     pub max_failed: Option<Amount>,
     pub max_unreachable: Option<Amount>,
+    #[serde(default)]
+    pub unreachable: Option<Unreachable>,
     pub healthy_for: Option<Duration>,
     pub healthy_within: Option<Duration>,
     pub progress_within: Option<Duration>,
@@ -153,6 +155,9 @@ fn read_deploy(
     let zone_min_healthy = amount(AmountSetting::ZoneMinHealthy);
     let max_failed = amount(AmountSetting::MaxFailed);
     let max_unreachable = amount(AmountSetting::MaxUnreachable);
+    let unreachable = section.read(DeploySetting::Unreachable.name(), reader, |item| {
+        Ok(item.string("\"skip\"")?.parse::<Unreachable>()?)
+    });
     let mut wait = |timing: Timing| {
         section.read(timing.name(), reader, |item| Ok(timing.parse(item.duration_text()?)?))
     };
@@ -197,6 +202,7 @@ fn read_deploy(
         max_load,
         max_failed,
         max_unreachable,
+        unreachable,
         healthy_for,
         healthy_within,
         progress_within,

@@ -23,7 +23,7 @@ pub use canary::CanarySpec;
 pub use deploy::{DeploySpec, Timing};
 pub use document::Manifest;
 pub use mistake::{ManifestMistakes, Mistake};
-pub use strategy::{CutoverMode, Promotion, Strategy, Unsure};
+pub use strategy::{CutoverMode, Promotion, Strategy, Unreachable, Unsure};
 
 #[cfg(test)]
 mod hostile_tests;

@@ -67,6 +67,39 @@ impl fmt::Display for Unsure {
     }
 }
 
+/// What becomes of a host that is out of reach for long.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unreachable {
+    /// It is waited for; after `progress_within` a person decides.
+    Wait,
+    /// As many as `max_unreachable` are left out, and get the release when they are back. More are
+    /// waited for.
+    #[default]
+    Skip,
+    /// Where more than `max_unreachable` are, the next one counts as failed.
+    Fail,
+}
+
+impl FromStr for Unreachable {
+    type Err = InvalidSetting;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        let words = [("wait", Self::Wait), ("skip", Self::Skip), ("fail", Self::Fail)];
+        one_of(DeploySetting::Unreachable.name(), text, words)
+    }
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Wait => "wait",
+            Self::Skip => "skip",
+            Self::Fail => "fail",
+        })
+    }
+}
+
 /// How clients are led from one release to the other.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]

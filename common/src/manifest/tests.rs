@@ -162,6 +162,7 @@ zone_min_healthy = 1
 max_load = "80%"
 max_failed = 0
 max_unreachable = 2
+unreachable = "fail"
 healthy_for = "10s"
 healthy_within = "2m"
 progress_within = "10m"
@@ -217,6 +218,7 @@ fn every_key_is_read() {
         max_load: MaxLoad::parse("80%").ok(),
         max_failed: Some(Amount::Count(0)),
         max_unreachable: Some(Amount::Count(2)),
+        unreachable: Some(Unreachable::Fail),
         healthy_for: duration("10s").ok(),
         healthy_within: duration("2m").ok(),
         progress_within: duration("10m").ok(),
@@ -247,6 +249,7 @@ fn nothing_said(environment: &str) -> DeploySpec {
         max_load: None,
         max_failed: None,
         max_unreachable: None,
+        unreachable: None,
         healthy_for: None,
         healthy_within: None,
         progress_within: None,

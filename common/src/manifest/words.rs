@@ -136,6 +136,7 @@ pub(super) const DEPLOY: Words = Words {
         "max_load",
         "max_failed",
         "max_unreachable",
+        "unreachable",
         "healthy_for",
         "healthy_within",
         "progress_within",

@@ -250,6 +250,9 @@ bugs! {
     /// At the end of a watch only a host that says it fails is not healthy.
     NoDataIsHealth "no-data-is-health" breaks "A4":
         "hosts lost in a soak or bake: the rollout goes on without a word of them",
+    /// A host that is out of reach counts as failed whatever was said.
+    UnreachableFailsAnyway "unreachable-fails-anyway" breaks "E6":
+        "a host that is away for minutes, of a rollout that waits for it: it counts as failed",
     /// A host that is not heard of in time has failed, which gives its token back.
     SilenceIsFailure "silence-is-failure" breaks "E6":
         "a partition during a batch: the rollout goes back because of it",
@@ -340,6 +343,9 @@ bugs! {
     /// A retry sends hosts again that were excluded.
     ExclusionForgotten "exclusion-forgotten" breaks "A5":
         "an exclusion, a hold, then a retry: the host is told to switch after all",
+    /// Hosts that are excluded get what the environment runs like any that missed it.
+    ExcludedConverges "excluded-converges" breaks "A5":
+        "an exclusion from a rollout that succeeds: the host gets the release after all",
     /// Hosts that are drained keep the goals that they have not begun.
     DrainDoesNotWithdraw "drain-does-not-withdraw" breaks "A5":
         "a host that was away when it was drained: it switches when it comes back",

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     enrolment::Role,
     fleet::GoalSlot,
-    input::{Deed, Verb},
+    input::{Deed, LeaveOut, Verb},
     rollout::{Cause, CutoverPhase, Exclusion, Outcome, Plan, Spec},
 };
 
@@ -253,7 +253,12 @@ impl Change {
                 Some(Deed::Control(Verb::Rollback))
             }
             Self::Ended { outcome: Outcome::Aborted, .. } => Some(Deed::Control(Verb::Abort)),
-            Self::HostsExcluded { cause: Exclusion::Operator { .. }, .. } => Some(Deed::Exclude),
+            Self::HostsExcluded { cause: Exclusion::Operator { .. }, .. } => {
+                Some(Deed::LeaveOut(LeaveOut::Exclude))
+            }
+            Self::HostsExcluded { cause: Exclusion::Skipped { .. }, .. } => {
+                Some(Deed::LeaveOut(LeaveOut::Skip))
+            }
             Self::StepStarted { .. }
             | Self::HostsReleased { .. }
             | Self::HostUpdated { .. }

@@ -97,6 +97,7 @@ pub enum Request {
     Exclude {
         rollout: String,
         agents: Vec<AgentName>,
+        how: LeaveOut,
         reason: String,
         /// Names the call.
         call: Uuid,
@@ -105,6 +106,9 @@ pub enum Request {
     DrainAgent {
         agent: AgentName,
         reason: String,
+        /// Whether also below the floor of what runs there; never below that of a rollout which is
+        /// under way.
+        is_forced: bool,
     },
     /// A host that was taken out for maintenance takes part again.
     UndrainAgent {
@@ -136,7 +140,35 @@ pub enum IfBusy {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Deed {
     Control(Verb),
+    LeaveOut(LeaveOut),
+}
+
+/// For how long a rollout leaves hosts as they are that an operator takes out of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LeaveOut {
+    /// `exclude`: for good. What the environment runs does not come to them by itself.
     Exclude,
+    /// `skip`: until it has succeeded. Then they get what the environment runs, as hosts do that
+    /// were away.
+    Skip,
+}
+
+impl LeaveOut {
+    /// Returns the word that is typed.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Exclude => "exclude",
+            Self::Skip => "skip",
+        }
+    }
+
+    /// Returns the word for what was done.
+    pub(crate) const fn participle(self) -> &'static str {
+        match self {
+            Self::Exclude => "excluded",
+            Self::Skip => "skipped",
+        }
+    }
 }
 
 /// What an operator does to a rollout.

@@ -30,5 +30,5 @@ pub mod view;
 pub use action::{Action, Answer, EndReason, Refusal, RefusalKind};
 pub use coordinator::{Coordinator, Step};
 pub use event::{Event, EventKind};
-pub use input::{Deed, DeployOrder, IfBusy, Input, Request, SessionId, Verb};
+pub use input::{Deed, DeployOrder, IfBusy, Input, LeaveOut, Request, SessionId, Verb};
 pub use operate::{ROLLOUT_HOSTS_MAX, ZONES_MAX};

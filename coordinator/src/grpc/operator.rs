@@ -6,7 +6,8 @@ use cutover_common::{
     AgentName, DeploySetting, EnvironmentName, name::InvalidName, setting::UnknownSetting,
 };
 use cutover_coordinator_core::{
-    Answer, DeployOrder, IfBusy, ROLLOUT_HOSTS_MAX, Request as Ask, Verb, rollout::Options,
+    Answer, DeployOrder, IfBusy, LeaveOut, ROLLOUT_HOSTS_MAX, Request as Ask, Verb,
+    rollout::Options,
 };
 use cutover_proto::v1::{self as pb, operator_server::Operator};
 use cutover_runtime::{dice, tls::render_ca_hash};
@@ -148,9 +149,9 @@ impl Operator for Operating {
         request: Request<pb::DrainAgentRequest>,
     ) -> Result<Response<pb::DrainAgentResponse>, Status> {
         let by = caller(&request)?;
-        let pb::DrainAgentRequest { name, reason: text } = request.into_inner();
+        let pb::DrainAgentRequest { name, reason: text, force } = request.into_inner();
         let (agent, reason) = (agent_name(&name)?, reason(text)?);
-        self.ask(&by, Ask::DrainAgent { agent, reason }).await?;
+        self.ask(&by, Ask::DrainAgent { agent, reason, is_forced: force }).await?;
         Ok(Response::new(pb::DrainAgentResponse {}))
     }
 
@@ -283,14 +284,16 @@ impl Operator for Operating {
         request: Request<pb::ExcludeRequest>,
     ) -> Result<Response<pb::ExcludeResponse>, Status> {
         let by = caller(&request)?;
-        let pb::ExcludeRequest { request_id, rollout, agents, reason: text } = request.into_inner();
+        let pb::ExcludeRequest { request_id, rollout, agents, reason: text, skip } =
+            request.into_inner();
+        let how = if skip { LeaveOut::Skip } else { LeaveOut::Exclude };
         if agents.len() > ROLLOUT_HOSTS_MAX {
             return Err(invalid(format!("more than {ROLLOUT_HOSTS_MAX} agents are named")));
         }
         let agents = agents.iter().map(|agent| agent_name(agent)).collect::<Result<_, _>>()?;
         let reason = reason(text)?;
         let call = if request_id.is_empty() { dice::uuid() } else { uuid(&request_id)? };
-        match self.ask(&by, Ask::Exclude { rollout, agents, reason, call }).await? {
+        match self.ask(&by, Ask::Exclude { rollout, agents, how, reason, call }).await? {
             Answer::Controlled { rollout, text } => {
                 Ok(Response::new(pb::ExcludeResponse { rollout: rollout.to_string(), text }))
             }

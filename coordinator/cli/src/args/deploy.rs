@@ -156,9 +156,13 @@ pub struct SettingArgs {
     #[arg(long, value_name = "N|N%", value_parser = NonEmptyStringValueParser::new())]
     pub max_failed: Option<String>,
 
-    /// How many hosts may be unreachable before the rollout fails
+    /// How many hosts may be left out because they are out of reach
     #[arg(long, value_name = "N|N%", value_parser = NonEmptyStringValueParser::new())]
     pub max_unreachable: Option<String>,
+
+    /// What becomes of a host that is out of reach: wait, skip (it gets the release later), or fail
+    #[arg(long, value_name = "WHAT", value_parser = NonEmptyStringValueParser::new())]
+    pub unreachable: Option<String>,
 
     /// How long a host must be healthy before it counts
     #[arg(long, value_name = "DURATION", value_parser = NonEmptyStringValueParser::new())]
@@ -210,6 +214,7 @@ impl SettingArgs {
             max_load,
             max_failed,
             max_unreachable,
+            unreachable,
             healthy_for,
             healthy_within,
             progress_within,
@@ -242,6 +247,7 @@ impl SettingArgs {
             (DeploySetting::MaxLoad, max_load),
             (DeploySetting::MaxFailed, max_failed),
             (DeploySetting::MaxUnreachable, max_unreachable),
+            (DeploySetting::Unreachable, unreachable),
             (DeploySetting::HealthyFor, healthy_for),
             (DeploySetting::HealthyWithin, healthy_within),
             (DeploySetting::ProgressWithin, progress_within),

@@ -42,6 +42,9 @@ pub enum AgentsCommand {
         /// Let it take part again
         #[arg(long)]
         undo: bool,
+        /// Also below the floor of what runs there, where no rollout is under way
+        #[arg(long, conflicts_with = "undo")]
+        force: bool,
         /// Why, for those who see it
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         reason: String,

@@ -69,15 +69,17 @@ pub enum Command {
     /// Let a paused rollout go on
     Resume(rollout::ControlArgs),
     /// Stop a rollout for good where it is
-    Abort(rollout::ControlArgs),
+    Abort(rollout::AbortArgs),
     /// Try again what failed
     Retry(rollout::ControlArgs),
     /// Bring back the release from before the rollout
     Rollback(rollout::ControlArgs),
     /// Say that what is being watched, or waits for a word, is good enough to go on
     Promote(rollout::PromoteArgs),
-    /// Take hosts out of a rollout, which then keeps its hands off them
+    /// Take hosts out of a rollout, which then keeps its hands off them for good
     Exclude(rollout::ExcludeArgs),
+    /// Go on without hosts, which get the release by themselves when the rollout has succeeded
+    Skip(rollout::ExcludeArgs),
     /// Read what the instances and hooks of an application say on its hosts
     Logs(logs::LogsArgs),
     /// Show it all on this machine: a coordinator, agents, and three rollouts under traffic

@@ -79,6 +79,16 @@ pub struct ControlArgs {
     pub output: OutputArgs,
 }
 
+/// Arguments of `cutover abort`.
+#[derive(Debug, clap::Args)]
+pub struct AbortArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// Leave every host as it is, which is what happens without it, too; `cutover rollback` goes back
+    #[arg(long)]
+    pub stay: bool,
+}
+
 /// Arguments of `cutover promote`.
 #[derive(Debug, clap::Args)]
 pub struct PromoteArgs {
@@ -89,7 +99,7 @@ pub struct PromoteArgs {
     pub full: bool,
 }
 
-/// Arguments of `cutover exclude`.
+/// Arguments of `cutover exclude` and `cutover skip`.
 #[derive(Debug, clap::Args)]
 pub struct ExcludeArgs {
     /// An id, at least its first 8 characters, or an application for its newest rollout

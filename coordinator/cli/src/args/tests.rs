@@ -36,6 +36,7 @@ fn the_names_of_the_contract_parse() {
         "agents drain web-1",
         "agents drain web-1 --reason disk",
         "agents drain web-1 --undo",
+        "agents drain web-1 --force --reason smoke",
         "agents remove web-1",
         "env create production --select tier=web,zone=a",
         "env list",
@@ -65,6 +66,8 @@ fn the_names_of_the_contract_parse() {
         "exclude web web-1",
         "exclude web web-1 web-2 --reason disk --output json \
          --request-id 67e55044-10b1-426f-9247-bb680e5fe0c8",
+        "skip web web-1 --reason later",
+        "abort web --stay",
         "version",
         "version --output json",
         "completions bash",
@@ -95,6 +98,8 @@ fn wrong_use_exits_with_2_and_help_with_0() {
         ("completions powershell", ErrorKind::InvalidValue),
         ("promote", ErrorKind::MissingRequiredArgument),
         ("exclude web", ErrorKind::MissingRequiredArgument),
+        ("skip web", ErrorKind::MissingRequiredArgument),
+        ("pause web --stay", ErrorKind::UnknownArgument),
         ("exclude web Web-1", ErrorKind::ValueValidation),
     ] {
         let error = parse(line).unwrap_err();
@@ -175,7 +180,7 @@ fn a_file_is_never_read_in_place_of_an_argument() {
     let Command::Abort(args) = Cli::try_parse_from(line).unwrap().command else {
         panic!("{line:?} is no abort");
     };
-    assert_eq!(args.reason, at);
+    assert_eq!(args.control.reason, at);
 }
 
 #[test]

@@ -39,7 +39,12 @@ pub(super) async fn run(desk: Desk<'_>, command: AgentsCommand) -> Result<(), Fa
             Ok(())
         }
         AgentsCommand::Label { agent, changes } => label(desk, &agent, changes).await,
-        AgentsCommand::Drain { agent, undo, reason } => drain(desk, &agent, undo, reason).await,
+        AgentsCommand::Drain { agent, undo: true, reason, .. } => {
+            undrain(desk, &agent, &reason).await
+        }
+        AgentsCommand::Drain { agent, undo: false, force, reason } => {
+            drain(desk, &agent, force, &reason).await
+        }
         AgentsCommand::Remove { agent } => {
             desk.coordinator().await?.remove_agent(&agent).await?;
             desk.console.result(&format!("agent {agent} removed\n"))
@@ -48,18 +53,21 @@ pub(super) async fn run(desk: Desk<'_>, command: AgentsCommand) -> Result<(), Fa
 }
 
 /// What it asks for may be asked again and again with the same end.
+async fn undrain(desk: Desk<'_>, agent: &AgentName, reason: &str) -> Result<(), Failure> {
+    let coordinator = desk.coordinator().await?;
+    until_answered(desk.console, || coordinator.undrain_agent(agent, reason)).await?;
+    desk.console.result(&format!("agent {agent} takes part again\n"))
+}
+
+/// What it asks for may be asked again and again with the same end.
 async fn drain(
     desk: Desk<'_>,
     agent: &AgentName,
-    undo: bool,
-    reason: String,
+    force: bool,
+    reason: &str,
 ) -> Result<(), Failure> {
     let coordinator = desk.coordinator().await?;
-    if undo {
-        until_answered(desk.console, || coordinator.undrain_agent(agent, &reason)).await?;
-        return desk.console.result(&format!("agent {agent} takes part again\n"));
-    }
-    until_answered(desk.console, || coordinator.drain_agent(agent, &reason)).await?;
+    until_answered(desk.console, || coordinator.drain_agent(agent, reason, force)).await?;
     desk.console.result(&format!("agent {agent} drained; what runs there is left running\n"))?;
     desk.console.progress(&format!("let it take part again: cutover agents drain {agent} --undo"));
     Ok(())

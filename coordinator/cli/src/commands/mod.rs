@@ -19,7 +19,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::{
-    args::{Cli, Command, OutputArgs, OutputFormat, rollout::PromoteArgs},
+    args::{
+        Cli, Command, OutputArgs, OutputFormat,
+        rollout::{AbortArgs, PromoteArgs},
+    },
     failure::Failure,
     grpc::{Coordinator, Verb},
     login_file::{self, Surroundings},
@@ -75,13 +78,17 @@ pub async fn run(cli: Cli, console: Console) -> Result<Outcome, Failure> {
         Command::History(args) => rollouts::history(desk, args).await?,
         Command::Pause(args) => rollouts::control(desk, Verb::Pause, args).await?,
         Command::Resume(args) => rollouts::control(desk, Verb::Resume, args).await?,
-        Command::Abort(args) => rollouts::control(desk, Verb::Abort, args).await?,
+        // It leaves hosts as they are with and without the word.
+        Command::Abort(AbortArgs { control, stay: _ }) => {
+            rollouts::control(desk, Verb::Abort, control).await?;
+        }
         Command::Retry(args) => rollouts::control(desk, Verb::Retry, args).await?,
         Command::Rollback(args) => rollouts::control(desk, Verb::Rollback, args).await?,
         Command::Promote(PromoteArgs { control, full }) => {
             rollouts::control(desk, Verb::Promote { full }, control).await?;
         }
-        Command::Exclude(args) => rollouts::exclude(desk, args).await?,
+        Command::Exclude(args) => rollouts::exclude(desk, args, false).await?,
+        Command::Skip(args) => rollouts::exclude(desk, args, true).await?,
         Command::Logs(args) => return logs::logs(desk, args).await,
         Command::Demo(args) => return crate::demo::run(console, args).await,
         Command::Completions { shell } => local::completions(desk, shell)?,

@@ -75,8 +75,8 @@ pub(super) async fn control(desk: Desk<'_>, verb: Verb, args: ControlArgs) -> Re
     Ok(())
 }
 
-/// `cutover exclude`
-pub(super) async fn exclude(desk: Desk<'_>, args: ExcludeArgs) -> Result<(), Failure> {
+/// `cutover exclude`, and `cutover skip`
+pub(super) async fn exclude(desk: Desk<'_>, args: ExcludeArgs, skip: bool) -> Result<(), Failure> {
     let ExcludeArgs { rollout, agents, reason, request_id, output } = args;
     let coordinator = desk.coordinator().await?;
     // By its id, so that the words on stderr and the deed are about the same rollout.
@@ -86,6 +86,7 @@ pub(super) async fn exclude(desk: Desk<'_>, args: ExcludeArgs) -> Result<(), Fai
         request_id: request_id.unwrap_or_else(dice::uuid),
         rollout: found.id.to_string(),
         agents,
+        skip,
         reason,
     };
     let controlled = until_answered(desk.console, || coordinator.exclude(&exclude)).await?;

@@ -68,13 +68,14 @@ async fn an_exclusion_whose_answer_was_lost_is_sent_again_with_the_same_request_
         request_id: Uuid::from_u128(7),
         rollout: "web".to_owned(),
         agents: vec!["web-1".parse().unwrap(), "web-2".parse().unwrap()],
+        skip: false,
         reason: "a bad disk".to_owned(),
     };
 
     let controlled =
         until_answered(console(), || fake.coordinator.exclude(&exclude)).await.unwrap();
 
-    assert_eq!(controlled.text.as_str(), "web-1, web-2 (a bad disk)");
+    assert_eq!(controlled.text.as_str(), "excluded: web-1, web-2 (a bad disk)");
     assert_eq!(fake.script().request_ids, vec![Uuid::from_u128(7).to_string(); 3]);
 }
 

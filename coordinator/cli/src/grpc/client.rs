@@ -129,10 +129,17 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Takes an agent's host out for maintenance.
-    pub async fn drain_agent(&self, agent: &AgentName, reason: &str) -> Result<(), Failure> {
+    /// Takes an agent's host out for maintenance; with `force` also below the floor of what runs
+    /// there.
+    pub async fn drain_agent(
+        &self,
+        agent: &AgentName,
+        reason: &str,
+        force: bool,
+    ) -> Result<(), Failure> {
         let mut client = self.client.clone();
-        let message = pb::DrainAgentRequest { name: agent.to_string(), reason: reason.to_owned() };
+        let (name, reason) = (agent.to_string(), reason.to_owned());
+        let message = pb::DrainAgentRequest { name, reason, force };
         let pb::DrainAgentResponse {} = unary(client.drain_agent(request(message))).await?;
         Ok(())
     }

@@ -209,9 +209,10 @@ impl Operator for Service {
     }
 
     async fn exclude(&self, request: Request<pb::ExcludeRequest>) -> Answer<pb::ExcludeResponse> {
-        let pb::ExcludeRequest { request_id, rollout, agents, reason } = request.into_inner();
+        let pb::ExcludeRequest { request_id, rollout, agents, reason, skip } = request.into_inner();
         self.hear(request_id)?;
-        let text = format!("{} ({reason})", agents.join(", "));
+        let what = if skip { "skipped" } else { "excluded" };
+        let text = format!("{what}: {} ({reason})", agents.join(", "));
         Ok(Response::new(pb::ExcludeResponse { rollout, text }))
     }
 

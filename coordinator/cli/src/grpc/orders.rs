@@ -90,6 +90,8 @@ pub struct Exclude {
     pub request_id: Uuid,
     pub rollout: String,
     pub agents: Vec<AgentName>,
+    /// Whether they get the release later by themselves.
+    pub skip: bool,
     pub reason: String,
 }
 
@@ -100,6 +102,7 @@ impl Exclude {
             rollout: self.rollout.clone(),
             agents: self.agents.iter().map(ToString::to_string).collect(),
             reason: self.reason.clone(),
+            skip: self.skip,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     Coordinator,
     enrolment::Role,
     fleet::GoalSlot,
-    rollout::{Cause, Exclusion, Outcome, Plan, PlanStep, Spec, Strategy, Wave},
+    rollout::{Cause, Exclusion, Outcome, Plan, PlanStep, Spec, Strategy, Wave, spec::Unreachable},
     testing::{hash, labels, name, release, version},
 };
 
@@ -36,6 +36,7 @@ fn spec() -> Spec {
         max_load: None,
         max_failed: 1,
         max_unreachable: 2,
+        unreachable: Unreachable::Skip,
         healthy_for: Duration::from_secs(10),
         healthy_within: Duration::from_secs(300),
         allowance: Duration::ZERO,
@@ -84,6 +85,7 @@ fn changes() -> Vec<Change> {
     let operator = Cause::Operator { by: by.clone(), reason: why.clone() };
     let ended = |outcome| Change::Ended { outcome, why: "a reason".to_owned() };
     let excluded = Exclusion::Operator { by: by.clone(), reason: why.clone() };
+    let skipped = Exclusion::Skipped { by: by.clone(), reason: why.clone() };
     let drained = Exclusion::Drained { by: by.clone(), reason: why.clone() };
     vec![
         Change::StepStarted { wave: 0, step: 1 },
@@ -107,7 +109,8 @@ fn changes() -> Vec<Change> {
         ended(Outcome::RolledBack),
         ended(Outcome::Aborted),
         Change::HostsExcluded { agents: agents.clone(), cause: excluded },
-        Change::HostsExcluded { agents, cause: drained },
+        Change::HostsExcluded { agents: agents.clone(), cause: drained },
+        Change::HostsExcluded { agents, cause: skipped },
     ]
 }
 

@@ -81,7 +81,7 @@ impl Coordinator {
         if done == deed && is_named {
             let what = match deed {
                 Deed::Control(verb) => participle(verb),
-                Deed::Exclude => "excluded",
+                Deed::LeaveOut(how) => how.participle(),
             };
             let text = format!("{what} already, by this very request");
             return Some(Ok(Answer::Controlled { rollout: rollout.id, text }));
@@ -89,7 +89,7 @@ impl Coordinator {
         let id = rollout.id;
         let what = match done {
             Deed::Control(verb) => format!("rollout {id} was {}", participle(verb)),
-            Deed::Exclude => format!("hosts were excluded from rollout {id}"),
+            Deed::LeaveOut(how) => format!("hosts were {} in rollout {id}", how.participle()),
         };
         Some(Err(Refusal::new(
             RefusalKind::Invalid,
@@ -439,6 +439,7 @@ fn same_options(spec: &Spec, verb: Verb) -> Options {
         (DeploySetting::MinHealthy, spec.min_healthy.to_string()),
         (DeploySetting::MaxFailed, spec.max_failed.to_string()),
         (DeploySetting::MaxUnreachable, spec.max_unreachable.to_string()),
+        (DeploySetting::Unreachable, spec.unreachable.to_string()),
         (DeploySetting::HealthyFor, print(spec.healthy_for)),
         (DeploySetting::HealthyWithin, print(spec.healthy_within)),
         (DeploySetting::ProgressWithin, print(spec.progress_within)),

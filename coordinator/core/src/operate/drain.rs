@@ -1,5 +1,7 @@
 //! Drain: takes a host out for maintenance, and lets it take part again.
 
+use std::collections::BTreeMap;
+
 use cutover_common::{AgentName, Timestamp, planted};
 use uuid::Uuid;
 
@@ -9,8 +11,9 @@ use crate::{
     coordinator::{Coordinator, Step},
     event::EventKind,
     rollout::{
-        Rollout,
-        decide::floor::{count_up, is_up},
+        Outcome, Rollout, State,
+        decide::floor::{is_up, short_without},
+        waiting::Short,
     },
 };
 
@@ -22,7 +25,7 @@ impl Coordinator {
         now: Timestamp,
         by: &str,
         agent: &AgentName,
-        reason: String,
+        (reason, is_forced): (String, bool),
         step: &mut Step,
     ) -> Result<Answer, Refusal> {
         self.known_agent(agent)?;
@@ -30,6 +33,9 @@ impl Coordinator {
             return Ok(Answer::Done);
         }
         planted!(DrainBreaksFloor: (); self.bears_drain(now, agent)?);
+        if !is_forced {
+            self.rest_bears_drain(now, agent)?;
+        }
         let with_it: Vec<Uuid> = self
             .active()
             .filter(|rollout| rollout.hosts.contains_key(agent))
@@ -47,30 +53,73 @@ impl Coordinator {
     /// Refuses a drain that leaves fewer healthy instances than a rollout under way promises, with
     /// the numbers (A1).
     fn bears_drain(&self, now: Timestamp, agent: &AgentName) -> Result<(), Refusal> {
-        let breaks = |rollout: &Rollout| {
-            let members = self.members(&rollout.environment);
-            let scene = self.scene(now, &members);
-            if !members.contains(agent) || !is_up(rollout, scene, agent) {
-                // It counts as down already.
-                return None;
-            }
-            let healthy = count_up(rollout, scene);
-            (healthy.saturating_sub(1) < rollout.spec.min_healthy).then_some(healthy)
-        };
-        let broken = self.active().find_map(|rollout| Some((rollout, breaks(rollout)?)));
-        let Some((rollout, healthy)) = broken else { return Ok(()) };
+        let mut broken = self
+            .active()
+            .filter_map(|rollout| Some((rollout, self.too_few_without(now, agent, rollout)?)));
+        let Some((rollout, why)) = broken.next() else { return Ok(()) };
         Err(refuse(
-            format!(
-                "agent {agent} cannot be drained: {} has {healthy} healthy hosts in {} and \
-                 min_healthy is {}, so {} would be too few for rollout {}",
-                rollout.application,
-                rollout.environment,
-                rollout.spec.min_healthy,
-                healthy.saturating_sub(1),
-                rollout.id,
-            ),
+            format!("agent {agent} cannot be drained: {why} for rollout {}", rollout.id),
             format!("wait for it, or end it: cutover abort {}", rollout.id),
         ))
+    }
+
+    /// Refuses a drain that leaves fewer healthy instances than the rollout did that brought what
+    /// runs: where none is under way, its floor goes on.
+    fn rest_bears_drain(&self, now: Timestamp, agent: &AgentName) -> Result<(), Refusal> {
+        let mut newest = BTreeMap::new();
+        for rollout in self.rollouts.values().filter(|rollout| !rollout.converges) {
+            if !matches!(rollout.state, State::Ended { outcome: Outcome::Succeeded, .. }) {
+                continue;
+            }
+            let place =
+                newest.entry((&rollout.application, &rollout.environment)).or_insert(rollout);
+            if place.number < rollout.number {
+                *place = rollout;
+            }
+        }
+        let broken = newest.values().find_map(|rollout| {
+            let why = self.too_few_without(now, agent, rollout)?;
+            Some((&rollout.application, why))
+        });
+        let Some((application, why)) = broken else { return Ok(()) };
+        Err(refuse(
+            format!("agent {agent} cannot be drained: {why}"),
+            format!(
+                "bring others back first (cutover status {application}), or drain it all the same: \
+                 cutover agents drain {agent} --force"
+            ),
+        ))
+    }
+
+    /// Returns which floor of `rollout` would not hold without `agent`, with the numbers; none if
+    /// all would.
+    fn too_few_without(
+        &self,
+        now: Timestamp,
+        agent: &AgentName,
+        rollout: &Rollout,
+    ) -> Option<String> {
+        let members = self.members(&rollout.environment);
+        let scene = self.scene(now, &members);
+        if !members.contains(agent) || !is_up(rollout, scene, agent) {
+            // It counts as down already.
+            return None;
+        }
+        let Short::Healthy { healthy, floor, zone } = short_without(rollout, scene, agent)? else {
+            return None;
+        };
+        let (application, environment) = (&rollout.application, &rollout.environment);
+        let left = healthy.saturating_sub(1);
+        Some(match zone {
+            None => format!(
+                "{application} has {healthy} healthy hosts in {environment} and min_healthy is \
+                 {floor}, so {left} would be too few"
+            ),
+            Some(zone) => format!(
+                "{application} has {healthy} healthy hosts in zone {zone:?} of {environment} and \
+                 zone_min_healthy is {floor}, so {left} would be too few"
+            ),
+        })
     }
 
     pub(super) fn undrain_agent(

@@ -1,4 +1,4 @@
-//! Exclude: takes hosts out of a rollout that is not over.
+//! Exclude and skip: hosts are taken out of a rollout that is not over.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,14 @@ use crate::{
     action::{Answer, Refusal, RefusalKind},
     coordinator::{Coordinator, Step},
     event::{Change, EventKind},
-    input::Deed,
+    input::{Deed, LeaveOut},
     rollout::{Exclusion, HostState, Rollout, State, story::names},
 };
 
 /// What is to be taken out.
 pub(super) struct ExcludeOrder {
     pub(super) agents: Vec<AgentName>,
+    pub(super) how: LeaveOut,
     pub(super) reason: String,
     /// Names the call.
     pub(super) call: Uuid,
@@ -33,21 +34,21 @@ impl Coordinator {
         order: ExcludeOrder,
         step: &mut Step,
     ) -> Result<Answer, Refusal> {
-        let ExcludeOrder { agents, reason, call } = order;
-        if let Some(answer) = self.done_already(named, Deed::Exclude, call) {
+        let ExcludeOrder { agents, how, reason, call } = order;
+        if let Some(answer) = self.done_already(named, Deed::LeaveOut(how), call) {
             return answer;
         }
         let rollout = self.find_rollout(named)?;
-        let id = rollout.id;
+        let (id, to) = (rollout.id, rollout.to.clone());
         if rollout.is_over() {
             return Err(refuse(
-                format!("rollout {id} is over, so no host can be excluded from it"),
+                format!("rollout {id} is over, so no host can be {}", how.participle()),
                 format!("see how it ended: cutover why {id}"),
             ));
         }
-        let agents = part_of(rollout, agents)?;
+        let agents = part_of(rollout, agents, how)?;
         if agents.is_empty() {
-            let text = "excluded already".to_owned();
+            let text = "left out already".to_owned();
             return Ok(Answer::Controlled { rollout: id, text });
         }
         self.release_gates(now, id, step);
@@ -56,8 +57,17 @@ impl Coordinator {
             ExcludedStillTold: ();
             self.withdraw(now, id, |agent| agents.contains(agent), step)
         );
-        let text = format!("excluded, and left as they are: {}", names(&agents));
-        let cause = Exclusion::Operator { by: by.to_owned(), reason };
+        let (by, names) = (by.to_owned(), names(&agents));
+        let (cause, text) = match how {
+            LeaveOut::Exclude => {
+                let text = format!("excluded, and left as they are: {names}");
+                (Exclusion::Operator { by, reason }, text)
+            }
+            LeaveOut::Skip => {
+                let text = format!("skipped until {to} has succeeded everywhere else: {names}");
+                (Exclusion::Skipped { by, reason }, text)
+            }
+        };
         let change = Change::HostsExcluded { agents, cause };
         self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
         Ok(Answer::Controlled { rollout: id, text: text + &self.goes_on_with(id) })
@@ -88,7 +98,11 @@ impl Coordinator {
 /// # Errors
 ///
 /// Refuses hosts that are not of this rollout, and to leave none.
-fn part_of(rollout: &Rollout, agents: Vec<AgentName>) -> Result<Vec<AgentName>, Refusal> {
+fn part_of(
+    rollout: &Rollout,
+    agents: Vec<AgentName>,
+    how: LeaveOut,
+) -> Result<Vec<AgentName>, Refusal> {
     let is_out = |agent: &AgentName| {
         let host = rollout.hosts.get(agent);
         host.is_some_and(|host| matches!(host.state, HostState::Excluded { .. }))
@@ -97,7 +111,7 @@ fn part_of(rollout: &Rollout, agents: Vec<AgentName>) -> Result<Vec<AgentName>, 
         return Err(Refusal::new(
             RefusalKind::Invalid,
             "no host is named",
-            format!("name one: cutover exclude {} AGENT", rollout.id),
+            format!("name one: cutover {} {} AGENT", how.word(), rollout.id),
         ));
     }
     if let Some(unknown) = agents.iter().find(|agent| !rollout.hosts.contains_key(*agent)) {

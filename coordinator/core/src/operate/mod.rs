@@ -82,12 +82,12 @@ impl Coordinator {
                 let order = control::ControlOrder { verb, reason, call: new_rollout };
                 self.control(now, by, &rollout, order, step)
             }
-            Request::Exclude { rollout, agents, reason, call } => {
-                let order = exclude::ExcludeOrder { agents, reason, call };
+            Request::Exclude { rollout, agents, how, reason, call } => {
+                let order = exclude::ExcludeOrder { agents, how, reason, call };
                 self.exclude(now, by, &rollout, order, step)
             }
-            Request::DrainAgent { agent, reason } => {
-                self.drain_agent(now, by, &agent, reason, step)
+            Request::DrainAgent { agent, reason, is_forced } => {
+                self.drain_agent(now, by, &agent, (reason, is_forced), step)
             }
             Request::UndrainAgent { agent, reason } => {
                 self.undrain_agent(now, by, &agent, reason, step)

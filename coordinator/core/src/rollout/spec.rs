@@ -12,7 +12,7 @@ use cutover_common::{
 use serde::{Deserialize, Serialize};
 
 pub use self::resolve::Hosts;
-pub use cutover_common::manifest::{Strategy, Unsure};
+pub use cutover_common::manifest::{Strategy, Unreachable, Unsure};
 
 /// Settings as an operator typed them, each only if it was typed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -89,6 +89,9 @@ pub struct Spec {
     pub max_failed: u32,
     /// How many unreachable hosts are left out before it holds.
     pub max_unreachable: u32,
+    /// What becomes of those that are out of reach.
+    #[serde(default, skip_serializing_if = "is_skip")]
+    pub unreachable: Unreachable,
     pub healthy_for: Duration,
     pub healthy_within: Duration,
     /// What a host may take on top of that: for hooks, and for what is under way at an instance
@@ -140,6 +143,7 @@ impl Spec {
     pub(crate) fn converge(&mut self) {
         self.pause_after = None;
         (self.max_failed, self.max_unreachable) = (u32::MAX, u32::MAX);
+        self.unreachable = Unreachable::Skip;
         self.bake = Duration::ZERO;
     }
 
@@ -213,6 +217,11 @@ const KEEP: Duration = Duration::from_secs(600);
 /// How long after `healthy_within` the coordinator waits for an agent's word. The agent counts
 /// from the instance's start, which is later than ours by the way there; three heartbeats bear it.
 pub(crate) const WORD_WITHIN: Duration = Duration::from_secs(15);
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
+const fn is_skip(value: &Unreachable) -> bool {
+    matches!(value, Unreachable::Skip)
+}
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
 const fn is_false(value: &bool) -> bool {

@@ -158,11 +158,24 @@ pub enum HostState {
 
 impl HostState {
     /// Returns whether the host was not there for a rollout that is over, and did not fail in it.
-    pub const fn has_missed_it(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. } | Self::Excluded { cause: Exclusion::Drained { .. }, .. }
-        )
+    pub fn has_missed_it(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Excluded { cause, .. } => {
+                let comes_later =
+                    matches!(cause, Exclusion::Drained { .. } | Exclusion::Skipped { .. });
+                planted!(ExcludedConverges: true; comes_later)
+            }
+            Self::Pending
+            | Self::Staging { .. }
+            | Self::Staged
+            | Self::Updating { .. }
+            | Self::Updated
+            | Self::Failed { .. }
+            | Self::Reverting { .. }
+            | Self::Reverted
+            | Self::Stuck { .. } => false,
+        }
     }
 
     /// Returns whether the host counts as being disrupted by us (A1).
@@ -238,6 +251,11 @@ pub enum Exclusion {
     },
     /// The host was taken out for maintenance.
     Drained {
+        by: String,
+        reason: String,
+    },
+    /// An operator leaves it as it is until the rollout has succeeded.
+    Skipped {
         by: String,
         reason: String,
     },

@@ -188,6 +188,7 @@ pub(crate) fn exclusion(cause: &Exclusion) -> String {
     match cause {
         Exclusion::Operator { by, reason } => told_by("excluded", by, reason),
         Exclusion::Drained { by, reason } => told_by("drained", by, reason),
+        Exclusion::Skipped { by, reason } => told_by("skipped", by, reason),
     }
 }
 
@@ -211,7 +212,8 @@ pub(crate) fn left_out(rollout: &Rollout) -> String {
         if agents.is_empty() { String::new() } else { format!("; {word}: {}", names(&agents)) }
     };
     let excluded = of("excluded", |cause| matches!(cause, Exclusion::Operator { .. }));
-    excluded + &of("drained", |cause| matches!(cause, Exclusion::Drained { .. }))
+    let skipped = of("skipped", |cause| matches!(cause, Exclusion::Skipped { .. }));
+    excluded + &skipped + &of("drained", |cause| matches!(cause, Exclusion::Drained { .. }))
 }
 
 fn told_by(what: &str, by: &str, reason: &str) -> String {

@@ -18,7 +18,7 @@ pub(crate) use self::agents::Agent;
 use self::check::Watch;
 use crate::{
     Action, Answer, Coordinator, DeployOrder, Event, Input, Refusal, Request, Verb,
-    input::ReplyId,
+    input::{LeaveOut, ReplyId},
     rollout::{HostState, Options, Rollout, State, Waiting},
 };
 
@@ -264,23 +264,31 @@ impl Story {
         Ok(text)
     }
 
-    /// Takes hosts out of the newest rollout.
+    /// Takes hosts out of the newest rollout for good.
     pub(crate) fn exclude(&mut self, agents: &[&str]) -> Result<String, Refusal> {
         let call = self.draw();
         let rollout = self.rollout.unwrap().to_string();
-        self.exclude_from(&rollout, agents, call)
+        self.leave_out(LeaveOut::Exclude, &rollout, agents, call)
+    }
+
+    /// Takes hosts out of the newest rollout until it has succeeded.
+    pub(crate) fn skip(&mut self, agents: &[&str]) -> Result<String, Refusal> {
+        let call = self.draw();
+        let rollout = self.rollout.unwrap().to_string();
+        self.leave_out(LeaveOut::Skip, &rollout, agents, call)
     }
 
     /// Takes hosts out of a rollout by a call of this id.
-    pub(crate) fn exclude_from(
+    pub(crate) fn leave_out(
         &mut self,
+        how: LeaveOut,
         rollout: &str,
         agents: &[&str],
         call: Uuid,
     ) -> Result<String, Refusal> {
         let agents = agents.iter().map(|agent| name(agent)).collect();
         let (rollout, reason) = (rollout.to_owned(), "a bad disk".to_owned());
-        let answer = self.ask(Request::Exclude { rollout, agents, reason, call })?;
+        let answer = self.ask(Request::Exclude { rollout, agents, how, reason, call })?;
         let Answer::Controlled { text, .. } = answer else { panic!("{answer:?}") };
         Ok(text)
     }
@@ -288,7 +296,13 @@ impl Story {
     /// Takes the host of `agent` out for maintenance.
     pub(crate) fn drain(&mut self, agent: &str) -> Result<Answer, Refusal> {
         let reason = "a new disk".to_owned();
-        self.ask(Request::DrainAgent { agent: name(agent), reason })
+        self.ask(Request::DrainAgent { agent: name(agent), reason, is_forced: false })
+    }
+
+    /// Takes it out also below the floor of what runs there.
+    pub(crate) fn force_drain(&mut self, agent: &str) {
+        let reason = "smoke".to_owned();
+        self.ask(Request::DrainAgent { agent: name(agent), reason, is_forced: true }).unwrap();
     }
 
     /// Lets the host of `agent` take part again.

@@ -6,7 +6,7 @@ use cutover_common::{AgentName, Generation, Health, Phase, Slot, SlotReport};
 use proptest::prelude::*;
 
 use super::{Story, order, seconds};
-use crate::{Input, Request, Verb, input::ReplyId, rollout::State};
+use crate::{Input, LeaveOut, Request, Verb, input::ReplyId, rollout::State};
 
 /// Something that happens.
 #[derive(Clone, Debug)]
@@ -39,8 +39,11 @@ pub(crate) enum Happening {
     Jump(Duration),
     Control(Verb),
     /// These agents are taken out of the newest rollout.
-    Exclude(Vec<usize>),
-    Drain(usize),
+    LeaveOut(LeaveOut, Vec<usize>),
+    Drain {
+        agent: usize,
+        is_forced: bool,
+    },
     Undrain(usize),
     Deploy {
         to: usize,
@@ -128,8 +131,12 @@ pub(crate) fn happening() -> impl Strategy<Value = Happening> {
         1 => wait().prop_map(Happening::PassInSilence),
         1 => wait().prop_map(Happening::Jump),
         3 => verb.prop_map(Happening::Control),
-        2 => prop::collection::vec(agent(), 1..3).prop_map(Happening::Exclude),
-        2 => agent().prop_map(Happening::Drain),
+        2 => (any::<bool>(), prop::collection::vec(agent(), 1..3)).prop_map(|(is_skip, agents)| {
+            let how = if is_skip { LeaveOut::Skip } else { LeaveOut::Exclude };
+            Happening::LeaveOut(how, agents)
+        }),
+        2 => (agent(), any::<bool>())
+            .prop_map(|(agent, is_forced)| Happening::Drain { agent, is_forced }),
         2 => agent().prop_map(Happening::Undrain),
         3 => (0..3_usize, settings()).prop_map(|(to, settings)| Happening::Deploy { to, settings }),
         1 => Just(Happening::Restart),
@@ -177,15 +184,16 @@ impl Story {
             Happening::PassInSilence(duration) => self.pass_in_silence(*duration),
             Happening::Jump(duration) => self.now = self.now + *duration,
             Happening::Control(verb) => self.control_quietly(*verb),
-            Happening::Exclude(agents) => {
+            Happening::LeaveOut(how, agents) => {
                 let agents: Vec<AgentName> = agents.iter().map(|agent| self.nth(*agent)).collect();
                 let Some(rollout) = self.rollout else { return };
                 let (rollout, reason, call) = (rollout.to_string(), String::new(), self.draw());
-                self.ask_quietly(Request::Exclude { rollout, agents, reason, call });
+                let how = *how;
+                self.ask_quietly(Request::Exclude { rollout, agents, how, reason, call });
             }
-            Happening::Drain(agent) => {
+            Happening::Drain { agent, is_forced } => {
                 let (agent, reason) = (self.nth(*agent), String::new());
-                self.ask_quietly(Request::DrainAgent { agent, reason });
+                self.ask_quietly(Request::DrainAgent { agent, reason, is_forced: *is_forced });
             }
             Happening::Undrain(agent) => {
                 let (agent, reason) = (self.nth(*agent), String::new());

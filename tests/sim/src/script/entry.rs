@@ -153,10 +153,16 @@ pub enum Call {
     Exclude {
         host: u16,
         application: u16,
+        /// Whether it gets the release when the rollout has succeeded.
+        #[serde(default)]
+        is_skip: bool,
     },
     /// Takes a host out for maintenance.
     Drain {
         host: u16,
+        /// Whether also below the floor of what runs there.
+        #[serde(default)]
+        is_forced: bool,
     },
     /// Lets it take part again.
     Undrain {
@@ -203,7 +209,7 @@ impl What {
             Self::Fault(fault) => fault.host_mut(),
             Self::Call(
                 Call::Exclude { host, .. }
-                | Call::Drain { host }
+                | Call::Drain { host, .. }
                 | Call::Undrain { host }
                 | Call::Unlabel { host, .. }
                 | Call::Label { host, .. }

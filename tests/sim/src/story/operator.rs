@@ -18,9 +18,9 @@ pub(crate) fn request(request: &Request) -> String {
             format!("{agent} {}", words.join(" and "))
         }
         Request::RemoveAgent { agent } => format!("remove {agent}"),
-        Request::Exclude { rollout, agents, .. } => {
+        Request::Exclude { rollout, agents, how, .. } => {
             let agents: Vec<&str> = agents.iter().map(AgentName::as_str).collect();
-            format!("exclude {} from {rollout}", agents.join(", "))
+            format!("{} {} in {rollout}", how.word(), agents.join(", "))
         }
         Request::DrainAgent { agent, .. } => format!("drain {agent}"),
         Request::UndrainAgent { agent, .. } => format!("{agent} takes part again"),

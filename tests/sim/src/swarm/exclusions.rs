@@ -10,6 +10,9 @@ use crate::{
 /// How many runs in a thousand have hosts that are taken out of a rollout.
 const EXCLUDING_PERMILLE: u32 = 350;
 
+/// How many of those hosts in a thousand get the release later.
+const SKIPPED_PERMILLE: u32 = 400;
+
 /// How many runs in a thousand have hosts that are taken out for maintenance.
 const DRAINING_PERMILLE: u32 = 350;
 
@@ -24,7 +27,8 @@ pub(super) fn draw(seed: u64, applications: &[Application], entries: &mut Vec<En
     let mut dice = Dice::new(seed, "exclusions");
     if dice.chance(EXCLUDING_PERMILLE) {
         if dice.chance(400) {
-            let exclude = |host, application| Call::Exclude { host, application };
+            let is_skip = dice.chance(SKIPPED_PERMILLE);
+            let exclude = |host, application| Call::Exclude { host, application, is_skip };
             let deploy = *dice.pick(&deploys);
             unheard(&mut dice, applications, deploy, exclude, entries);
         }
@@ -36,7 +40,8 @@ pub(super) fn draw(seed: u64, applications: &[Application], entries: &mut Vec<En
     let mut dice = Dice::new(seed, "drains");
     if dice.chance(DRAINING_PERMILLE) {
         if dice.chance(400) {
-            let drain = |host, _| Call::Drain { host };
+            let is_forced = dice.chance(500);
+            let drain = |host, _| Call::Drain { host, is_forced };
             let deploy = *dice.pick(&deploys);
             unheard(&mut dice, applications, deploy, drain, entries);
         }
@@ -85,7 +90,8 @@ fn exclude(
         // What it is told does not reach it, or its word does not come back.
         push(out_ms.saturating_sub(dice.between(0, 6_000)), cut(dice, host));
     }
-    push(out_ms, What::Call(Call::Exclude { host, application }));
+    let is_skip = dice.chance(SKIPPED_PERMILLE);
+    push(out_ms, What::Call(Call::Exclude { host, application, is_skip }));
     if dice.chance(300) {
         // What was waiting because of it goes on.
         push(out_ms + dice.between(100, 10_000), What::Call(Call::Retry { application }));
@@ -109,7 +115,8 @@ fn drain(
     if dice.chance(300) {
         push(begin_ms.saturating_sub(dice.between(0, 6_000)), cut(dice, host));
     }
-    push(begin_ms, What::Call(Call::Drain { host }));
+    let is_forced = dice.chance(500);
+    push(begin_ms, What::Call(Call::Drain { host, is_forced }));
     if dice.chance(600) {
         push(begin_ms + dice.between(100, 40_000), What::Call(Call::Undrain { host }));
     }

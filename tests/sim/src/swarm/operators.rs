@@ -108,6 +108,11 @@ fn options(dice: &mut Dice, hosts: usize) -> Vec<(String, String)> {
         push("auto_rollback", "off".to_owned());
     }
     pace(dice, &mut options);
+    if dice.chance(250) {
+        let bears = options.iter().any(|(name, value)| name == "max_unreachable" && value != "0");
+        let words: &[&str] = if bears { &["skip", "fail"] } else { &["wait", "skip", "fail"] };
+        options.push(("unreachable".to_owned(), one_of(dice, words).to_owned()));
+    }
     options
 }
 

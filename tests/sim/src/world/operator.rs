@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use cutover_common::{AgentName, Labels, Sha256, Timestamp, edge::EDGE_LABEL};
 use cutover_coordinator_core::{
-    Answer, DeployOrder, IfBusy, Input, Refusal, Request, Verb,
+    Answer, DeployOrder, IfBusy, Input, LeaveOut, Refusal, Request, Verb,
     input::ReplyId,
     rollout::{Options, PlanStep, State},
 };
@@ -82,17 +82,20 @@ impl World {
                 self.control(*application, Verb::Promote { full: *full });
             }
             Call::Restart { application, options } => self.restart(*application, options),
-            Call::Exclude { host, application } => {
+            Call::Exclude { host, application, is_skip } => {
                 let Some(spec) = self.script.applications.get(usize::from(*application)) else {
                     return;
                 };
                 let (rollout, agents) = (spec.name.clone(), vec![self.host(*host).name.clone()]);
                 let call = self.luck.uuid();
-                self.ask(Request::Exclude { rollout, agents, reason: String::new(), call }, None);
+                let how = if *is_skip { LeaveOut::Skip } else { LeaveOut::Exclude };
+                let reason = String::new();
+                self.ask(Request::Exclude { rollout, agents, how, reason, call }, None);
             }
-            Call::Drain { host } => {
+            Call::Drain { host, is_forced } => {
                 let agent = self.host(*host).name.clone();
-                self.ask(Request::DrainAgent { agent, reason: String::new() }, None);
+                let (reason, is_forced) = (String::new(), *is_forced);
+                self.ask(Request::DrainAgent { agent, reason, is_forced }, None);
             }
             Call::Undrain { host } => {
                 let agent = self.host(*host).name.clone();

@@ -163,3 +163,38 @@ fn a_rollout_that_stands_is_superseded_when_somebody_says_so() {
     assert_eq!(story.state_word(), "succeeded");
     assert_eq!(story.told("web-1").as_deref(), Some("3.0"));
 }
+
+#[test]
+fn a_host_that_was_skipped_gets_the_release_when_it_has_succeeded() {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "1")]);
+    story.obey_all();
+
+    let text = story.skip(&["web-3"]).unwrap();
+    assert_eq!(text, "skipped until 2.0 has succeeded everywhere else: web-3");
+    let skipping = story.rollout.unwrap();
+    story.settle();
+    let rollout = story.core.rollout(skipping).unwrap();
+    assert!(matches!(rollout.hosts[&name("web-3")].state, HostState::Excluded { .. }));
+    let ended = story.core.why(rollout, story.now);
+    assert!(ended.contains("skipped: web-3"), "{ended}");
+
+    assert!(story.follow().converges);
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+    assert_eq!(story.told("web-3").as_deref(), Some("2.0"));
+}
+
+#[test]
+fn a_host_that_was_skipped_stays_when_the_release_was_not_good() {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "1"), ("auto_rollback", "on")]);
+    story.skip(&["web-3"]).unwrap();
+
+    story.obey_all();
+    story.fail("web-1", "2.0");
+    story.settle();
+
+    assert_eq!(story.state_word(), "rolled_back", "{}", story.why());
+    assert_eq!(story.told("web-3").as_deref(), Some("1.0"));
+}

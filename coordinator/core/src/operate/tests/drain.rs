@@ -9,7 +9,7 @@ use crate::{
         Cause, HostState, State,
         decide::{Decision, decide},
     },
-    testing::{Story, name, order, seconds},
+    testing::{PROD, Story, labels, name, order, seconds},
 };
 
 #[test]
@@ -223,4 +223,38 @@ fn a_drained_host_that_was_called_back_on_the_way_back_is_not_told_to_go_back() 
         panic!("{decision:?}")
     };
     assert_eq!((agents, goals), (vec![name("web-1")], Vec::new()));
+}
+
+#[test]
+fn at_rest_the_floor_of_what_runs_goes_on() {
+    let mut story = Story::running(4);
+    story.deploy("2.0", &[("batch", "1")]);
+    story.settle();
+    story.drain("web-4").unwrap();
+
+    let refusal = story.drain("web-3").unwrap_err();
+    insta::assert_snapshot!(refusal.text, @"agent web-3 cannot be drained: web has 3 healthy hosts in prod and min_healthy is 3, so 2 would be too few");
+    insta::assert_snapshot!(refusal.hint, @"bring others back first (cutover status web), or drain it all the same: cutover agents drain web-3 --force");
+
+    // One that is down already can be drained, and any by force.
+    story.fail("web-3", "2.0");
+    story.drain("web-3").unwrap();
+    story.force_drain("web-2");
+    assert!(story.core.enrolments().drain(&name("web-2")).is_some());
+}
+
+#[test]
+fn a_zone_keeps_its_floor_at_rest_too() {
+    let mut story = Story::fleet(0);
+    for (agent, zone) in [("web-1", "a"), ("web-2", "a"), ("web-3", "b"), ("web-4", "b")] {
+        story.join_with(agent, labels(&[("env", PROD), ("zone", zone)]));
+        story.connect(agent);
+    }
+    story.deploy("1.0", &[("zone", "zone"), ("zone_min_healthy", "1"), ("min_healthy", "1")]);
+    story.settle();
+    story.drain("web-1").unwrap();
+
+    let refusal = story.drain("web-2").unwrap_err();
+    insta::assert_snapshot!(refusal.text, @r#"agent web-2 cannot be drained: web has 1 healthy hosts in zone "a" of prod and zone_min_healthy is 1, so 0 would be too few"#);
+    story.drain("web-3").unwrap();
 }

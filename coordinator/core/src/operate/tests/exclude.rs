@@ -4,7 +4,7 @@ use cutover_common::{Health, Phase};
 
 use super::control::states;
 use crate::{
-    RefusalKind, Request, Verb,
+    LeaveOut, RefusalKind, Request, Verb,
     rollout::{HostState, Waiting, waiting::Short},
     testing::{Story, name, seconds},
 };
@@ -38,9 +38,9 @@ paused: excluded, and left as they are: web-3; it is paused, and goes on with: c
 paused going back: excluded, and left as they are: web-3; it is paused, and goes on with: cutover resume ID -> paused
 held: excluded, and left as they are: web-3; it is held, and goes on with: cutover retry ID -> held
 held going back: excluded, and left as they are: web-3; it is held, and goes on with: cutover retry ID -> held
-succeeded: REFUSED rollout ID is over, so no host can be excluded from it; see how it ended: cutover why ID
-rolled_back: REFUSED rollout ID is over, so no host can be excluded from it; see how it ended: cutover why ID
-aborted: REFUSED rollout ID is over, so no host can be excluded from it; see how it ended: cutover why ID
+succeeded: REFUSED rollout ID is over, so no host can be excluded; see how it ended: cutover why ID
+rolled_back: REFUSED rollout ID is over, so no host can be excluded; see how it ended: cutover why ID
+aborted: REFUSED rollout ID is over, so no host can be excluded; see how it ended: cutover why ID
 ");
 }
 
@@ -171,11 +171,11 @@ fn what_an_excluded_host_has_told_before_a_crash_is_as_it_was_after_it() {
 fn a_call_that_is_made_again_is_answered_and_done_once() {
     let mut story = one_told();
     let call = story.draw();
-    story.exclude_from("web", &["web-2"], call).unwrap();
+    story.leave_out(LeaveOut::Exclude, "web", &["web-2"], call).unwrap();
     let lines = story.newest().history.len();
 
     story.restart();
-    let again = story.exclude_from("web", &["web-2"], call).unwrap();
+    let again = story.leave_out(LeaveOut::Exclude, "web", &["web-2"], call).unwrap();
 
     assert_eq!(again, "excluded already, by this very request");
     assert_eq!(story.newest().history.len(), lines);
@@ -205,7 +205,7 @@ fn what_makes_no_sense_is_refused_in_words_that_help() {
         story.exclude(&["web-2", "web-2", "web-3"]),
         Ok("excluded, and left as they are: web-2, web-3".to_owned())
     );
-    assert_eq!(story.exclude(&["web-2"]), Ok("excluded already".to_owned()));
+    assert_eq!(story.exclude(&["web-2"]), Ok("left out already".to_owned()));
     assert_eq!(story.exclude(&["web-1"]).unwrap_err().kind, RefusalKind::State);
 }
 

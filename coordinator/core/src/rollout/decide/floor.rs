@@ -84,6 +84,10 @@ impl<'a> Room<'a> {
 
     /// Returns what would be too little without `agent` and all that were taken before.
     fn lacks(&self, agent: &AgentName) -> Option<Short> {
+        self.lacks_healthy(agent).or_else(|| self.lacks_room(agent))
+    }
+
+    fn lacks_healthy(&self, agent: &AgentName) -> Option<Short> {
         let is_up = self.up.contains_key(agent);
         let floor = self.rollout.spec.min_healthy;
         let after = self.healthy.checked_sub(u32::from(is_up));
@@ -102,6 +106,10 @@ impl<'a> Room<'a> {
                 return Some(Short::Healthy { healthy, floor: *floor, zone });
             }
         }
+        None
+    }
+
+    fn lacks_room(&self, agent: &AgentName) -> Option<Short> {
         let (load, max) = self.load.as_ref()?;
         let load = load.without(agent);
         let has_room = load.is_some_and(|load| load <= max.permille());
@@ -119,6 +127,15 @@ impl<'a> Room<'a> {
             load.take(agent);
         }
     }
+}
+
+/// Returns which floor, of the fleet or of its zone, would not hold without `agent`.
+pub(crate) fn short_without(
+    rollout: &Rollout,
+    scene: Scene<'_>,
+    agent: &AgentName,
+) -> Option<Short> {
+    Room::of(rollout, scene).lacks_healthy(agent)
 }
 
 /// Returns how many of the environment's hosts count as healthy.

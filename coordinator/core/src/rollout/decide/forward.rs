@@ -8,6 +8,7 @@ use crate::{
     fleet::Presence,
     rollout::{
         HostState, Outcome, PlanStep, Rollout, Waiting,
+        spec::Unreachable,
         story::{self, names},
     },
 };
@@ -259,8 +260,17 @@ fn release(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decis
     Decision::Record { change: Change::HostsReleased { agents }, goals }
 }
 
+/// Returns whether the budget bears one more host that is out of reach.
+fn bears_another(rollout: &Rollout) -> bool {
+    let unreachable =
+        rollout.hosts_where(|host| matches!(host.state, HostState::Unreachable { .. })).len();
+    let unreachable = u32::try_from(unreachable).unwrap_or(u32::MAX);
+    let borne = rollout.spec.max_unreachable;
+    planted!(UnreachableBudgetOffByOne: unreachable <= borne; unreachable < borne)
+}
+
 /// Deals with those of `agents` that are not connected: left out within the budget, waited for
-/// beyond it. Never a reason to go back (A7).
+/// beyond it. Never a reason to go back (A7), unless it was said that they count as failed.
 pub(super) fn out_of_contact(
     rollout: &Rollout,
     scene: Scene<'_>,
@@ -275,19 +285,21 @@ pub(super) fn out_of_contact(
     if lost.is_empty() {
         return None;
     }
-    let unreachable =
-        rollout.hosts_where(|host| matches!(host.state, HostState::Unreachable { .. })).len();
-    let unreachable = u32::try_from(unreachable).unwrap_or(u32::MAX);
-    let borne = rollout.spec.max_unreachable;
-    if planted!(UnreachableBudgetOffByOne: unreachable <= borne; unreachable < borne) {
-        let long_lost = lost.iter().find_map(|agent| {
-            let since = scene.fleet.unreachable_since(agent, scene.now)?;
-            Some((agent, since))
-        });
-        if let Some((agent, since)) = long_lost {
-            let why = format!("not connected for {} s", scene.now.since(since).as_secs());
-            let change = Change::HostUnreachable { agent: agent.clone(), why };
-            return Some(Decision::record(change));
+    let long_lost = lost.iter().find_map(|agent| {
+        let since = scene.fleet.unreachable_since(agent, scene.now)?;
+        Some((agent, since))
+    });
+    if let Some((agent, since)) = long_lost {
+        let agent = agent.clone();
+        let why = format!("not connected for {} s", scene.now.since(since).as_secs());
+        let is_borne = bears_another(rollout);
+        let fails = rollout.spec.unreachable == Unreachable::Fail;
+        if is_borne {
+            return Some(Decision::record(Change::HostUnreachable { agent, why }));
+        }
+        if planted!(UnreachableFailsAnyway: true; fails) {
+            let why = format!("{why}, which counts as failed (unreachable is fail)");
+            return Some(Decision::record(Change::HostFailed { agent, why }));
         }
     }
     standstill(rollout, scene, deadline, || {

@@ -7,7 +7,7 @@ use cutover_common::{
     Amount, AmountSetting, Batches, CanaryHosts, CanarySteps, DeploySetting, MaxLoad, Pauses,
     Timers, duration_text,
     host::is_label_part,
-    manifest::{CutoverMode, DeploySpec, Promotion, Timing, Unsure},
+    manifest::{CutoverMode, DeploySpec, Promotion, Timing, Unreachable, Unsure},
     pace::parse_allow,
 };
 
@@ -171,6 +171,13 @@ impl Spec {
                 Amount::Count(0),
                 hosts.total,
             ),
+            unreachable: resolver.pick(
+                DeploySetting::Unreachable,
+                |text| text.parse::<Unreachable>().map_err(|mistake| mistake.to_string()),
+                |deploy| deploy.unreachable,
+                Unreachable::Skip,
+                ToString::to_string,
+            ),
             healthy_for: timers.healthy_for,
             healthy_within: timers.healthy_within,
             allowance: Duration::ZERO,
@@ -196,6 +203,7 @@ impl Spec {
             ),
         };
         resolver.possible_waits(&spec);
+        resolver.possible_budgets(&spec);
         resolver.finish(spec)
     }
 }
@@ -468,6 +476,17 @@ impl Resolver<'_> {
             setting.parse::<DeploySetting>().ok()
         });
         if self.mistakes.is_empty() { Ok((spec, self.settings)) } else { Err(self.mistakes) }
+    }
+
+    /// Refuses to bear hosts that are to be waited for.
+    fn possible_budgets(&mut self, spec: &Spec) {
+        if spec.unreachable == Unreachable::Wait && spec.max_unreachable > 0 {
+            self.mistake(format!(
+                "max_unreachable: {} hosts may be left out, and unreachable = \"wait\" leaves out \
+                 none; leave out one of the two",
+                spec.max_unreachable
+            ));
+        }
     }
 
     /// Refuses waits that no rollout could pass.

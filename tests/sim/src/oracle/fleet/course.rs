@@ -59,6 +59,8 @@ pub(super) struct Member {
     /// Whether it was called back, and the goal that follows from it is not set yet: a crash may
     /// come between the two.
     pub(super) is_withdrawn: bool,
+    /// Whether a person took it out for good.
+    pub(super) is_left_alone: bool,
 }
 
 impl Member {
@@ -98,7 +100,7 @@ pub(super) struct Course {
     pub(super) cutover: Option<CutoverPhase>,
     pub(super) outcome: Option<Outcome>,
     /// Whether it began by itself.
-    converges: bool,
+    pub(super) converges: bool,
     /// Since when what is watched is watched, in true time. None: by what is durable, which is
     /// later than what was decided, so that times say nothing.
     pub(super) since: Option<Moment>,
@@ -161,7 +163,7 @@ impl Course {
         self.hosts.iter().filter(move |(_, member)| wanted(member)).map(|(host, _)| *host)
     }
 
-    fn count(&self, standing: Standing) -> usize {
+    pub(super) fn count(&self, standing: Standing) -> usize {
         self.hosts_that(|member| member.standing == standing).count()
     }
 
@@ -209,6 +211,7 @@ impl Member {
             share: Permille::NONE,
             share_before: Permille::NONE,
             is_withdrawn: false,
+            is_left_alone: false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cutover_common::{AgentName, Version};
+use cutover_common::{AgentName, Timestamp, Version, manifest::Unreachable};
 use cutover_coordinator_core::{
     Event, EventKind,
     event::Change,
@@ -55,6 +55,9 @@ impl<'a> Scene<'a> {
             }
             Change::HostUpdated { agent } => self.done(course, agent, change),
             Change::HostReverted { agent } => self.reverted(course, agent, change),
+            Change::HostFailed { agent, .. } if self.fails_by_absence(course, agent, event.at) => {
+                Ok(())
+            }
             Change::HostFailed { agent, .. } | Change::HostStuck { agent, .. } => {
                 self.failed(course, agent, change)
             }
@@ -244,6 +247,16 @@ impl<'a> Scene<'a> {
             return Err(Violation::new("A7", text));
         }
         Ok(())
+    }
+
+    /// Returns whether a host fails by being away, as it was said that it should: for long, and more
+    /// than are borne.
+    fn fails_by_absence(self, course: &Course, agent: &AgentName, at: Timestamp) -> bool {
+        let Some(process) = &self.world.site(self.number).process else { return false };
+        course.spec.unreachable == Unreachable::Fail
+            && course.count(Standing::LeftOut)
+                >= usize::try_from(course.spec.max_unreachable).unwrap_or(usize::MAX)
+            && process.core.fleet().unreachable_since(agent, at).is_some()
     }
 
     /// Returns whether clients have reached the process for so long, or need no gate to.

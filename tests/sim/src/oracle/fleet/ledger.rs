@@ -39,6 +39,8 @@ pub(super) struct Ledger {
     pub(super) stable: BTreeMap<u16, Version>,
     /// The applications of which a rollout has succeeded since the last restore.
     tried: BTreeSet<u16>,
+    /// By application: the hosts that people took out of its rollouts for good, since one succeeded.
+    left_alone: BTreeMap<u16, BTreeSet<u16>>,
 }
 
 /// An agent that has joined.
@@ -172,6 +174,7 @@ impl Ledger {
                 self.not_in_a_rollout(agent)?;
                 let host = host_of(agent);
                 self.agents.remove(&host);
+                self.left_alone.values_mut().for_each(|alone| alone.retain(|it| *it != host));
                 self.former.extend(self.goals.extract_if(.., |(of, _), _| *of == host));
             }
             EventKind::AgentDrained { agent, .. } | EventKind::AgentUndrained { agent, .. } => {
@@ -222,6 +225,14 @@ impl Ledger {
             if self.stable.get(&application) != Some(&started.to) {
                 return broken("E1", "and that is not what runs there");
             }
+        }
+        let is_alone = |host: &&u16| {
+            let alone = self.left_alone.get(&application);
+            started.converges && alone.is_some_and(|alone| alone.contains(host))
+        };
+        if let Some(host) = course.hosts.keys().find(is_alone) {
+            let text = format!("{} comes by itself to host-{host}, excluded before", started.to);
+            return Err(Violation::new("A5", text));
         }
         self.one_at_a_time(&course)?;
         let hosts: Vec<u16> = course.hosts.keys().copied().collect();
@@ -333,6 +344,14 @@ impl Ledger {
         if course.has_succeeded() {
             self.stable.insert(course.application, course.to.clone());
             self.tried.insert(course.application);
+        }
+        if course.outcome.is_some() {
+            let alone = self.left_alone.entry(course.application).or_default();
+            if course.has_succeeded() && !course.converges {
+                alone.clear();
+            }
+            let left = course.hosts.iter().filter(|(_, member)| member.is_left_alone);
+            alone.extend(left.map(|(host, _)| *host));
         }
         Ok(())
     }

@@ -1,9 +1,8 @@
 //! Answers: what an operator must be answered, by what is known.
 
-use cutover_common::{AgentName, DeploySetting};
+use cutover_common::{AgentName, DeploySetting, Version};
 use cutover_coordinator_core::{
     Answer, Deed, DeployOrder, Event, EventKind, IfBusy, Refusal, Request, Verb, event::Change,
-    rollout::Exclusion,
 };
 use uuid::Uuid;
 
@@ -26,6 +25,15 @@ enum Expected {
     Refused(&'static str),
     /// Either, as it depends on how the fleet is.
     Either,
+}
+
+/// Returns to which version a rollout begins when `verb` is asked for and `last` is over.
+const fn started_by(verb: Verb, last: &Rollout) -> Option<&Version> {
+    match verb {
+        Verb::Retry => Some(&last.to),
+        Verb::Rollback => last.from.as_ref(),
+        Verb::Pause | Verb::Resume | Verb::Abort | Verb::Promote { .. } => None,
+    }
 }
 
 /// Returns whether an event happens only because somebody asks. `converges` says of a rollout
@@ -124,11 +132,7 @@ impl Asked<'_> {
                 EventKind::RolloutStarted(started),
                 Request::Control { rollout, verb, new_rollout, .. },
             ) => {
-                let version = known.newest(rollout).and_then(|last| match verb {
-                    Verb::Retry => Some(&last.to),
-                    Verb::Rollback => last.from.as_ref(),
-                    Verb::Pause | Verb::Resume | Verb::Abort | Verb::Promote { .. } => None,
-                });
+                let version = known.newest(rollout).and_then(|last| started_by(*verb, last));
                 started.id == *new_rollout
                     && started.application.as_str() == rollout
                     && version == Some(&started.to)
@@ -152,12 +156,13 @@ impl Asked<'_> {
             (
                 EventKind::Rollout {
                     id,
-                    change: Change::HostsExcluded { agents, cause: Exclusion::Operator { .. } },
+                    change: change @ Change::HostsExcluded { agents, .. },
                     call,
                 },
-                Request::Exclude { rollout, agents: asked, call: asked_by, .. },
+                Request::Exclude { rollout, agents: asked, how, call: asked_by, .. },
             ) => {
-                *call == Some(*asked_by)
+                deed_of(change) == Some(Deed::LeaveOut(*how))
+                    && *call == Some(*asked_by)
                     && agents.iter().all(|agent| asked.contains(agent))
                     && known.active(rollout).is_some_and(|active| active.id == *id)
             }
@@ -202,11 +207,12 @@ impl Asked<'_> {
             }
             Request::DrainAgent { agent, .. } | Request::UndrainAgent { agent, .. } => {
                 let is_drain = matches!(self.request, Request::DrainAgent { .. });
+                let is_forced = matches!(self.request, Request::DrainAgent { is_forced: true, .. });
                 let goes = known.rollouts.iter().any(|rollout| rollout.stand != Stand::Over);
                 if !known.agents.contains_key(agent) {
                     Expected::Refused("it is not enrolled")
-                } else if is_drain && goes && !known.drained.contains(agent) {
-                    // By the floors of what is under way.
+                } else if is_drain && (goes || !is_forced) && !known.drained.contains(agent) {
+                    // By the floors of what is under way, or of what runs.
                     Expected::Either
                 } else {
                     Expected::Done(None)
@@ -260,10 +266,10 @@ impl Asked<'_> {
 
     /// A rollout that is paused can be paused again, and whatever this very call has done before.
     fn is_so_already(self, known: &Known, id: Uuid) -> bool {
-        if let Request::Exclude { agents, call, .. } = self.request {
+        if let Request::Exclude { agents, how, call, .. } = self.request {
             return known.rollouts.iter().any(|rollout| {
                 rollout.id == id
-                    && (rollout.calls.get(call) == Some(&Deed::Exclude)
+                    && (rollout.calls.get(call) == Some(&Deed::LeaveOut(*how))
                         || agents.iter().all(|agent| rollout.out.contains(agent)))
             });
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cutover_common::{AgentName, Version};
 use cutover_coordinator_core::{
-    Deed, Event, EventKind, Verb,
+    Deed, Event, EventKind, LeaveOut, Verb,
     event::Change,
     rollout::{Cause, Exclusion, Outcome},
 };
@@ -191,7 +191,10 @@ pub(super) const fn deed_of(change: &Change) -> Option<Deed> {
         Change::RollbackStarted { cause: Cause::Operator { .. }, .. } => Verb::Rollback,
         Change::Promoted { full, .. } => Verb::Promote { full: *full },
         Change::HostsExcluded { cause: Exclusion::Operator { .. }, .. } => {
-            return Some(Deed::Exclude);
+            return Some(Deed::LeaveOut(LeaveOut::Exclude));
+        }
+        Change::HostsExcluded { cause: Exclusion::Skipped { .. }, .. } => {
+            return Some(Deed::LeaveOut(LeaveOut::Skip));
         }
         _ => return None,
     };

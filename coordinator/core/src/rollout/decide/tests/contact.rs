@@ -190,3 +190,36 @@ fn what_comes_to_light_while_held_is_noted() {
     assert_eq!(story.hosts("updated"), "web-1");
     assert_eq!(story.state_word(), "held", "only a person lets it go on");
 }
+
+#[test]
+fn where_it_was_said_one_that_is_away_counts_as_failed() {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "1"), ("unreachable", "fail"), ("min_healthy", "1")]);
+    story.obey_all();
+    assert_eq!(story.hosts("updating"), "web-1");
+    story.lose("web-1");
+
+    story.pass(seconds(120));
+
+    let failed = story.newest().history.iter().find(|(_, line)| line.contains("web-1 failed"));
+    let (_, line) = failed.expect("it is said");
+    assert!(line.contains("counts as failed (unreachable is fail)"), "{line}");
+    // It went back, and the one that is away cannot.
+    assert!(story.why().contains("web-1 (not connected) did not come back"), "{}", story.why());
+}
+
+#[test]
+fn where_it_was_said_nobody_is_left_out() {
+    let mut story = Story::running(3);
+    story.lose("web-1");
+    story.deploy("2.0", &[("batch", "1"), ("unreachable", "wait"), ("min_healthy", "1")]);
+    story.obey_all();
+    story.pass(seconds(300));
+    assert_eq!(story.state_word(), "advancing", "{}", story.why());
+    assert!(story.why().contains("web-1"), "{}", story.why());
+
+    let refusal = Story::running(3)
+        .try_deploy("2.0", &[("unreachable", "wait"), ("max_unreachable", "1")])
+        .unwrap_err();
+    insta::assert_snapshot!(refusal.text, @r#"max_unreachable: 1 hosts may be left out, and unreachable = "wait" leaves out none; leave out one of the two"#);
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cutover_common::{Permille, manifest::CutoverMode};
 use cutover_coordinator_core::{
     event::Change,
-    rollout::{Cause, CutoverPhase, Outcome, PlanStep},
+    rollout::{Cause, CutoverPhase, Exclusion, Outcome, PlanStep},
 };
 
 use super::{Course, Member, Phase, Standing};
@@ -67,10 +67,12 @@ impl Course {
             Change::HostsTold { .. } => self.require(change, self.moves())?,
             Change::HostsReverted { agents } => self.revert(change, agents, now)?,
             Change::HostsWithdrawn { agents } => self.call_back(change, agents)?,
-            Change::HostsExcluded { agents, .. } => {
+            Change::HostsExcluded { agents, cause } => {
                 for agent in agents {
                     let is_in = |standing: Standing| standing != Standing::Out;
-                    self.member(change, host_of(agent), is_in)?.standing = Standing::Out;
+                    let member = self.member(change, host_of(agent), is_in)?;
+                    member.standing = Standing::Out;
+                    member.is_left_alone = matches!(cause, Exclusion::Operator { .. });
                 }
             }
             Change::HostUpdated { agent } => {
