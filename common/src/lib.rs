@@ -11,6 +11,7 @@ pub mod duration_text;
 pub mod edge;
 pub mod error_chain;
 pub mod fence;
+pub mod freeze;
 pub mod host;
 pub mod latency;
 pub mod manifest;
@@ -39,6 +40,7 @@ pub use edge::{
 };
 pub use error_chain::ErrorChain;
 pub use fence::{Acceptance, Fence, Generation, Term};
+pub use freeze::{FreezeWindow, InvalidWeekWindow, WeekWindow};
 pub use host::{HostLoad, Inventory, Labels};
 pub use latency::{LATENCY_BUCKETS, Latencies, LatencyBucket};
 pub use name::{AgentName, ApplicationName, EnvironmentName, Version};

@@ -32,6 +32,12 @@ pub(crate) fn narrate(event: &Event) {
         EventKind::EnvironmentCreated { name, select, by } => {
             tracing::info!(environment = %name, ?select, by, "environment created");
         }
+        EventKind::EnvironmentFrozen { environment, window, by, reason } => {
+            tracing::info!(%environment, ?window, by, reason, "environment frozen");
+        }
+        EventKind::EnvironmentThawed { environment, by } => {
+            tracing::info!(%environment, by, "environment thawed");
+        }
         EventKind::ReleaseRegistered { release, by, .. } => {
             tracing::info!(release = %release.name, digest = %release.digest, by, "release pushed");
         }

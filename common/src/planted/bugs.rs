@@ -358,6 +358,9 @@ bugs! {
     /// Only a rollout that is going forward keeps another from beginning.
     HeldDoesNotLock "held-does-not-lock" breaks "F1":
         "a deploy while another is paused, held or going back: two at a time",
+    /// A deploy begins in an environment that is frozen.
+    FreezeIgnored "freeze-ignored" breaks "E1":
+        "a freeze, then a deploy that gives no reason: it begins",
     /// A deploy that is asked for again is another deploy.
     RequestIdForgotten "request-id-forgotten" breaks "E1":
         "an operator whose answer was lost: a refusal, or a second rollout",

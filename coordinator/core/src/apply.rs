@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cutover_common::{ApplicationName, ReleaseRef, Term, Timestamp, Version, planted};
 
 use crate::{
-    coordinator::{Coordinator, Environment, StoredRelease},
+    coordinator::{Coordinator, Environment, Freeze, StoredRelease},
     enrolment::{Drain, Enrolled, JoinToken, Operator, Used},
     event::{Change, Event, EventKind},
     fleet::{Goal, Wanted},
@@ -66,6 +66,18 @@ impl Coordinator {
             EventKind::EnvironmentCreated { name, select, .. } => {
                 let environment = Environment { select: select.clone(), ..Environment::default() };
                 self.environments.insert(name.clone(), environment);
+            }
+            EventKind::EnvironmentFrozen { environment, window, by, reason } => {
+                if let Some(environment) = self.environments.get_mut(environment) {
+                    environment.freezes.retain(|freeze| !freeze.window.is_over(*at));
+                    let (by, reason) = (by.clone(), reason.clone());
+                    environment.freezes.push(Freeze { window: *window, by, reason });
+                }
+            }
+            EventKind::EnvironmentThawed { environment, .. } => {
+                if let Some(environment) = self.environments.get_mut(environment) {
+                    environment.freezes.clear();
+                }
             }
             EventKind::ReleaseRegistered { release, manifest, by } => {
                 let stored = StoredRelease {
@@ -221,6 +233,8 @@ impl Coordinator {
             | EventKind::Restored { .. }
             | EventKind::OperatorCreated { .. }
             | EventKind::EnvironmentCreated { .. }
+            | EventKind::EnvironmentFrozen { .. }
+            | EventKind::EnvironmentThawed { .. }
             | EventKind::ReleaseRegistered { .. }
             | EventKind::GoalSet { .. }
             | EventKind::RolloutStarted(_)

@@ -6,8 +6,8 @@ use std::{
 };
 
 use cutover_common::{
-    AgentName, ApplicationName, EnvironmentName, Fence, Generation, Labels, Release, ReleaseRef,
-    Term, Timestamp, Version, planted,
+    AgentName, ApplicationName, EnvironmentName, Fence, FreezeWindow, Generation, Labels, Release,
+    ReleaseRef, Term, Timestamp, Version, planted,
     wire::{FarewellReason, Hello},
 };
 use uuid::Uuid;
@@ -44,6 +44,15 @@ pub struct Environment {
     /// it failed. None: what the fleet runs may be later (F7), so that nobody is brought anything
     /// before the next rollout has succeeded.
     pub(crate) settled: BTreeMap<ApplicationName, BTreeSet<AgentName>>,
+    pub(crate) freezes: Vec<Freeze>,
+}
+
+/// That nothing new is deployed to an environment for a while.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Freeze {
+    pub window: FreezeWindow,
+    pub by: String,
+    pub reason: String,
 }
 
 /// Releases by their names.

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use cutover_common::{
-    AgentName, ApplicationName, EnvironmentName, Generation, Labels, Permille, Release, Route,
-    Sha256, Slots, Term, Timers, Timestamp, Version,
+    AgentName, ApplicationName, EnvironmentName, FreezeWindow, Generation, Labels, Permille,
+    Release, Route, Sha256, Slots, Term, Timers, Timestamp, Version,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -110,6 +110,18 @@ pub enum EventKind {
         by: String,
         reason: String,
     },
+    /// Nothing new is deployed to the environment for a while.
+    EnvironmentFrozen {
+        environment: EnvironmentName,
+        window: FreezeWindow,
+        by: String,
+        reason: String,
+    },
+    /// All freezes of the environment were lifted.
+    EnvironmentThawed {
+        environment: EnvironmentName,
+        by: String,
+    },
 }
 
 /// A rollout, as it was accepted. Its plan never changes (F6).
@@ -127,6 +139,9 @@ pub struct RolloutStarted {
     /// Whether it brings hosts that missed it to what the environment runs already.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub converges: bool,
+    /// Why it began although the environment was frozen; empty if it was not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub despite_freeze: String,
 }
 
 /// A decision about a rollout, with its reason.

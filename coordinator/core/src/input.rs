@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use cutover_common::{
-    AgentName, ApplicationName, EnvironmentName, Labels, Release, Report, Sha256, Timestamp,
-    Version,
+    AgentName, ApplicationName, EnvironmentName, FreezeWindow, Labels, Release, Report, Sha256,
+    Timestamp, Version,
     wire::{Heartbeat, Hello},
 };
 use uuid::Uuid;
@@ -110,6 +110,16 @@ pub enum Request {
         /// under way.
         is_forced: bool,
     },
+    /// Nothing new is to be deployed to an environment for a while.
+    FreezeEnvironment {
+        environment: EnvironmentName,
+        window: FreezeWindow,
+        reason: String,
+    },
+    /// All freezes of an environment are lifted.
+    ThawEnvironment {
+        environment: EnvironmentName,
+    },
     /// A host that was taken out for maintenance takes part again.
     UndrainAgent {
         agent: AgentName,
@@ -125,6 +135,8 @@ pub struct DeployOrder {
     pub environment: EnvironmentName,
     pub options: Options,
     pub if_busy: IfBusy,
+    /// Why it comes even where the environment is frozen; empty: it does not.
+    pub despite_freeze: String,
 }
 
 /// What becomes of a deploy while another rollout of the application is under way there.

@@ -9,7 +9,7 @@ use cutover_common::{
 use uuid::Uuid;
 
 use crate::{
-    coordinator::{Coordinator, StoredRelease},
+    coordinator::{Coordinator, Freeze, StoredRelease},
     enrolment::Enrolled,
     fleet::Presence,
     rollout::{Direction, Host, HostState, Outcome, PlanStep, Rollout, State, story},
@@ -257,6 +257,11 @@ impl Coordinator {
         Item = (&EnvironmentName, &Labels, impl Iterator<Item = (&ApplicationName, &Version)>),
     > {
         self.environments.iter().map(|(name, it)| (name, &it.select, it.stable.iter()))
+    }
+
+    /// Returns the freezes of an environment, those that are over or to come included.
+    pub fn freezes(&self, environment: &EnvironmentName) -> &[Freeze] {
+        self.environments.get(environment).map_or(&[][..], |it| &it.freezes)
     }
 
     /// Returns the releases, of one application or of all.

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Every method of the service `Operator`, and the least role that may call it.
-pub const TABLE: [(&str, Role); 21] = [
+pub const TABLE: [(&str, Role); 23] = [
     ("WhoAmI", Role::Viewer),
     ("ListAgents", Role::Viewer),
     ("ListEnvironments", Role::Viewer),
@@ -40,6 +40,8 @@ pub const TABLE: [(&str, Role); 21] = [
     ("DrainAgent", Role::Admin),
     ("UndrainAgent", Role::Admin),
     ("CreateEnvironment", Role::Admin),
+    ("FreezeEnvironment", Role::Admin),
+    ("ThawEnvironment", Role::Admin),
 ];
 
 /// Who calls, as the token says. A call finds it in its extensions.

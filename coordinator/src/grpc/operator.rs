@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use cutover_common::{
-    AgentName, DeploySetting, EnvironmentName, name::InvalidName, setting::UnknownSetting,
+    AgentName, DeploySetting, EnvironmentName, FreezeWindow, InvalidWeekWindow, Timestamp,
+    name::InvalidName, setting::UnknownSetting,
 };
 use cutover_coordinator_core::{
     Answer, DeployOrder, IfBusy, LeaveOut, ROLLOUT_HOSTS_MAX, Request as Ask, Verb,
@@ -182,11 +183,38 @@ impl Operator for Operating {
         Ok(Response::new(pb::CreateEnvironmentResponse { agents }))
     }
 
+    async fn freeze_environment(
+        &self,
+        request: Request<pb::FreezeEnvironmentRequest>,
+    ) -> Result<Response<pb::FreezeEnvironmentResponse>, Status> {
+        let by = caller(&request)?;
+        let pb::FreezeEnvironmentRequest { environment, window, reason: text } =
+            request.into_inner();
+        let environment =
+            environment.parse().map_err(|error: InvalidName| invalid(error.to_string()))?;
+        let window = window.ok_or_else(|| invalid("field `window` is missing"))?;
+        let (window, reason) = (freeze_window(&window)?, reason(text)?);
+        self.ask(&by, Ask::FreezeEnvironment { environment, window, reason }).await?;
+        Ok(Response::new(pb::FreezeEnvironmentResponse {}))
+    }
+
+    async fn thaw_environment(
+        &self,
+        request: Request<pb::ThawEnvironmentRequest>,
+    ) -> Result<Response<pb::ThawEnvironmentResponse>, Status> {
+        let by = caller(&request)?;
+        let environment = request.into_inner().environment;
+        let environment =
+            environment.parse().map_err(|error: InvalidName| invalid(error.to_string()))?;
+        self.ask(&by, Ask::ThawEnvironment { environment }).await?;
+        Ok(Response::new(pb::ThawEnvironmentResponse {}))
+    }
+
     async fn list_environments(
         &self,
         _request: Request<pb::ListEnvironmentsRequest>,
     ) -> Result<Response<pb::ListEnvironmentsResponse>, Status> {
-        let environments = self.engine.look(|core, _| show::environments(core)).await?;
+        let environments = self.engine.look(show::environments).await?;
         Ok(Response::new(pb::ListEnvironmentsResponse { environments }))
     }
 
@@ -451,14 +479,35 @@ fn reason(text: String) -> Result<String, Status> {
     Ok(text)
 }
 
+fn freeze_window(window: &pb::FreezeWindow) -> Result<FreezeWindow, Status> {
+    let pb::FreezeWindow { from_unix_ms, until_unix_ms, weekly } = window;
+    if weekly.is_empty() {
+        let at = |ms: u64| Timestamp::from_unix_ms(ms);
+        let until = Some(*until_unix_ms).filter(|ms| *ms > 0).map(at);
+        return Ok(FreezeWindow::Once { from: at(*from_unix_ms), until });
+    }
+    if *from_unix_ms != 0 || *until_unix_ms != 0 {
+        return Err(invalid("a freeze is weekly, or from one moment to another, and not both"));
+    }
+    let weekly = weekly.parse().map_err(|error: InvalidWeekWindow| invalid(error.to_string()))?;
+    Ok(FreezeWindow::Weekly(weekly))
+}
+
 fn deploy_order(request: pb::DeployRequest) -> Result<(Uuid, DeployOrder), Status> {
     let if_busy = match pb::IfBusy::try_from(request.if_busy) {
         Ok(pb::IfBusy::Unspecified) => IfBusy::Refuse,
         Ok(pb::IfBusy::Supersede) => IfBusy::Supersede,
         Err(_) => return Err(invalid("field `if_busy` has a value that is not known")),
     };
-    let pb::DeployRequest { request_id, application, version, environment, settings, if_busy: _ } =
-        request;
+    let pb::DeployRequest {
+        request_id,
+        application,
+        version,
+        environment,
+        settings,
+        if_busy: _,
+        despite_freeze,
+    } = request;
     let request_id = if request_id.is_empty() { dice::uuid() } else { uuid(&request_id)? };
     let named = |error: InvalidName| invalid(error.to_string());
     let order = DeployOrder {
@@ -469,6 +518,7 @@ fn deploy_order(request: pb::DeployRequest) -> Result<(Uuid, DeployOrder), Statu
         environment: environment.parse().map_err(named)?,
         options: deploy_options(settings)?,
         if_busy,
+        despite_freeze: reason(despite_freeze)?,
     };
     Ok((request_id, order))
 }

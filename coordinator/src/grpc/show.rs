@@ -1,8 +1,9 @@
 //! What is looked at → pb. Total: everything that the core shows can be sent.
 
-use cutover_common::{AgentName, Timestamp};
+use cutover_common::{AgentName, FreezeWindow, Timestamp};
 use cutover_coordinator_core::{
     Coordinator,
+    coordinator::Freeze,
     enrolment::{Drain, Enrolled},
     rollout::{Planned, Replacement},
     view::{HostStatus, HostView, RolloutView, StatusView, presence_word},
@@ -38,7 +39,23 @@ fn drain(drain: &Drain) -> pb::Drain {
     pb::Drain { by: by.clone(), reason: reason.clone(), since_unix_ms: since.unix_ms() }
 }
 
-pub(super) fn environments(core: &Coordinator) -> Vec<pb::Environment> {
+fn freeze(freeze: &Freeze, now: Timestamp) -> pb::Freeze {
+    let Freeze { window, by, reason } = freeze;
+    let shown = match window {
+        FreezeWindow::Once { from, until } => pb::FreezeWindow {
+            from_unix_ms: from.unix_ms(),
+            until_unix_ms: until.map_or(0, Timestamp::unix_ms),
+            weekly: String::new(),
+        },
+        FreezeWindow::Weekly(week) => {
+            pb::FreezeWindow { weekly: week.to_string(), ..pb::FreezeWindow::default() }
+        }
+    };
+    let is_on = window.left(now).is_some();
+    pb::Freeze { window: Some(shown), by: by.clone(), reason: reason.clone(), is_on }
+}
+
+pub(super) fn environments(core: &Coordinator, now: Timestamp) -> Vec<pb::Environment> {
     core.environments()
         .map(|(name, select, stable)| pb::Environment {
             name: name.to_string(),
@@ -49,6 +66,12 @@ pub(super) fn environments(core: &Coordinator) -> Vec<pb::Environment> {
                     application: application.to_string(),
                     version: version.to_string(),
                 })
+                .collect(),
+            freezes: core
+                .freezes(name)
+                .iter()
+                .filter(|it| !it.window.is_over(now))
+                .map(|it| freeze(it, now))
                 .collect(),
         })
         .collect()

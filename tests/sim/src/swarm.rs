@@ -6,6 +6,7 @@ mod edges;
 mod exclusions;
 mod faults;
 mod fleet;
+mod freezes;
 mod hooks;
 mod interrupts;
 mod operators;
@@ -30,6 +31,7 @@ pub fn draw(seed: u64) -> Script {
     entries.extend(menu.schedule(&mut dice, hosts, &applications, busy_ms));
     interrupts::draw(seed, &applications, &mut entries);
     exclusions::draw(seed, &applications, &mut entries);
+    freezes::draw(seed, &mut entries);
     let all_hosts = edges::draw(seed, hosts, &applications, busy_ms, &mut entries);
     entries.sort_by_key(|entry| entry.at_ms);
     let mode = if is_liveness { liveness(&mut dice, hosts, busy_ms) } else { Mode::Safety };

@@ -163,6 +163,7 @@ impl Operator {
             environment: "test".to_owned(),
             settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             if_busy: pb::IfBusy::Unspecified.into(),
+            despite_freeze: String::new(),
         });
         let mut client = self.client.clone();
         let submitted = Instant::now();

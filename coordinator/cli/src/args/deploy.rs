@@ -35,6 +35,10 @@ pub struct DeployArgs {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t, hide_possible_values = true)]
     pub if_busy: IfBusy,
 
+    /// Deploy even where the environment is frozen, for this reason
+    #[arg(long, value_name = "REASON", default_value = "", hide_default_value = true)]
+    pub despite_freeze: String,
+
     /// Makes a repeated request the same rollout [default: a fresh one for each run]
     #[arg(long, value_name = "UUID")]
     pub request_id: Option<Uuid>,

@@ -1,11 +1,11 @@
 //! `cutover agents` and `cutover env`.
 
 use clap::Subcommand;
-use cutover_common::{AgentName, EnvironmentName};
+use cutover_common::{AgentName, EnvironmentName, WeekWindow};
 
 use super::{
     OutputArgs,
-    values::{Label, LabelChange, Selector},
+    values::{Label, LabelChange, Moment, Selector},
 };
 
 /// `cutover agents …`
@@ -67,7 +67,25 @@ pub enum EnvCommand {
     },
     /// List the environments
     List(OutputArgs),
-    /// Show one environment: its agents and what is stable there
+    /// Let nothing new be deployed to an environment for a while; the way back stays open
+    Freeze {
+        environment: EnvironmentName,
+        /// From when on, such as 2026-12-24T00:00:00Z [default: now]
+        #[arg(long, value_name = "MOMENT")]
+        from: Option<Moment>,
+        /// Until when, such as 2026-12-27T08:00:00Z [default: until it is thawed]
+        #[arg(long, value_name = "MOMENT")]
+        until: Option<Moment>,
+        /// A part of every week in UTC, such as "fri 16:00..mon 08:00"
+        #[arg(long, value_name = "DAY HH:MM..DAY HH:MM", conflicts_with_all = ["from", "until"])]
+        weekly: Option<WeekWindow>,
+        /// Why, for those who are kept waiting
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Lift all freezes of an environment
+    Thaw { environment: EnvironmentName },
+    /// Show one environment: its agents, what is stable there, and its freezes
     Show {
         environment: EnvironmentName,
         #[command(flatten)]

@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, convert::Infallible, fmt, str::FromStr, time::Duration};
 
 use cutover_common::{
-    ApplicationName, Labels, ReleaseRef, Sha256, duration_text, host::is_label_part,
+    ApplicationName, Labels, ReleaseRef, Sha256, Timestamp, duration_text, host::is_label_part,
     name::InvalidName,
 };
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Why an argument is not what it should be. Says what it should look like.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -30,6 +31,22 @@ pub enum InvalidValue {
         "write it as a rollout's id, at least its first 8 characters, or an application's name"
     )]
     Rollout,
+    #[error("write it as a moment with its offset from UTC, such as 2026-12-27T08:00:00Z")]
+    Moment,
+}
+
+/// A moment, written as RFC 3339 has it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Moment(pub Timestamp);
+
+impl FromStr for Moment {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidValue::Moment)?;
+        let ms = u64::try_from(moment.unix_timestamp_nanos() / 1_000_000);
+        Ok(Self(Timestamp::from_unix_ms(ms.map_err(|_| InvalidValue::Moment)?)))
+    }
 }
 
 /// A text that is never shown: neither by `Debug` nor by an error.

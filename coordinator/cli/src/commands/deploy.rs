@@ -25,10 +25,11 @@ pub(super) async fn deploy(desk: Desk<'_>, args: DeployArgs) -> Result<Outcome, 
         following,
         wait,
         if_busy,
+        despite_freeze,
         request_id,
         output,
     } = args;
-    let order = Order { release: release.0, environment, settings, if_busy };
+    let order = Order { release: release.0, environment, settings, if_busy, despite_freeze };
     let coordinator = desk.coordinator().await?;
     let paint = desk.console.result_paint();
     if plan {

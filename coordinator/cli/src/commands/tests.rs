@@ -32,6 +32,7 @@ fn order() -> DeployOrder {
             environment: "production".parse().unwrap(),
             settings: crate::args::deploy::SettingArgs::default(),
             if_busy: crate::args::deploy::IfBusy::Refuse,
+            despite_freeze: String::new(),
         },
     }
 }

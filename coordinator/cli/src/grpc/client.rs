@@ -166,6 +166,23 @@ impl Coordinator {
         Ok(view::Created { name: name.as_str().into(), agents })
     }
 
+    /// Keeps anything new from an environment for a while.
+    pub async fn freeze(&self, freeze: &orders::Freeze) -> Result<(), Failure> {
+        let mut client = self.client.clone();
+        let answer = unary(client.freeze_environment(request(freeze.to_pb()))).await?;
+        let pb::FreezeEnvironmentResponse {} = answer;
+        Ok(())
+    }
+
+    /// Lifts all freezes of an environment.
+    pub async fn thaw(&self, environment: &EnvironmentName) -> Result<(), Failure> {
+        let mut client = self.client.clone();
+        let message = pb::ThawEnvironmentRequest { environment: environment.to_string() };
+        let pb::ThawEnvironmentResponse {} =
+            unary(client.thaw_environment(request(message))).await?;
+        Ok(())
+    }
+
     /// Lists the environments.
     pub async fn environments(&self) -> Result<Vec<view::Environment>, Failure> {
         let mut client = self.client.clone();

@@ -10,8 +10,8 @@ use crate::{
     text::Text,
     view::{
         Agent, AgentApplication, AgentSlot, ApplicationStatus, Drain, Edge, EdgeHost, Environment,
-        HistoryEntry, Host, HostStatus, JoinToken, Load, Plan, PlannedWave, Release, Rollout,
-        RolloutHost, RolloutState, Setting, SlotTraffic, StableRelease,
+        Freeze, HistoryEntry, Host, HostStatus, JoinToken, Load, Plan, PlannedWave, Release,
+        Rollout, RolloutHost, RolloutState, Setting, SlotTraffic, StableRelease,
     },
 };
 
@@ -262,7 +262,7 @@ fn quoted(text: &str) -> String {
 }
 
 pub(super) fn environment(message: pb::Environment) -> Environment {
-    let pb::Environment { name, select, agents, stable } = message;
+    let pb::Environment { name, select, agents, stable, freezes } = message;
     Environment {
         name: name.into(),
         select: labels(select),
@@ -274,6 +274,20 @@ pub(super) fn environment(message: pb::Environment) -> Environment {
                 version: version.into(),
             })
             .collect(),
+        freezes: freezes.into_iter().map(freeze).collect(),
+    }
+}
+
+fn freeze(message: pb::Freeze) -> Freeze {
+    let pb::Freeze { window, by, reason, is_on } = message;
+    let pb::FreezeWindow { from_unix_ms, until_unix_ms, weekly } = window.unwrap_or_default();
+    Freeze {
+        from_unix_ms: moment(from_unix_ms),
+        until_unix_ms: moment(until_unix_ms),
+        weekly: optional(weekly),
+        by: by.into(),
+        reason: reason.into(),
+        is_on,
     }
 }
 

@@ -223,6 +223,20 @@ impl Operator for Service {
         not_told()
     }
 
+    async fn freeze_environment(
+        &self,
+        _: Request<pb::FreezeEnvironmentRequest>,
+    ) -> Answer<pb::FreezeEnvironmentResponse> {
+        not_told()
+    }
+
+    async fn thaw_environment(
+        &self,
+        _: Request<pb::ThawEnvironmentRequest>,
+    ) -> Answer<pb::ThawEnvironmentResponse> {
+        not_told()
+    }
+
     async fn list_environments(
         &self,
         _: Request<pb::ListEnvironmentsRequest>,

@@ -1,6 +1,8 @@
 //! What commands ask of the coordinator, on the way out.
 
-use cutover_common::{AgentName, EnvironmentName, ReleaseRef, Sha256, Version};
+use cutover_common::{
+    AgentName, EnvironmentName, ReleaseRef, Sha256, Timestamp, Version, WeekWindow,
+};
 use cutover_proto::v1 as pb;
 use uuid::Uuid;
 
@@ -13,6 +15,8 @@ pub struct Order {
     pub environment: EnvironmentName,
     pub settings: SettingArgs,
     pub if_busy: IfBusy,
+    /// Why it comes even where the environment is frozen; empty: it does not.
+    pub despite_freeze: String,
 }
 
 /// An order that is carried out, once however often it is sent.
@@ -40,6 +44,7 @@ impl Order {
                 IfBusy::Supersede => pb::IfBusy::Supersede,
             }
             .into(),
+            despite_freeze: self.despite_freeze.clone(),
         }
     }
 }
@@ -103,6 +108,34 @@ impl Exclude {
             agents: self.agents.iter().map(ToString::to_string).collect(),
             reason: self.reason.clone(),
             skip: self.skip,
+        }
+    }
+}
+
+/// A freeze of an environment.
+#[derive(Clone, Debug)]
+pub struct Freeze {
+    pub environment: EnvironmentName,
+    /// None: from now on.
+    pub from: Option<Timestamp>,
+    /// None: until it is lifted.
+    pub until: Option<Timestamp>,
+    /// In place of both, a part of every week.
+    pub weekly: Option<WeekWindow>,
+    pub reason: String,
+}
+
+impl Freeze {
+    pub(super) fn to_pb(&self) -> pb::FreezeEnvironmentRequest {
+        let window = pb::FreezeWindow {
+            from_unix_ms: self.from.map_or(0, Timestamp::unix_ms),
+            until_unix_ms: self.until.map_or(0, Timestamp::unix_ms),
+            weekly: self.weekly.map(|weekly| weekly.to_string()).unwrap_or_default(),
+        };
+        pb::FreezeEnvironmentRequest {
+            environment: self.environment.to_string(),
+            window: Some(window),
+            reason: self.reason.clone(),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     text::Text,
-    view::{Agent, AgentApplication, Drain, EdgeHost, Environment, JoinToken, SlotTraffic},
+    view::{Agent, AgentApplication, Drain, EdgeHost, Environment, Freeze, JoinToken, SlotTraffic},
 };
 
 /// Prints a list of agents.
@@ -220,13 +220,31 @@ pub fn environments(environments: &[Environment], paint: Paint) -> String {
 
 /// Prints one environment.
 pub fn environment(environment: &Environment, paint: Paint) -> String {
-    let facts: Vec<[Cell; 2]> = vec![
+    let mut facts: Vec<[Cell; 2]> = vec![
         ["environment".into(), (&environment.name).into()],
         ["selects".into(), labels(&environment.select).into()],
         ["agents".into(), names(&environment.agents).into()],
         ["stable".into(), stable(environment).into()],
     ];
+    for freeze in &environment.freezes {
+        let what = if freeze.is_on { "frozen" } else { "freeze" };
+        facts.push([what.into(), self::freeze(freeze).into()]);
+    }
     table(["WHAT", "IS"], &facts, paint)
+}
+
+fn freeze(freeze: &Freeze) -> String {
+    let Freeze { from_unix_ms, until_unix_ms, weekly, by, reason, is_on } = freeze;
+    let (from, until) = (from_unix_ms.map(moment), until_unix_ms.map(moment));
+    let when = match (weekly, from, until) {
+        (Some(weekly), _, _) => format!("every week {weekly} UTC"),
+        (None, Some(from), Some(until)) if !is_on => format!("{from} to {until}"),
+        (None, Some(from), None) if !is_on => format!("from {from} until it is thawed"),
+        (None, _, Some(until)) => format!("until {until}"),
+        (None, _, None) => "until it is thawed".to_owned(),
+    };
+    let because = if reason.as_str().is_empty() { String::new() } else { format!(": {reason}") };
+    format!("{when}, by {by}{because}")
 }
 
 fn stable(environment: &Environment) -> String {

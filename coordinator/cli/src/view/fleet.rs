@@ -135,6 +135,21 @@ pub struct Environment {
     pub select: BTreeMap<Text, Text>,
     pub agents: Vec<Text>,
     pub stable: Vec<StableRelease>,
+    pub freezes: Vec<Freeze>,
+}
+
+/// That nothing new is deployed to an environment for a while.
+#[derive(Clone, Debug, Serialize)]
+pub struct Freeze {
+    /// Null for one of every week.
+    pub from_unix_ms: Option<u64>,
+    /// Null for one of every week, and for one that lasts until it is lifted.
+    pub until_unix_ms: Option<u64>,
+    /// A part of every week, in UTC; null for another.
+    pub weekly: Option<Text>,
+    pub by: Text,
+    pub reason: Text,
+    pub is_on: bool,
 }
 
 /// The release of an application that an environment goes back to.

@@ -11,7 +11,7 @@ mod rollout;
 mod status;
 
 pub use fleet::{
-    Agent, AgentApplication, AgentSlot, Created, Drain, Edge, EdgeHost, Environment, Host,
+    Agent, AgentApplication, AgentSlot, Created, Drain, Edge, EdgeHost, Environment, Freeze, Host,
     JoinToken, Load, SlotTraffic, StableRelease,
 };
 pub use plan::{Plan, PlannedWave, Setting};

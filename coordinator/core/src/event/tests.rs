@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use cutover_common::{AgentName, Batches, Generation, Slots, Term, Timers, Timestamp};
+use cutover_common::{
+    AgentName, Batches, EnvironmentName, FreezeWindow, Generation, Slots, Term, Timers, Timestamp,
+};
 use uuid::Uuid;
 
 use super::{Change, Event, EventKind, RolloutStarted};
@@ -71,6 +73,7 @@ fn started() -> RolloutStarted {
         },
         by: "ann".to_owned(),
         converges: false,
+        despite_freeze: String::new(),
     }
 }
 
@@ -195,8 +198,18 @@ fn kinds() -> Vec<EventKind> {
         reason: reason.clone(),
     });
     kinds.push(EventKind::AgentUndrained { agent, by: by.clone(), reason: reason.clone() });
-    let change = Change::Promoted { by, reason, full: true };
+    let change = Change::Promoted { by: by.clone(), reason: reason.clone(), full: true };
     kinds.push(EventKind::Rollout { id: ID, change, call: None });
+    let environment: EnvironmentName = "production".parse().unwrap();
+    let until = Some(Timestamp::from_unix_ms(5_678));
+    let once = FreezeWindow::Once { from: Timestamp::from_unix_ms(1_234), until };
+    let weekly = FreezeWindow::Weekly("fri 16:00..mon 08:00".parse().unwrap());
+    for window in [once, weekly] {
+        let (by, reason) = (by.clone(), reason.clone());
+        let environment = environment.clone();
+        kinds.push(EventKind::EnvironmentFrozen { environment, window, by, reason });
+    }
+    kinds.push(EventKind::EnvironmentThawed { environment, by });
     kinds
 }
 

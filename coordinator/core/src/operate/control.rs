@@ -403,6 +403,11 @@ impl Coordinator {
             environment: rollout.environment.clone(),
             options: same_options(&rollout.spec, order.verb),
             if_busy: IfBusy::Refuse,
+            // Whoever freezes an environment does not mean what is broken there.
+            despite_freeze: match order.verb {
+                Verb::Rollback => "it is the way back".to_owned(),
+                _ => String::new(),
+            },
         };
         self.deploy(now, by, order.call, order.call, &order_again, step)?;
         Ok(Answer::Controlled { rollout: order.call, text: started_anew(&version) })

@@ -97,6 +97,7 @@ impl Coordinator {
                     environment: name.clone(),
                     options,
                     if_busy: IfBusy::Refuse,
+                    despite_freeze: String::new(),
                 };
                 (order, lacks(application, version))
             })

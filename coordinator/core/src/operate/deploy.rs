@@ -36,6 +36,7 @@ impl Coordinator {
                 "leave --request-id out, or give a new one",
             ));
         }
+        self.not_frozen(now, order)?;
         let planned = self.plan(order)?;
         if planned.plan.waves.is_empty() && !planned.drained.is_empty() {
             return Err(refuse(
@@ -108,6 +109,11 @@ impl Coordinator {
             plan: planned.plan,
             by: by.to_owned(),
             converges: planned.converges,
+            despite_freeze: if self.is_frozen(now, &order.environment) {
+                order.despite_freeze.clone()
+            } else {
+                String::new()
+            },
         };
         let agents: Vec<AgentName> =
             started.plan.waves.iter().flat_map(|wave| wave.agents.clone()).collect();

@@ -6,6 +6,7 @@ mod converge;
 mod deploy;
 mod drain;
 mod exclude;
+mod freeze;
 mod identity;
 mod notice;
 mod plan;
@@ -89,6 +90,10 @@ impl Coordinator {
             Request::DrainAgent { agent, reason, is_forced } => {
                 self.drain_agent(now, by, &agent, (reason, is_forced), step)
             }
+            Request::FreezeEnvironment { environment, window, reason } => {
+                self.freeze(now, by, environment, (window, reason), step)
+            }
+            Request::ThawEnvironment { environment } => self.thaw(now, by, environment, step),
             Request::UndrainAgent { agent, reason } => {
                 self.undrain_agent(now, by, &agent, reason, step)
             }

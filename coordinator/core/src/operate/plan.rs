@@ -366,7 +366,7 @@ impl Coordinator {
         goal.is_some_and(|goal| goal.running() == Some(&order.version))
     }
 
-    fn known_environment(&self, environment: &EnvironmentName) -> Result<(), Refusal> {
+    pub(super) fn known_environment(&self, environment: &EnvironmentName) -> Result<(), Refusal> {
         if self.environments.contains_key(environment) {
             return Ok(());
         }

@@ -302,6 +302,7 @@ impl Rollout {
             plan,
             by,
             converges,
+            despite_freeze,
         } = started;
         let hosts = plan
             .waves
@@ -335,7 +336,7 @@ impl Rollout {
             cutover: None,
             converges,
         };
-        rollout.history.push((at, story::begun(&rollout)));
+        rollout.history.push((at, story::begun(&rollout, &despite_freeze)));
         rollout
     }
 

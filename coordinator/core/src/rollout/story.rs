@@ -23,7 +23,7 @@ pub(crate) fn listed<'a>(texts: impl ExactSizeIterator<Item = &'a str>) -> Strin
     }
 }
 
-pub(super) fn begun(rollout: &Rollout) -> String {
+pub(super) fn begun(rollout: &Rollout, despite_freeze: &str) -> String {
     if rollout.converges {
         let agents: Vec<AgentName> = rollout.hosts.keys().cloned().collect();
         let (application, to, environment) =
@@ -35,8 +35,12 @@ pub(super) fn begun(rollout: &Rollout) -> String {
         );
     }
     let from = rollout.from.as_ref().map_or_else(String::new, |from| format!(" from {from}"));
+    let despite = match despite_freeze {
+        "" => String::new(),
+        reason => format!(", despite the freeze: {reason}"),
+    };
     format!(
-        "{} started: {}{from} to {} in {}, {} over {} hosts in {} batches",
+        "{} started: {}{from} to {} in {}, {} over {} hosts in {} batches{despite}",
         rollout.by,
         rollout.application,
         rollout.to,

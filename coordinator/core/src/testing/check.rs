@@ -73,6 +73,8 @@ impl Watch {
             | EventKind::AgentDrained { .. }
             | EventKind::AgentUndrained { .. }
             | EventKind::EnvironmentCreated { .. }
+            | EventKind::EnvironmentFrozen { .. }
+            | EventKind::EnvironmentThawed { .. }
             | EventKind::ReleaseRegistered { .. }
             | EventKind::RolloutStarted(_)
             | EventKind::Rollout { .. } => {}
@@ -116,6 +118,8 @@ impl Watch {
             | EventKind::AgentDrained { .. }
             | EventKind::AgentUndrained { .. }
             | EventKind::EnvironmentCreated { .. }
+            | EventKind::EnvironmentFrozen { .. }
+            | EventKind::EnvironmentThawed { .. }
             | EventKind::ReleaseRegistered { .. }
             | EventKind::Rollout { .. } => {}
         }

@@ -429,5 +429,6 @@ pub(crate) fn order(to: &str, settings: &[(&str, &str)]) -> DeployOrder {
         environment: PROD.parse().unwrap(),
         options: options(settings),
         if_busy: crate::input::IfBusy::Refuse,
+        despite_freeze: String::new(),
     }
 }

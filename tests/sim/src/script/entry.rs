@@ -111,6 +111,9 @@ pub enum Fault {
 /// The option by which a deploy stops the one that is under way.
 pub const SUPERSEDES: &str = "supersedes";
 
+/// Among the options of a deploy: it comes also where its environment is frozen.
+pub const DESPITE_FREEZE: &str = "despite_freeze";
+
 /// What an operator does.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
@@ -167,6 +170,14 @@ pub enum Call {
     /// Lets it take part again.
     Undrain {
         host: u16,
+    },
+    /// Keeps anything new from the environment of an application until it is thawed.
+    Freeze {
+        application: u16,
+    },
+    /// Lifts its freezes.
+    Thaw {
+        application: u16,
     },
     /// Takes a host out of the environment of an application by its label.
     Unlabel {
@@ -227,6 +238,8 @@ impl What {
                 | Call::Retry { .. }
                 | Call::Rollback { .. }
                 | Call::Promote { .. }
+                | Call::Freeze { .. }
+                | Call::Thaw { .. }
                 | Call::Restart { .. },
             ) => None,
         }
@@ -250,6 +263,8 @@ impl What {
                 | Call::Retry { application }
                 | Call::Rollback { application }
                 | Call::Promote { application, .. }
+                | Call::Freeze { application }
+                | Call::Thaw { application }
                 | Call::Restart { application, .. },
             ) => Some(application),
             Self::Fault(_)

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     behaviour::{BadHook, Behaviour, HookBehaviour, Life, OnStop},
-    entry::{Call, Direction, Entry, Fault, KillPoint, SUPERSEDES, What},
+    entry::{Call, DESPITE_FREEZE, Direction, Entry, Fault, KillPoint, SUPERSEDES, What},
 };
 
 /// What one run is made of. Times are in milliseconds of virtual time.

@@ -36,6 +36,8 @@ pub(crate) fn events(core: &Coordinator, events: &[Event]) -> Vec<String> {
             | EventKind::AgentDrained { .. }
             | EventKind::AgentUndrained { .. }
             | EventKind::EnvironmentCreated { .. }
+            | EventKind::EnvironmentFrozen { .. }
+            | EventKind::EnvironmentThawed { .. }
             | EventKind::ReleaseRegistered { .. }
             | EventKind::GoalSet { .. }
             | EventKind::RolloutStarted(_) => other(&event.kind),
@@ -72,6 +74,8 @@ fn other(kind: &EventKind) -> String {
         EventKind::AgentRemoved { agent, .. } => format!("removes {agent}"),
         EventKind::AgentDrained { agent, .. } => format!("drains {agent}"),
         EventKind::AgentUndrained { agent, .. } => format!("lets {agent} take part again"),
+        EventKind::EnvironmentFrozen { environment, .. } => format!("freezes {environment}"),
+        EventKind::EnvironmentThawed { environment, .. } => format!("thaws {environment}"),
         EventKind::EnvironmentCreated { name, .. } => format!("makes environment {name}"),
         EventKind::ReleaseRegistered { release, .. } => {
             format!("has release {} ({})", release.name, short_digest(release.digest))

@@ -30,6 +30,8 @@ pub(crate) fn request(request: &Request) -> String {
         Request::CreateJoinToken { name: None, .. } => "a join token for anybody".to_owned(),
         Request::CreateOperator { name, .. } => format!("a token for operator {name}"),
         Request::CreateEnvironment { name, .. } => format!("environment {name}"),
+        Request::FreezeEnvironment { environment, .. } => format!("freeze {environment}"),
+        Request::ThawEnvironment { environment } => format!("thaw {environment}"),
         Request::RegisterRelease { release, .. } => format!("release {}", release.name),
     }
 }

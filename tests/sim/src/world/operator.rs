@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cutover_common::{AgentName, Labels, Sha256, Timestamp, edge::EDGE_LABEL};
+use cutover_common::{AgentName, FreezeWindow, Labels, Sha256, Timestamp, edge::EDGE_LABEL};
 use cutover_coordinator_core::{
     Answer, DeployOrder, IfBusy, Input, LeaveOut, Refusal, Request, Verb,
     input::ReplyId,
@@ -14,7 +14,7 @@ use super::{Happening, World};
 use crate::{
     moment::Moment,
     oracle::Seen,
-    script::{Call, Mode, SUPERSEDES},
+    script::{Call, DESPITE_FREEZE, Mode, SUPERSEDES},
     story,
     trace::Who,
 };
@@ -91,6 +91,19 @@ impl World {
                 let how = if *is_skip { LeaveOut::Skip } else { LeaveOut::Exclude };
                 let reason = String::new();
                 self.ask(Request::Exclude { rollout, agents, how, reason, call }, None);
+            }
+            Call::Freeze { application } | Call::Thaw { application } => {
+                let Some(spec) = self.script.applications.get(usize::from(*application)) else {
+                    return;
+                };
+                let Ok(environment) = spec.name.parse() else { return };
+                let window = FreezeWindow::Once { from: Timestamp::default(), until: None };
+                let request = if matches!(call, Call::Freeze { .. }) {
+                    Request::FreezeEnvironment { environment, window, reason: String::new() }
+                } else {
+                    Request::ThawEnvironment { environment }
+                };
+                self.ask(request, None);
             }
             Call::Drain { host, is_forced } => {
                 let agent = self.host(*host).name.clone();
@@ -201,6 +214,11 @@ impl World {
                 IfBusy::Supersede
             } else {
                 IfBusy::Refuse
+            },
+            despite_freeze: if options.iter().any(|(name, _)| name == DESPITE_FREEZE) {
+                "it burns".to_owned()
+            } else {
+                String::new()
             },
         })
     }

@@ -84,6 +84,7 @@ impl World {
             environment: "prod".parse().expect("a name"),
             options,
             if_busy: IfBusy::Refuse,
+            despite_freeze: String::new(),
         };
         let (request_id, rollout) = (self.dice.uuid(), self.dice.uuid());
         self.ask(Request::Deploy { request_id, rollout, order }).expect("the deploy is taken");

@@ -59,6 +59,7 @@ fn environments_are_listed_with_what_is_stable() {
         select: [("tier".into(), "web".into())].into(),
         agents: vec!["web-1".into(), "web-2".into()],
         stable: vec![StableRelease { application: "web".into(), version: "1.3.0".into() }],
+        freezes: Vec::new(),
     };
     let empty = Environment {
         name: "qa".into(),
@@ -78,6 +79,30 @@ fn environments_are_listed_with_what_is_stable() {
     selects      tier=web
     agents       web-1, web-2
     stable       web@1.3.0
+    ");
+    let freeze = Freeze {
+        from_unix_ms: Some(START),
+        until_unix_ms: None,
+        weekly: None,
+        by: "anna".into(),
+        reason: "login is down".into(),
+        is_on: true,
+    };
+    let weekly = Freeze {
+        from_unix_ms: None,
+        weekly: Some("fri 16:00..mon 08:00".into()),
+        reason: "".into(),
+        is_on: false,
+        ..freeze.clone()
+    };
+    let later = Freeze { until_unix_ms: Some(START + 3_600_000), is_on: false, ..freeze.clone() };
+    let frozen = Environment { freezes: vec![freeze, weekly, later], ..production };
+    let shown = fleet::environment(&frozen, Paint::Plain);
+    let lines: Vec<&str> = shown.lines().skip(5).collect();
+    assert_snapshot!(lines.join("\n"), @r"
+    frozen       until it is thawed, by anna: login is down
+    freeze       every week fri 16:00..mon 08:00 UTC, by anna
+    freeze       2026-11-23T19:00:00Z to 2026-11-23T20:00:00Z, by anna: login is down
     ");
     assert_snapshot!(fleet::created(&"qa".into(), 1), @"environment qa created; it selects 1 agent");
 }

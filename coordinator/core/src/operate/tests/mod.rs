@@ -5,6 +5,7 @@ mod converge;
 mod deploy;
 mod drain;
 mod exclude;
+mod freeze;
 mod identity;
 mod restored;
 mod sessions;

@@ -206,7 +206,10 @@ impl Ledger {
             }
             EventKind::RolloutStarted(started) => return self.take_course(started, now),
             EventKind::Rollout { id, change, .. } => return self.take_change(*id, change, now),
-            EventKind::OperatorCreated { .. } | EventKind::EnvironmentCreated { .. } => {}
+            EventKind::OperatorCreated { .. }
+            | EventKind::EnvironmentCreated { .. }
+            | EventKind::EnvironmentFrozen { .. }
+            | EventKind::EnvironmentThawed { .. } => {}
         }
         Ok(())
     }

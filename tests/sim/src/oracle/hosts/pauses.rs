@@ -88,6 +88,8 @@ impl Pauses {
             | Request::UndrainAgent { .. }
             | Request::RemoveAgent { .. }
             | Request::CreateEnvironment { .. }
+            | Request::FreezeEnvironment { .. }
+            | Request::ThawEnvironment { .. }
             | Request::RegisterRelease { .. } => {}
         }
     }

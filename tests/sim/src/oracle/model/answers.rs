@@ -54,6 +54,8 @@ pub(super) fn is_asked_for(event: &Event, converges: impl Fn(Uuid) -> bool) -> b
         | EventKind::AgentDrained { .. }
         | EventKind::AgentUndrained { .. }
         | EventKind::EnvironmentCreated { .. }
+        | EventKind::EnvironmentFrozen { .. }
+        | EventKind::EnvironmentThawed { .. }
         | EventKind::ReleaseRegistered { .. } => true,
     }
 }
@@ -166,6 +168,14 @@ impl Asked<'_> {
                     && agents.iter().all(|agent| asked.contains(agent))
                     && known.active(rollout).is_some_and(|active| active.id == *id)
             }
+            (
+                EventKind::EnvironmentFrozen { environment, .. },
+                Request::FreezeEnvironment { environment: asked, .. },
+            )
+            | (
+                EventKind::EnvironmentThawed { environment, .. },
+                Request::ThawEnvironment { environment: asked },
+            ) => environment == asked,
             (EventKind::AgentLabelled { agent, .. }, Request::LabelAgent { agent: asked, .. })
             | (EventKind::AgentDrained { agent, .. }, Request::DrainAgent { agent: asked, .. })
             | (
@@ -233,6 +243,8 @@ impl Asked<'_> {
                 }
             }
             Request::CreateEnvironment { .. }
+            | Request::FreezeEnvironment { .. }
+            | Request::ThawEnvironment { .. }
             | Request::RegisterRelease { .. }
             | Request::CreateOperator { .. } => Expected::Done(None),
             // By the token's age, which the fleet's oracle judges.
@@ -243,6 +255,9 @@ impl Asked<'_> {
     fn deployed(self, known: &Known, request_id: Uuid, order: &DeployOrder) -> Expected {
         if let Some(same) = known.rollouts.iter().find(|it| it.request_id == request_id) {
             return Expected::Done(Some(same.id));
+        }
+        if order.despite_freeze.is_empty() && known.frozen.contains(&order.environment) {
+            return Expected::Refused("its environment is frozen");
         }
         let application = order.application.as_str();
         if known.active(application).is_some() && order.if_busy == IfBusy::Refuse {
@@ -301,6 +316,9 @@ fn controlled(known: &Known, application: &str, verb: Verb, call: Uuid) -> Expec
                 if last.touched.is_empty() || !last.has_way_back() || last.from.is_none() =>
             {
                 Expected::Refused("there is nothing to go back to")
+            }
+            Verb::Retry if known.frozen.iter().any(|it| it.as_str() == application) => {
+                Expected::Refused("its environment is frozen")
             }
             Verb::Retry | Verb::Rollback => Expected::Either,
         };
@@ -368,6 +386,8 @@ fn short(request: &Request) -> String {
         Request::CreateJoinToken { name, .. } => format!("a token for {name:?}"),
         Request::CreateOperator { name, .. } => format!("operator {name}"),
         Request::CreateEnvironment { name, .. } => format!("environment {name}"),
+        Request::FreezeEnvironment { environment, .. } => format!("freeze {environment}"),
+        Request::ThawEnvironment { environment } => format!("thaw {environment}"),
         Request::RegisterRelease { release, .. } => format!("release {}", release.name),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cutover_common::{AgentName, Version};
+use cutover_common::{AgentName, EnvironmentName, Version};
 use cutover_coordinator_core::{
     Deed, Event, EventKind, LeaveOut, Verb,
     event::Change,
@@ -54,6 +54,7 @@ pub(super) struct Known {
     pub(super) agents: BTreeMap<AgentName, Uuid>,
     /// The agents whose hosts are taken out for maintenance.
     pub(super) drained: BTreeSet<AgentName>,
+    pub(super) frozen: BTreeSet<EnvironmentName>,
     pub(super) was_restored: bool,
 }
 
@@ -130,6 +131,12 @@ impl Known {
             }
             EventKind::AgentUndrained { agent, .. } => {
                 self.drained.remove(agent);
+            }
+            EventKind::EnvironmentFrozen { environment, .. } => {
+                self.frozen.insert(environment.clone());
+            }
+            EventKind::EnvironmentThawed { environment, .. } => {
+                self.frozen.remove(environment);
             }
             EventKind::Started { .. }
             | EventKind::Restored { .. }
