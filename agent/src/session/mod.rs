@@ -25,7 +25,7 @@ use crate::{join::AgentIdentity, process::LogFiles};
 
 /// After a connection that could not be made or broke: a restarted coordinator is found again in
 /// seconds, and 1000 agents do not all dial in one second.
-const REDIAL: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
+const REDIAL: Backoff = Backoff { first: Duration::from_secs(1), longest: REDIAL_WITHIN };
 
 /// After ALREADY_CONNECTED: the coordinator needs up to 15 s to notice that an earlier connection
 /// of this agent is dead.

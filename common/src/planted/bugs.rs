@@ -334,6 +334,9 @@ bugs! {
     /// A pause leaves the goals of hosts that have not begun.
     PauseDoesNotWithdraw "pause-does-not-withdraw" breaks "A5":
         "a host that was away when the rollout was paused: it switches when it comes back",
+    /// A pause calls hosts back that were told to lead clients over in a strict cutover.
+    FlippedCalledBack "flipped-called-back" breaks "E5":
+        "a pause while a gate of a strict cutover has not heard of the switch: it leads back",
     /// An abort leaves the goals of hosts that have not begun.
     AbortDoesNotWithdraw "abort-does-not-withdraw" breaks "A5":
         "a host that was away when the rollout was aborted: it switches when it comes back",

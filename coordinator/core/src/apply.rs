@@ -9,7 +9,7 @@ use crate::{
     enrolment::{Drain, Enrolled, JoinToken, Operator, Used},
     event::{Change, Event, EventKind},
     fleet::{Goal, Wanted},
-    rollout::{IllegalChange, Outcome, Rollout},
+    rollout::{Host, HostState, IllegalChange, Outcome, Rollout},
 };
 
 /// How many rollouts are kept in memory. The log has them all; this is what `history` shows.
@@ -27,8 +27,9 @@ pub enum CannotApply {
 }
 
 impl Environment {
-    /// Takes what `rollout`, which ended as `outcome`, has left here.
-    fn take(&mut self, rollout: &Rollout, outcome: Outcome) {
+    /// Takes what `rollout`, which ended as `outcome`, has left here. Hosts that it never came to are
+    /// as they were before, unless a person ended what would have come to them by itself.
+    fn take(&mut self, rollout: &Rollout, outcome: Outcome, is_by_person: bool) {
         let application = &rollout.application;
         let is_new = outcome == Outcome::Succeeded && !rollout.converges;
         if is_new {
@@ -36,7 +37,12 @@ impl Environment {
             self.settled.insert(application.clone(), BTreeSet::new());
         }
         if let Some(settled) = self.settled.get_mut(application) {
-            settled.extend(rollout.hosts_where(|host| !host.state.has_missed_it()));
+            let is_left = rollout.converges && is_by_person;
+            let came_to = |host: &Host| {
+                let is_untold = host.state == HostState::Pending && host.tries == 0;
+                !host.state.has_missed_it() && (is_left || !is_untold)
+            };
+            settled.extend(rollout.hosts_where(came_to));
         }
     }
 }
@@ -105,7 +111,7 @@ impl Coordinator {
                 if let Change::Ended { outcome, .. } = change {
                     let environment = self.environments.get_mut(&rollout.environment);
                     if let Some(environment) = environment {
-                        environment.take(rollout, *outcome);
+                        environment.take(rollout, *outcome, call.is_some());
                     }
                 }
             }

@@ -19,7 +19,8 @@ use crate::{
     event::{Change, Event, EventKind},
     fleet::{Fleet, Goal, Goals, Wanted},
     input::{Input, SessionId},
-    judging::{Judges, is_judged},
+    judging::Judges,
+    operate::converge::{Arrival, Converging, arrival, is_an_end},
     rollout::{
         Rollout, State, Waiting,
         decide::{Decision, NewGoals, Scene, decide, lost_goals, next_overdue},
@@ -88,34 +89,9 @@ pub struct Coordinator {
     pub(crate) waiting: BTreeMap<Uuid, Waiting>,
     pub(crate) edges: Edges,
     pub(crate) judges: Judges,
+    pub(crate) converging: Converging,
     /// When time alone is a reason to decide, as of the last decision.
     rests_until: Option<Timestamp>,
-}
-
-/// What may make hosts lack what their environment runs.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Arrival {
-    /// Nothing, unless a rollout ends.
-    Nobody,
-    Agent(AgentName),
-    /// Somebody asked for something: labels, drains and environments may have changed.
-    Anybody,
-}
-
-const fn is_an_end(event: &Event) -> bool {
-    matches!(event.kind, EventKind::Rollout { change: Change::Ended { .. }, .. })
-}
-
-fn arrival(input: &Input) -> Arrival {
-    match input {
-        Input::SessionOpened { agent, .. } => Arrival::Agent(agent.clone()),
-        Input::Asked { .. } => Arrival::Anybody,
-        Input::Started { .. }
-        | Input::Tick
-        | Input::SessionClosed { .. }
-        | Input::Beat { .. }
-        | Input::Reported { .. } => Arrival::Nobody,
-    }
 }
 
 impl Coordinator {
@@ -154,6 +130,7 @@ impl Coordinator {
         let deadlines = self.waiting.values().filter_map(Waiting::deadline);
         deadlines
             .chain(self.fleet.next_silence())
+            .chain(self.converging.looks_again)
             .chain(
                 self.active()
                     .filter_map(|rollout| next_overdue(rollout, &self.fleet, self.last_looked())),
@@ -170,10 +147,9 @@ impl Coordinator {
         self.rollouts.values().filter(|rollout| !rollout.is_over())
     }
 
-    /// Returns whether what beats alone tell decides anything: how busy hosts are, and what gates
-    /// count.
-    fn watches_beats(&self) -> bool {
-        self.active().any(|rollout| rollout.spec.max_load.is_some() || is_judged(rollout))
+    /// Returns whether every beat may decide something, by how busy its host is.
+    fn watches_load(&self) -> bool {
+        self.active().any(|rollout| rollout.spec.max_load.is_some())
     }
 
     /// Takes one input, and says what follows.
@@ -181,7 +157,8 @@ impl Coordinator {
         let mut step = Step::default();
         self.fleet.look(now);
         let mut is_moot = false;
-        let comes = arrival(&input);
+        let is_time = self.converging.looks_again.is_some_and(|at| now >= at);
+        let comes = if is_time { Arrival::Anybody } else { arrival(&input) };
         match input {
             Input::Started { boot_nonce } => self.begin(now, boot_nonce, &mut step),
             Input::Tick => self.end_silent(now, &mut step),
@@ -198,12 +175,12 @@ impl Coordinator {
             Input::Beat { session, heartbeat } => {
                 if let Some(seen) = self.fleet.hear(session, now) {
                     let nonce = heartbeat.nonce;
-                    is_moot = !seen.beat(heartbeat, now) && !self.watches_beats();
+                    is_moot = !seen.beat(heartbeat, now) && !self.watches_load();
                     step.actions.push(Action::Echo { session, nonce });
                     step.actions.push(Action::Changed);
                     self.show_again(session, now, &mut step);
                     if let Some(agent) = self.fleet.agent(session).cloned() {
-                        self.show_judges(&agent, now);
+                        is_moot &= !self.show_judges(&agent, now);
                     }
                     is_moot &= !self.is_edge_behind(session, now);
                 }
@@ -245,6 +222,7 @@ impl Coordinator {
         self.fleet.begin(now);
         self.edges = Edges::default();
         self.judges = Judges::default();
+        self.converging = Converging::default();
         self.record(now, step, EventKind::Started { term, boot_nonce });
         // One that is held sets them when it is retried: a person looks first.
         let goes_on = |rollout: &&Rollout| !matches!(rollout.state, State::Held { .. });
@@ -412,6 +390,7 @@ impl Coordinator {
         self.dismiss_judges();
         for id in active {
             while let Some((change, goals)) = self.decide_one(now, id) {
+                self.note_given_up(now, id, &change);
                 self.record(now, step, EventKind::Rollout { id, change, call: None });
                 self.set_goals(now, step, id, goals);
                 step.actions.push(Action::Changed);

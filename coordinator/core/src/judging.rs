@@ -57,13 +57,16 @@ struct Before {
 
 impl Judging {
     fn new(rollout: &Rollout, now: Timestamp) -> Self {
-        let lasts = rollout.spec.canary.as_ref().map_or(WATCHED_MIN, |it| it.steps.lasts());
+        // The first step that is watched must be able to tell.
+        let steps = rollout.spec.canary.iter().flat_map(|canary| canary.steps.steps());
+        let first = steps.map(|step| step.hold).find(|hold| !hold.is_zero());
+        let watched = first.map_or(WATCHED_MIN, |hold| WATCHED_MIN.min(hold / 2));
         let settings = JudgeSettings {
-            watched_seconds_min: Some(WATCHED_MIN.min(lasts / 2).as_secs()),
+            watched_seconds_min: Some(watched.as_secs()),
             ..JudgeSettings::default()
         };
         let spec = JudgeSpec::new(settings).unwrap_or_default();
-        let judge = Judge::new(&spec, scale(), rollout.restarts);
+        let judge = Judge::new(&spec, scale(), rollout.begun_anew);
         Self { judge, places: BTreeMap::new(), before: BTreeMap::new(), round: now }
     }
 
@@ -78,9 +81,10 @@ impl Judging {
         known.max_by(|one, other| (one.e_value / one.bar).total_cmp(&(other.e_value / other.bar)))
     }
 
-    /// Shows what `agent` has told with its newest beat.
-    fn show(&mut self, rollout: &Rollout, agent: &AgentName, seen: &Seen, now: Timestamp) {
-        let Some(report) = seen.reports.get(&rollout.application) else { return };
+    /// Shows what `agent` has told with its newest beat. Returns whether that ends a round, after which
+    /// there may be a verdict.
+    fn show(&mut self, rollout: &Rollout, agent: &AgentName, seen: &Seen, now: Timestamp) -> bool {
+        let Some(report) = seen.reports.get(&rollout.application) else { return false };
         for (slot, told) in report.slots.iter() {
             let Some((version, _)) = &told.release else { continue };
             let Some(side) = side_of(rollout, agent, version) else { continue };
@@ -102,10 +106,12 @@ impl Judging {
                 self.sample(agent, side, &before, &after);
             }
         }
-        if now.since(self.round) >= HEARTBEAT_EVERY {
+        let is_over = now.since(self.round) >= HEARTBEAT_EVERY;
+        if is_over {
             self.judge.end_round(now.since(self.round));
             self.round = now;
         }
+        is_over
     }
 
     fn sample(&mut self, agent: &AgentName, side: Side, before: &Before, after: &Before) {
@@ -195,19 +201,30 @@ impl Judges {
 }
 
 impl Coordinator {
-    /// Shows the judges what `agent` has told with its newest beat.
-    pub(crate) fn show_judges(&mut self, agent: &AgentName, now: Timestamp) {
-        let Some(seen) = self.fleet.seen(agent) else { return };
+    /// Shows the judges what `agent` has told with its newest beat. Returns whether one of them may
+    /// have a verdict.
+    pub(crate) fn show_judges(&mut self, agent: &AgentName, now: Timestamp) -> bool {
+        let Some(seen) = self.fleet.seen(agent) else { return false };
+        let labels = self.enrolments.agents.get(agent);
+        let mut ends_round = false;
         for rollout in self.rollouts.values().filter(|rollout| is_judged(rollout)) {
-            if !rollout.hosts.contains_key(agent)
-                && !self.members(&rollout.environment).contains(agent)
-            {
+            let environment = self.environments.get(&rollout.environment);
+            let is_member = labels
+                .zip(environment)
+                .is_some_and(|(enrolled, environment)| enrolled.is_selected(&environment.select));
+            if !rollout.hosts.contains_key(agent) && !is_member {
                 continue;
             }
             let judging =
                 self.judges.0.entry(rollout.id).or_insert_with(|| Judging::new(rollout, now));
-            judging.show(rollout, agent, seen, now);
+            ends_round |= judging.show(rollout, agent, seen, now);
         }
+        ends_round
+    }
+
+    /// Forgets what was said of a rollout: it is compared anew.
+    pub(crate) fn compare_anew(&mut self, id: Uuid) {
+        self.judges.0.remove(&id);
     }
 
     /// Forgets the judges of rollouts that are not judged any more.
@@ -215,6 +232,12 @@ impl Coordinator {
         let rollouts = &self.rollouts;
         self.judges.0.retain(|id, _| rollouts.get(id).is_some_and(is_judged));
     }
+}
+
+/// Returns whether there is something that a canary can be worse than: where nothing ran before, or
+/// the same release, there is not.
+pub(crate) fn can_be_compared(rollout: &Rollout) -> bool {
+    rollout.from.is_some() && rollout.has_way_back()
 }
 
 /// Returns whether there is a canary to be compared with what ran before.
@@ -227,7 +250,7 @@ pub(crate) fn is_judged(rollout: &Rollout) -> bool {
         }
         State::Baking { .. } | State::RollingBack { .. } | State::Ended { .. } => false,
     };
-    is_first_wave && rollout.spec.canary.is_some() && rollout.from.is_some()
+    is_first_wave && rollout.spec.canary.is_some() && can_be_compared(rollout)
 }
 
 #[cfg(test)]

@@ -362,6 +362,8 @@ fn next_commands(rollout: &Rollout) -> Vec<String> {
         (State::Paused { .. }, _) => &["resume", "abort"],
         (State::Held { .. }, Direction::Forward) if has_way_back => &["retry", "rollback", "abort"],
         (State::Held { .. }, _) => &["retry", "abort"],
+        // What comes by itself comes again by itself.
+        (State::Ended { .. }, _) if rollout.converges => &[],
         (State::Ended { outcome, .. }, _) => {
             let can_return = rollout.from.is_some() && has_way_back && was_told;
             match (outcome, can_return) {

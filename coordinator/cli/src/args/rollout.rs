@@ -23,7 +23,7 @@ pub struct StatusArgs {
 /// Arguments of `cutover why`.
 #[derive(Debug, clap::Args)]
 pub struct ShowArgs {
-    /// An id, at least its first 8 characters, or an application for its newest rollout
+    /// An id, at least its first 8 characters, or an application for the newest that somebody asked for
     pub rollout: RolloutArg,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -32,7 +32,7 @@ pub struct ShowArgs {
 /// Arguments of `cutover watch`.
 #[derive(Debug, clap::Args)]
 pub struct WatchArgs {
-    /// An id, at least its first 8 characters, or an application for its newest rollout
+    /// An id, at least its first 8 characters, or an application for the newest that somebody asked for
     pub rollout: RolloutArg,
     #[command(flatten)]
     pub wait: WaitArgs,
@@ -67,7 +67,7 @@ pub struct HistoryArgs {
 /// Arguments of pause, resume, abort, retry and rollback.
 #[derive(Debug, clap::Args)]
 pub struct ControlArgs {
-    /// An id, at least its first 8 characters, or an application for its newest rollout
+    /// An id, at least its first 8 characters, or an application for the newest that somebody asked for
     pub rollout: RolloutArg,
     /// Why, for the history
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -102,7 +102,7 @@ pub struct PromoteArgs {
 /// Arguments of `cutover exclude` and `cutover skip`.
 #[derive(Debug, clap::Args)]
 pub struct ExcludeArgs {
-    /// An id, at least its first 8 characters, or an application for its newest rollout
+    /// An id, at least its first 8 characters, or an application for the newest that somebody asked for
     pub rollout: RolloutArg,
     /// The hosts to leave as they are, by their agents
     #[arg(required = true, value_name = "AGENT")]

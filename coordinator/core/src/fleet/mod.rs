@@ -6,5 +6,5 @@ mod wanted;
 
 pub use goal::{Goal, GoalSlot, Goals};
 pub(crate) use view::SHOWN_EVERY;
-pub use view::{Fleet, Fresh, Presence, Seen, UNREACHABLE_AFTER};
+pub use view::{Fleet, Fresh, Presence, Seen};
 pub use wanted::Wanted;

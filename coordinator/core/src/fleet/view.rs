@@ -9,7 +9,7 @@ use std::{
 use cutover_common::{
     AgentName, ApplicationName, EdgeReport, Fence, HostLoad, InstanceVitals, Inventory, Report,
     Slot, SlotCounts, SlotReport, Timestamp, Version, planted,
-    protocol::{HEARTBEAT_EVERY, SILENCE_MAX},
+    protocol::{HEARTBEAT_EVERY, REDIAL_WITHIN, SILENCE_MAX},
     wire::{Heartbeat, Hello, REPEATED_MAX},
 };
 
@@ -18,9 +18,12 @@ use crate::{edge::Standing, input::SessionId};
 /// How long an agent must be lost before a rollout counts it as unreachable.
 ///
 /// Twice the silence that makes it lost: one for a half-open connection to be noticed, one for
-/// the agent to dial again. It also covers the time after a coordinator's restart in which
-/// nobody has come back yet.
-pub const UNREACHABLE_AFTER: Duration = SILENCE_MAX;
+/// the agent to dial again.
+const UNREACHABLE_AFTER: Duration = SILENCE_MAX;
+
+/// The same for one that this process has never heard: after a long outage of the coordinator its
+/// agents are still waiting to dial again when it is back.
+const UNHEARD_AFTER: Duration = REDIAL_WITHIN.saturating_add(UNREACHABLE_AFTER);
 
 /// How often a goal is sent that an agent does not follow: two beats bear the way there, its flush
 /// and the way back.
@@ -234,9 +237,17 @@ impl Fleet {
     /// Returns since when `agent` counts as unreachable, if it does at `now`.
     pub fn unreachable_since(&self, agent: &AgentName, now: Timestamp) -> Option<Timestamp> {
         match self.presence(agent) {
-            Presence::Lost { since } if now.since(since) >= UNREACHABLE_AFTER => Some(since),
+            Presence::Lost { since } if now >= self.unreachable_from(agent)? => Some(since),
             Presence::Live | Presence::Lost { .. } => None,
         }
+    }
+
+    /// Returns from when on `agent` counts as unreachable if it is not heard before; none for one
+    /// that is there.
+    pub(crate) fn unreachable_from(&self, agent: &AgentName) -> Option<Timestamp> {
+        let Presence::Lost { since } = self.presence(agent) else { return None };
+        let after = if self.seen.contains_key(agent) { UNREACHABLE_AFTER } else { UNHEARD_AFTER };
+        Some(since + after)
     }
 
     /// Returns the session of `agent`.

@@ -113,7 +113,8 @@ impl Coordinator {
     /// `rollback web` may not have the one in mind that was deployed to last.
     fn in_one_environment(&self, named: &str) -> Result<(), Refusal> {
         let mut newest = BTreeMap::new();
-        let of_name = self.rollouts.values().filter(|it| it.application.as_str() == named);
+        let is_it = |it: &&Rollout| it.application.as_str() == named && !it.converges;
+        let of_name = self.rollouts.values().filter(is_it);
         for rollout in of_name {
             let place = newest.entry(&rollout.environment).or_insert(rollout);
             if place.number < rollout.number {
@@ -287,6 +288,7 @@ impl Coordinator {
         let change = Change::Retried { by: by.to_owned() };
         self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
         self.set_goals(now, step, id, goals.into_iter().collect());
+        self.compare_anew(id);
         Ok("retrying".to_owned())
     }
 

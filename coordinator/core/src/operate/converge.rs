@@ -1,6 +1,9 @@
 //! Converge: a host that joins an environment, or comes back to it, gets what the environment runs.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cutover_common::{
     AgentName, ApplicationName, DeploySetting, EnvironmentName, Sha256, Timestamp, Version, planted,
@@ -8,23 +11,76 @@ use cutover_common::{
 use uuid::{Builder, Uuid};
 
 use crate::{
-    coordinator::{Arrival, Coordinator, Environment, Step},
+    coordinator::{Coordinator, Environment, Step},
+    event::{Change, Event, EventKind},
     fleet::Presence,
-    input::{DeployOrder, IfBusy},
+    input::{DeployOrder, IfBusy, Input},
     operate::plan::Meant,
-    rollout::Options,
+    rollout::{Options, Outcome, Planned, Rollout},
 };
 
 /// Who asks for it, as `cutover history` shows it.
 const BY: &str = "cutover";
 
+/// When hosts that lack something and could not get it are looked at again: what stood in the way may
+/// have gone without a word.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// How many hosts are tried one by one where not all can get it: each is a plan.
+const ALONE_MAX: usize = 64;
+
+/// What may make hosts lack what their environment runs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Arrival {
+    /// Nothing, unless a rollout ends.
+    Nobody,
+    Agent(AgentName),
+    /// Somebody asked for something: labels, drains and environments may have changed.
+    Anybody,
+}
+
+/// What is known at this moment of hosts that lack something.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Converging {
+    /// When they are looked at again.
+    pub(crate) looks_again: Option<Timestamp>,
+    /// Until when nothing is brought to the hosts of an environment, as it was given up: a host that
+    /// comes and goes begins no rollout after rollout.
+    rests_until: BTreeMap<(ApplicationName, EnvironmentName), Timestamp>,
+}
+
+impl Converging {
+    fn look_at(&mut self, at: Timestamp) {
+        self.looks_again = Some(self.looks_again.map_or(at, |before| before.min(at)));
+    }
+}
+
+pub(crate) const fn is_an_end(event: &Event) -> bool {
+    matches!(event.kind, EventKind::Rollout { change: Change::Ended { .. }, .. })
+}
+
+pub(crate) fn arrival(input: &Input) -> Arrival {
+    match input {
+        Input::SessionOpened { agent, .. } => Arrival::Agent(agent.clone()),
+        Input::Asked { .. } => Arrival::Anybody,
+        Input::Started { .. }
+        | Input::Tick
+        | Input::SessionClosed { .. }
+        | Input::Beat { .. }
+        | Input::Reported { .. } => Arrival::Nobody,
+    }
+}
+
 impl Coordinator {
     /// Begins rollouts of what environments run on the hosts that lack it. Returns whether any
     /// began.
     pub(crate) fn converge(&mut self, now: Timestamp, comes: &Arrival, step: &mut Step) -> bool {
-        if *comes == Arrival::Nobody {
-            return false;
+        match comes {
+            Arrival::Nobody => return false,
+            Arrival::Agent(_) => {}
+            Arrival::Anybody => self.converging.looks_again = None,
         }
+        self.converging.rests_until.retain(|_, until| *until > now);
         let due: Vec<(DeployOrder, BTreeSet<AgentName>)> = self
             .environments
             .iter()
@@ -33,20 +89,68 @@ impl Coordinator {
             .collect();
         let mut has_begun = false;
         for (order, agents) in due {
-            // One that shares hosts with it may have begun a moment ago.
+            let place = (order.application.clone(), order.environment.clone());
+            if let Some(until) = self.converging.rests_until.get(&place).copied() {
+                self.converging.look_at(until);
+                continue;
+            }
+            // One that shares hosts with it may have begun a moment ago. Its end is an arrival.
             if planted!(ConvergesBesideAnother: false; self.lockers(&order).next().is_some()) {
                 continue;
             }
-            // What cannot be done now is looked at again when somebody comes or asks.
-            let Ok(planned) = self.plan_for(&order, Meant::Those(&agents)) else { continue };
-            if planned.plan.waves.is_empty() {
+            let Some(planned) = self.plan_for_some(&order, &agents) else {
+                self.converging.look_at(now + LOOK_AGAIN);
                 continue;
-            }
+            };
             let ids = (self.id_of(&order, "request"), self.id_of(&order, "rollout"));
             self.start(now, BY, ids, &order, planned, step);
             has_begun = true;
         }
         has_begun
+    }
+
+    /// Plans for all of `agents`, or for those that can take part: one that cannot must not keep
+    /// the others from it.
+    fn plan_for_some(&self, order: &DeployOrder, agents: &BTreeSet<AgentName>) -> Option<Planned> {
+        let plan = |agents: &BTreeSet<AgentName>| {
+            let planned = self.plan_for(order, Meant::Those(agents)).ok()?;
+            (!planned.plan.waves.is_empty()).then_some(planned)
+        };
+        let alone = |agent: &AgentName| BTreeSet::from([agent.clone()]);
+        plan(agents).or_else(|| {
+            let can_take_part = |agent: &&AgentName| plan(&alone(agent)).is_some();
+            let able: BTreeSet<AgentName> =
+                agents.iter().take(ALONE_MAX).filter(can_take_part).cloned().collect();
+            plan(&able).or_else(|| plan(&alone(able.first()?)))
+        })
+    }
+
+    /// Notes that what was brought to hosts that lack it is given up with `change`.
+    pub(crate) fn note_given_up(&mut self, now: Timestamp, id: Uuid, change: &Change) {
+        let Some(rollout) = self.rollouts.get(&id).filter(|rollout| rollout.converges) else {
+            return;
+        };
+        if matches!(change, Change::Ended { outcome: Outcome::Aborted, .. }) {
+            let place = (rollout.application.clone(), rollout.environment.clone());
+            self.converging.rests_until.insert(place, now + rollout.spec.progress_within);
+        }
+    }
+
+    /// Ends what comes by itself and stands in the way of what a person asks of `agent`.
+    pub(super) fn make_way(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        is_in_the_way: impl Fn(&Rollout) -> bool,
+        agent: &AgentName,
+        step: &mut Step,
+    ) {
+        let comes = |rollout: &&Rollout| rollout.converges && is_in_the_way(rollout);
+        let coming: Vec<Uuid> = self.active().filter(comes).map(|rollout| rollout.id).collect();
+        let reason = format!("it makes way for what is asked of {agent}");
+        for id in coming {
+            self.abort(now, (by, None), id, &reason, step);
+        }
     }
 
     fn is_of(&self, environment: &Environment, comes: &Arrival) -> bool {

@@ -1,6 +1,6 @@
 //! Drain: takes a host out for maintenance, and lets it take part again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cutover_common::{AgentName, Timestamp, planted};
 use uuid::Uuid;
@@ -36,6 +36,12 @@ impl Coordinator {
         if !is_forced {
             self.rest_bears_drain(now, agent)?;
         }
+        let in_the_way: BTreeSet<Uuid> = self
+            .active()
+            .filter(|rollout| self.too_few_without(now, agent, rollout).is_some())
+            .map(|rollout| rollout.id)
+            .collect();
+        self.make_way(now, by, |rollout| in_the_way.contains(&rollout.id), agent, step);
         let with_it: Vec<Uuid> = self
             .active()
             .filter(|rollout| rollout.hosts.contains_key(agent))
@@ -53,8 +59,10 @@ impl Coordinator {
     /// Refuses a drain that leaves fewer healthy instances than a rollout under way promises, with
     /// the numbers (A1).
     fn bears_drain(&self, now: Timestamp, agent: &AgentName) -> Result<(), Refusal> {
+        // What comes by itself makes way.
         let mut broken = self
             .active()
+            .filter(|rollout| !rollout.converges)
             .filter_map(|rollout| Some((rollout, self.too_few_without(now, agent, rollout)?)));
         let Some((rollout, why)) = broken.next() else { return Ok(()) };
         Err(refuse(

@@ -107,6 +107,10 @@ fn part_of(
         let host = rollout.hosts.get(agent);
         host.is_some_and(|host| matches!(host.state, HostState::Excluded { .. }))
     };
+    let is_done = |agent: &AgentName| {
+        let host = rollout.hosts.get(agent);
+        host.is_some_and(|host| !host.state.can_be_left_out(how == LeaveOut::Exclude))
+    };
     if agents.is_empty() {
         return Err(Refusal::new(
             RefusalKind::Invalid,
@@ -120,9 +124,10 @@ fn part_of(
         let list = format!("cutover why {} --output json", rollout.id);
         return Err(Refusal::unknown(&what, unknown.as_str(), known, &list));
     }
-    let agents: BTreeSet<AgentName> = agents.into_iter().filter(|agent| !is_out(agent)).collect();
+    let agents: BTreeSet<AgentName> = agents.into_iter().filter(|agent| !is_done(agent)).collect();
     let is_left = |agent: &AgentName| !is_out(agent) && !agents.contains(agent);
-    if !agents.is_empty() && !rollout.hosts.keys().any(is_left) {
+    let takes_one = agents.iter().any(|agent| !is_out(agent));
+    if takes_one && !rollout.hosts.keys().any(is_left) {
         return Err(refuse(
             "that would leave no host in the rollout",
             format!("end it: cutover abort {}", rollout.id),

@@ -9,6 +9,7 @@ use crate::{
     coordinator::{Coordinator, Step},
     enrolment::JOIN_TOKEN_TTL,
     event::EventKind,
+    rollout::Rollout,
 };
 
 /// How many labels an agent or an environment may have.
@@ -162,6 +163,7 @@ impl Coordinator {
         labels.retain(|key, _| !unset.contains(key));
         labels.extend(set);
         checked_labels(&labels)?;
+        self.make_way(now, by, |rollout| rollout.hosts.contains_key(agent), agent, step);
         let (agent, by) = (agent.clone(), by.to_owned());
         self.record(now, step, EventKind::AgentLabelled { agent, labels, by });
         Ok(Answer::Done)
@@ -176,6 +178,7 @@ impl Coordinator {
     ) -> Result<Answer, Refusal> {
         self.known_agent(agent)?;
         self.not_rolling_out(agent, "removed")?;
+        self.make_way(now, by, |rollout| rollout.hosts.contains_key(agent), agent, step);
         let (name, by) = (agent.clone(), by.to_owned());
         self.record(now, step, EventKind::AgentRemoved { agent: name, by });
         if let Some(session) = self.fleet.session(agent) {
@@ -190,9 +193,12 @@ impl Coordinator {
         Ok(Answer::Done)
     }
 
-    /// A host in the middle of a rollout keeps its place until that is over (F6).
+    /// A host in the middle of a rollout that somebody asked for keeps its place until that is over
+    /// (F6).
     fn not_rolling_out(&self, agent: &AgentName, what: &str) -> Result<(), Refusal> {
-        match self.active().find(|rollout| rollout.hosts.contains_key(agent)) {
+        let takes_part =
+            |rollout: &&Rollout| !rollout.converges && rollout.hosts.contains_key(agent);
+        match self.active().find(takes_part) {
             None => Ok(()),
             Some(rollout) => Err(Refusal::new(
                 RefusalKind::State,

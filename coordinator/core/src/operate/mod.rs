@@ -2,7 +2,7 @@
 
 mod adopt;
 mod control;
-mod converge;
+pub(crate) mod converge;
 mod deploy;
 mod drain;
 mod exclude;

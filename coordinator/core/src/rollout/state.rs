@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cutover_common::{
     AgentName, Allow, ApplicationName, EnvironmentName, Permille, RouteMode, Slot, Timestamp,
-    Version, planted,
+    Version, manifest::CutoverMode, planted,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -50,8 +50,8 @@ pub struct Rollout {
     /// Whether a person has promoted it in full: nothing is watched or asked for any more but
     /// health.
     pub is_promoted_in_full: bool,
-    /// How often a process began while it was under way.
-    pub restarts: u32,
+    /// How often what is watched began anew: a process began, or a person sent hosts again.
+    pub begun_anew: u32,
     /// Whether it brings hosts that missed it to what the environment runs already. A person's
     /// rollout takes its place.
     pub converges: bool,
@@ -175,6 +175,27 @@ impl HostState {
             | Self::Reverting { .. }
             | Self::Reverted
             | Self::Stuck { .. } => false,
+        }
+    }
+
+    /// Returns whether the host can be left out: it is in, or is out only for a while and is to be out
+    /// for good.
+    pub(crate) const fn can_be_left_out(&self, is_for_good: bool) -> bool {
+        match self {
+            Self::Excluded { cause: Exclusion::Operator { .. }, .. } => false,
+            Self::Excluded {
+                cause: Exclusion::Drained { .. } | Exclusion::Skipped { .. }, ..
+            } => is_for_good,
+            Self::Pending
+            | Self::Staging { .. }
+            | Self::Staged
+            | Self::Updating { .. }
+            | Self::Updated
+            | Self::Failed { .. }
+            | Self::Unreachable { .. }
+            | Self::Reverting { .. }
+            | Self::Reverted
+            | Self::Stuck { .. } => true,
         }
     }
 
@@ -332,7 +353,7 @@ impl Rollout {
             progressed: at,
             promoted: None,
             is_promoted_in_full: false,
-            restarts: 0,
+            begun_anew: 0,
             cutover: None,
             converges,
         };
@@ -382,6 +403,11 @@ impl Rollout {
     /// Returns whether going back is something else than going on.
     pub fn has_way_back(&self) -> bool {
         self.from.as_ref() != Some(&self.to)
+    }
+
+    /// Returns whether no request may get the old release after one got the new one.
+    pub(crate) fn cuts_over_strictly(&self) -> bool {
+        self.spec.blue_green.as_ref().is_some_and(|how| how.cutover == CutoverMode::Strict)
     }
 
     /// Returns when a standstill becomes a hold. Never before a host that was told to switch has
@@ -528,7 +554,7 @@ impl Rollout {
         if self.is_over() {
             return;
         }
-        self.restarts = self.restarts.saturating_add(1);
+        self.begun_anew = self.begun_anew.saturating_add(1);
         self.progressed = at;
         planted!(SoakShortened: (); self.watch_anew(at));
         let mut state = &mut self.state;
@@ -558,6 +584,11 @@ impl Rollout {
     /// Returns whether a person has said that this step of a wave is done.
     pub fn is_promoted(&self, wave: usize, step: usize) -> bool {
         self.is_promoted_in_full || self.promoted == Some((wave, step))
+    }
+
+    /// Returns whether a person has promoted the step of `wave` that is under way.
+    pub(crate) fn is_step_promoted(&self, wave: usize) -> bool {
+        matches!(self.state, State::Advancing { step, .. } if self.is_promoted(wave, step))
     }
 
     /// The store was made from a backup: what the fleet runs may be later than what it tells, so

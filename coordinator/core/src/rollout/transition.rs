@@ -27,6 +27,7 @@ impl Rollout {
                 self.state = self.next_state(change, at).ok_or_else(|| self.illegal(change))?;
                 if let Change::Retried { .. } = change {
                     (self.promoted, self.cutover) = (None, None);
+                    self.begun_anew = self.begun_anew.saturating_add(1);
                     self.send_again();
                 }
                 // Nobody acted meanwhile on what was watched.
@@ -272,9 +273,10 @@ impl Rollout {
         agents: &[AgentName],
         cause: &Exclusion,
     ) -> Result<(), IllegalChange> {
+        let is_for_good = matches!(cause, Exclusion::Operator { .. });
         let is_in = |agent: &AgentName| {
             let host = self.hosts.get(agent);
-            host.is_some_and(|host| !matches!(host.state, HostState::Excluded { .. }))
+            host.is_some_and(|host| host.state.can_be_left_out(is_for_good))
         };
         if !fits(&self.state, self.direction(), change) || !agents.iter().all(is_in) {
             return Err(self.illegal(change));

@@ -9,6 +9,7 @@ use crate::{
     rollout::{
         CutoverPhase, Direction, Host, HostState, Outcome, Rollout, State, Waiting,
         decide::floor::shortage,
+        spec::Unreachable,
         story::{self, names},
     },
 };
@@ -73,12 +74,23 @@ impl Coordinator {
                 "Batch {batch} of {} is done, and waits for a person to promote it.",
                 rollout.plan.waves.len(),
             ),
-            Some(Waiting::ForContact { agents, deadline }) => format!(
-                "Waiting up to {} for {} to be reachable, as lost contact is no failure, then for \
-                 a person.",
-                left(deadline),
-                names(agents),
-            ),
+            Some(Waiting::ForContact { agents, deadline }) => {
+                let fails = rollout.spec.unreachable == Unreachable::Fail;
+                let at = agents.iter().filter_map(|agent| self.fleet.unreachable_from(agent)).min();
+                match at.filter(|at| fails && *at > now) {
+                    Some(at) => format!(
+                        "Waiting up to {} for {} to be reachable, then it counts as failed.",
+                        left(&at),
+                        names(agents),
+                    ),
+                    None => format!(
+                        "Waiting up to {} for {} to be reachable, as lost contact is no failure, \
+                         then for a person.",
+                        left(deadline),
+                        names(agents),
+                    ),
+                }
+            }
             Some(Waiting::ForSoak { until }) => {
                 format!("Watching the batch for another {}.", left(until))
             }

@@ -1,9 +1,11 @@
 //! Hosts that join or come back get what the environment runs.
 
+use cutover_common::EnvironmentName;
+
 use crate::{
-    Request, Verb,
+    DeployOrder, Request, Verb,
     rollout::HostState,
-    testing::{Story, labels, name, seconds},
+    testing::{Story, gated, labels, name, order, seconds},
 };
 
 #[test]
@@ -149,7 +151,7 @@ fn a_rollout_that_stands_is_superseded_when_somebody_says_so() {
     let first = story.deploy("2.0", &[("batch", "1")]);
     story.obey_all();
     story.control(Verb::Pause).unwrap();
-    let mut order = crate::testing::order("3.0", &[]);
+    let mut order = order("3.0", &[]);
     let refusal = story.core.plan(&order).unwrap_err();
     assert!(refusal.hint.contains("--if-busy supersede"), "{}", refusal.hint);
 
@@ -197,4 +199,106 @@ fn a_host_that_was_skipped_stays_when_the_release_was_not_good() {
 
     assert_eq!(story.state_word(), "rolled_back", "{}", story.why());
     assert_eq!(story.told("web-3").as_deref(), Some("1.0"));
+}
+
+#[test]
+fn a_host_that_nothing_came_to_still_gets_what_runs() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1"), ("auto_rollback", "on")]);
+    story.settle();
+    story.join("web-3");
+    story.connect("web-3");
+    assert!(story.follow().converges);
+
+    // What a person asks for takes its place, and goes back before it is web-3's turn.
+    story.deploy("3.0", &[("batch", "1"), ("min_healthy", "1")]);
+    story.obey_all();
+    let first = story.hosts("updating");
+    let first = first.split(' ').next().unwrap().to_owned();
+    assert_ne!(first, "");
+    story.fail(&first, "3.0");
+    story.settle();
+
+    assert!(story.follow().converges || story.told("web-3").as_deref() == Some("2.0"));
+    story.settle();
+    assert_eq!(story.told("web-3").as_deref(), Some("2.0"));
+}
+
+#[test]
+fn what_was_given_up_rests_before_it_begins_again() {
+    let mut story = Story::running(1);
+    story.join("web-2");
+    story.connect("web-2");
+    let given_up = story.follow().number;
+    story.lose("web-2");
+    story.pass(seconds(60));
+    assert_eq!(story.state_word(), "aborted", "{}", story.why());
+
+    for _ in 0..5 {
+        story.connect("web-2");
+        story.lose("web-2");
+        story.pass(seconds(30));
+    }
+    assert_eq!(story.follow().number, given_up, "it rests");
+    story.connect("web-2");
+    story.pass(seconds(600));
+
+    assert!(story.follow().number > given_up);
+    story.settle();
+    assert_eq!(story.told("web-2").as_deref(), Some("1.0"));
+}
+
+#[test]
+fn one_that_cannot_take_part_does_not_keep_the_others_from_it() {
+    let mut story = Story::fleet(1);
+    story.push(gated("4.0"));
+    story.deploy("4.0", &[]);
+    story.settle();
+    let mut shop = gated("1.0");
+    shop.name.application = "shop".parse().unwrap();
+    shop.digest = crate::testing::hash("shop");
+    story.push(shop);
+    let shops: EnvironmentName = "shops".parse().unwrap();
+    let select = labels(&[("env", "shops")]);
+    story.ask(Request::CreateEnvironment { name: shops.clone(), select: select.clone() }).unwrap();
+    story.join_with("web-9", select);
+    story.connect("web-9");
+    let application = "shop".parse().unwrap();
+    let order = DeployOrder { application, environment: shops, ..order("1.0", &[]) };
+    let (request_id, rollout) = (story.draw(), story.draw());
+    story.ask(Request::Deploy { request_id, rollout, order }).unwrap();
+    story.follow();
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+
+    // The port of the service is shop's there.
+    let (agent, set) = (name("web-9"), labels(&[("env", "prod")]));
+    story.ask(Request::LabelAgent { agent, set, unset: Vec::new() }).unwrap();
+    assert!(!story.follow().converges, "it cannot take part");
+    story.join("web-2");
+    story.connect("web-2");
+
+    assert!(story.follow().converges);
+    story.settle();
+    assert_eq!(story.told("web-2").as_deref(), Some("4.0"), "{}", story.why());
+}
+
+#[test]
+fn what_comes_by_itself_makes_way_for_what_is_asked_of_a_host() {
+    let mut story = Story::running(1);
+    story.join("web-2");
+    story.connect("web-2");
+    let converging = story.follow().id;
+
+    let (agent, set) = (name("web-2"), labels(&[("zone", "a")]));
+    story.ask(Request::LabelAgent { agent, set, unset: Vec::new() }).unwrap();
+
+    assert!(story.core.rollout(converging).unwrap().is_over());
+    story.settle();
+    assert!(story.follow().converges, "it goes on with the new label");
+    assert_ne!(story.newest().id, converging);
+    assert_eq!(story.told("web-2").as_deref(), Some("1.0"));
+    // Nobody is sent to it by the name of the application.
+    let view = story.core.view(story.core.rollout(converging).unwrap(), story.now);
+    assert_eq!(view.next, Vec::<String>::new());
 }

@@ -239,3 +239,19 @@ fn a_goal_that_a_crash_cost_an_excluded_host_is_not_set() {
 
     assert_eq!(again.generation("web-1").0 + 1, story.generation("web-1").0);
 }
+
+#[test]
+fn who_was_skipped_or_drained_can_be_excluded_for_good() {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "1"), ("min_healthy", "0")]);
+    story.skip(&["web-3"]).unwrap();
+    assert_eq!(story.skip(&["web-3"]).unwrap(), "left out already");
+
+    let text = story.exclude(&["web-3"]).unwrap();
+    assert!(text.starts_with("excluded"), "{text}");
+    assert_eq!(story.skip(&["web-3"]).unwrap(), "left out already");
+    story.settle();
+
+    assert!(!story.follow().converges, "it does not come to it");
+    assert_eq!(story.told("web-3").as_deref(), Some("1.0"));
+}

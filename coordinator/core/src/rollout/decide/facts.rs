@@ -8,7 +8,7 @@ use cutover_common::{
 use super::{Decision, Scene, stage, way_back};
 use crate::{
     event::Change,
-    fleet::{Fleet, Presence, UNREACHABLE_AFTER},
+    fleet::Fleet,
     rollout::{Cause, Direction, Exclusion, Host, HostState, Rollout, spec::WORD_WITHIN},
 };
 
@@ -76,13 +76,16 @@ pub(super) fn over_budget(rollout: &Rollout, scene: Scene<'_>) -> Option<Decisio
     if rollout.spec.auto_rollback && rollout.has_way_back() {
         return Some(Decision::record(way_back(rollout, scene, cause)));
     }
-    let because = if rollout.has_way_back() {
-        "auto_rollback is off".to_owned()
-    } else {
-        format!("{} is what ran before, so there is nothing to go back to", rollout.to)
-    };
-    let why = format!("{}; {because}", crate::rollout::story::why(&cause));
+    let why = format!("{}; {}", crate::rollout::story::why(&cause), not_back(rollout));
     Some(Decision::record(Change::Held { why }))
+}
+
+/// Says why a rollout that met with what is too much does not go back by itself.
+pub(super) fn not_back(rollout: &Rollout) -> String {
+    if rollout.has_way_back() {
+        return "auto_rollback is off".to_owned();
+    }
+    format!("{} is what ran before, so there is nothing to go back to", rollout.to)
 }
 
 /// Returns the next fact about a host on the way back.
@@ -148,6 +151,11 @@ fn drained(
 /// that it is to stay (A5).
 pub fn not_begun(rollout: &Rollout, scene: Scene<'_>) -> Vec<AgentName> {
     let is_due = |agent: &AgentName, host: &Host| {
+        // After a strict cutover was decided nobody is led back: others may serve the new release.
+        let is_led = host.is_staged && host.tries > 1 && rollout.cuts_over_strictly();
+        if planted!(FlippedCalledBack: false; is_led) {
+            return false;
+        }
         // One that was given up finds its goal when it comes back, or works in the end.
         let was_told = matches!(
             host.state,
@@ -302,10 +310,7 @@ pub(crate) fn next_overdue(rollout: &Rollout, fleet: &Fleet, now: Timestamp) -> 
         let seen = fleet.seen(agent).filter(|seen| seen.session.is_some());
         match (seen, &host.state) {
             // Of one that is away nothing else is judged until it is back.
-            (None, _) => match fleet.presence(agent) {
-                Presence::Lost { since } => [Some(since + UNREACHABLE_AFTER), None],
-                Presence::Live => [None; 2],
-            },
+            (None, _) => [fleet.unreachable_from(agent), None],
             (
                 Some(seen),
                 HostState::Staging { since }

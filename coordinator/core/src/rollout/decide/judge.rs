@@ -3,15 +3,20 @@
 use cutover_common::Timestamp;
 use cutover_judge::Verdict;
 
-use super::{Decision, Scene, way_back};
+use super::{Decision, Scene, facts, way_back};
 use crate::{
     event::Change,
+    judging::can_be_compared,
     rollout::{Cause, Host, HostState, PlanStep, Rollout, Waiting, spec::Unsure},
 };
 
 /// Returns the way back, or a hold, if the judge finds the canary worse.
 pub(super) fn found_worse(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
     match rollout.step() {
+        // A person has said that it is good enough.
+        Some((wave, PlanStep::Judge(_) | PlanStep::Approve)) if rollout.is_step_promoted(wave) => {
+            return None;
+        }
         Some((_, PlanStep::Judge(_) | PlanStep::Approve)) => {}
         Some((
             _,
@@ -40,7 +45,8 @@ fn gone_wrong(rollout: &Rollout, scene: Scene<'_>, why: String) -> Decision {
     if rollout.spec.auto_rollback && rollout.has_way_back() {
         return Decision::record(way_back(rollout, scene, Cause::Judged { why }));
     }
-    Decision::record(Change::Held { why: format!("{why}; auto_rollback is off") })
+    let because = facts::not_back(rollout);
+    Decision::record(Change::Held { why: format!("{why}; {because}") })
 }
 
 /// Compares the hosts of a wave with those that run the old release, until there is a verdict.
@@ -64,8 +70,9 @@ pub(super) fn judging(
     if scene.now < until {
         return Some(Decision::Wait(Waiting::ForVerdict { until, said: said() }));
     }
-    // Where nothing ran before there is nothing to be worse than.
-    rollout.from.as_ref()?;
+    if !can_be_compared(rollout) {
+        return None;
+    }
     let missing = match judging.map(crate::judging::Judging::verdict) {
         Some(Verdict::Pass) => return None,
         Some(Verdict::Fail(evidence)) => {

@@ -22,7 +22,10 @@ pub(crate) fn lost_goals(rollout: &Rollout, goals: &Goals) -> NewGoals {
                 HostState::Pending
                 | HostState::Failed { touched: false, .. }
                 | HostState::Unreachable { touched: false, .. } => {
-                    let was_called_back = is_ours && runs_new && host.tries == 0;
+                    // What was staged beside what serves was told then.
+                    let was_staged = host.is_staged && host.before.is_some();
+                    let was_called_back =
+                        is_ours && runs_new && host.tries == u32::from(was_staged);
                     if was_called_back {
                         rollout.stay(agent, &held)
                     } else {

@@ -482,8 +482,8 @@ impl Resolver<'_> {
     fn possible_budgets(&mut self, spec: &Spec) {
         if spec.unreachable == Unreachable::Wait && spec.max_unreachable > 0 {
             self.mistake(format!(
-                "max_unreachable: {} hosts may be left out, and unreachable = \"wait\" leaves out \
-                 none; leave out one of the two",
+                "max_unreachable: {} may be left out, and unreachable = \"wait\" leaves out none; \
+                 write max_unreachable = 0, or another word",
                 spec.max_unreachable
             ));
         }

@@ -78,9 +78,10 @@ impl Known {
         self.rollouts.iter().any(|it| it.id == id && it.converges)
     }
 
-    /// Returns whether an agent takes part in a rollout that is not over.
+    /// Returns whether an agent takes part in a rollout that somebody asked for and that is not over.
     pub(super) fn is_busy(&self, agent: &AgentName) -> bool {
-        self.rollouts.iter().any(|it| it.stand != Stand::Over && it.agents.contains(agent))
+        let mut going = self.rollouts.iter().filter(|it| it.stand != Stand::Over && !it.converges);
+        going.any(|it| it.agents.contains(agent))
     }
 
     /// The store was made from a backup: what was going waits for a person.

@@ -503,3 +503,34 @@ fn who_was_switched_and_is_tried_again_keeps_its_clients() {
     assert_eq!(route(&story, "web-1").0, "5.0", "nobody gave the floor for its way back");
     assert_eq!(route(&story, "web-2").0, "5.0");
 }
+
+#[test]
+fn nobody_is_led_back_by_a_pause_or_a_drain_after_a_strict_switch_was_decided() {
+    let decided = || {
+        let mut story = staged(&BLUE_GREEN);
+        story.obey("web-3");
+        story.obey_all();
+        for agent in ["web-1", "web-2", "web-3"] {
+            story.obey(agent);
+        }
+        story.lose("web-2");
+        assert_eq!(route(&story, "web-2"), beside("5.0", "4.0", 0));
+        story
+    };
+
+    let mut paused = decided();
+    paused.control(Verb::Pause).unwrap();
+    assert_eq!(route(&paused, "web-2"), beside("5.0", "4.0", 0), "others serve 5.0");
+    let mut aborted = decided();
+    aborted.control(Verb::Abort).unwrap();
+    assert_eq!(route(&aborted, "web-2"), beside("5.0", "4.0", 0));
+    let mut drained = decided();
+    drained.force_drain("web-2");
+    assert_eq!(route(&drained, "web-2"), beside("5.0", "4.0", 0));
+
+    // Where each host leads over for itself it is called back as in a batch.
+    let mut relaxed = staged(&[("strategy", "blue_green"), ("cutover", "relaxed")]);
+    relaxed.lose("web-2");
+    relaxed.control(Verb::Pause).unwrap();
+    assert_eq!(route(&relaxed, "web-2"), beside("4.0", "5.0", 0));
+}

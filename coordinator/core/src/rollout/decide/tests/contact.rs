@@ -221,5 +221,5 @@ fn where_it_was_said_nobody_is_left_out() {
     let refusal = Story::running(3)
         .try_deploy("2.0", &[("unreachable", "wait"), ("max_unreachable", "1")])
         .unwrap_err();
-    insta::assert_snapshot!(refusal.text, @r#"max_unreachable: 1 hosts may be left out, and unreachable = "wait" leaves out none; leave out one of the two"#);
+    insta::assert_snapshot!(refusal.text, @r#"max_unreachable: 1 may be left out, and unreachable = "wait" leaves out none; write max_unreachable = 0, or another word"#);
 }

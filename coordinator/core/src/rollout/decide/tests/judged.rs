@@ -245,3 +245,59 @@ fn what_was_measured_of_another_instance_is_not_the_canarys() {
 
     assert!(matches!(story.waiting(), Some(Waiting::ForVerdict { .. })), "{}", story.why());
 }
+
+#[test]
+fn what_was_held_as_worse_is_compared_anew_after_a_retry() {
+    let mut story = canary(&[("auto_rollback", "off")]);
+    serve(&mut story, 60, 20, 1);
+    assert_eq!(story.state_word(), "held");
+
+    story.control(Verb::Retry).unwrap();
+    story.settle();
+    assert_eq!(story.state_word(), "advancing", "{}", story.why());
+    serve(&mut story, 605, 1, 1);
+    story.settle();
+
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}
+
+#[test]
+fn what_was_held_as_worse_goes_on_when_a_person_says_that_it_is_good_enough() {
+    let mut story = canary(&[("auto_rollback", "off")]);
+    serve(&mut story, 60, 20, 1);
+    story.control(Verb::Retry).unwrap();
+    story.settle();
+
+    story.control(Verb::Promote { full: true }).unwrap();
+    serve(&mut story, 60, 20, 1);
+    story.settle();
+
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}
+
+#[test]
+fn a_canary_of_what_runs_already_is_compared_with_nothing() {
+    let mut story = Story::fleet(3);
+    story.push(gated("4.0"));
+    story.deploy("4.0", &[("strategy", "all_at_once")]);
+    story.exclude(&["web-3"]).unwrap();
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+
+    story.deploy("4.0", &[("strategy", "canary"), ("min_healthy", "0"), ("canary_unsure", "fail")]);
+    for _ in 0..3 {
+        story.settle();
+        story.pass(seconds(301));
+    }
+
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}
+
+#[test]
+fn a_short_first_step_can_be_passed() {
+    let mut story = canary(&[("canary_steps", "5%:1m,50%:10m"), ("canary_unsure", "fail")]);
+
+    serve(&mut story, 65, 1, 1);
+
+    assert_eq!(story.state_word(), "advancing", "{}", story.why());
+}

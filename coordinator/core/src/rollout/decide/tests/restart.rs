@@ -126,11 +126,26 @@ fn agents_that_have_not_come_back_yet_are_not_unreachable_at_once() {
     story.deploy("2.0", &[("batch", "1"), ("max_unreachable", "1"), ("min_healthy", "0")]);
 
     story.restart();
-    story.pass(seconds(14));
+    story.pass(seconds(44));
     assert_eq!(story.hosts("unreachable"), "");
     story.pass(seconds(1));
 
     assert_eq!(story.hosts("unreachable"), "web-1");
+}
+
+#[test]
+fn an_agent_that_dials_late_after_a_long_outage_has_not_failed() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1"), ("unreachable", "fail"), ("min_healthy", "0")]);
+    story.obey_all();
+    assert_eq!(story.hosts("updating"), "web-1");
+
+    story.restart();
+    story.pass(seconds(30));
+    story.connect_all();
+    story.settle();
+
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
 }
 
 #[test]

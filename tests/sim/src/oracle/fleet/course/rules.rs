@@ -69,10 +69,15 @@ impl Course {
             Change::HostsWithdrawn { agents } => self.call_back(change, agents)?,
             Change::HostsExcluded { agents, cause } => {
                 for agent in agents {
-                    let is_in = |standing: Standing| standing != Standing::Out;
-                    let member = self.member(change, host_of(agent), is_in)?;
+                    // Who is out for a while can be taken out for good.
+                    let is_for_good = matches!(cause, Exclusion::Operator { .. });
+                    let is_alone =
+                        self.hosts.get(&host_of(agent)).is_some_and(|member| member.is_left_alone);
+                    let can_be =
+                        |standing: Standing| standing != Standing::Out || is_for_good && !is_alone;
+                    let member = self.member(change, host_of(agent), can_be)?;
                     member.standing = Standing::Out;
-                    member.is_left_alone = matches!(cause, Exclusion::Operator { .. });
+                    member.is_left_alone = is_for_good;
                 }
             }
             Change::HostUpdated { agent } => {
@@ -317,7 +322,13 @@ impl Course {
         change: &Change,
         agents: &[cutover_common::AgentName],
     ) -> Result<(), Violation> {
+        let is_strict =
+            self.spec.blue_green.as_ref().is_some_and(|how| how.cutover == CutoverMode::Strict);
         for agent in agents {
+            let member = self.hosts.get(&host_of(agent));
+            if is_strict && member.is_some_and(|member| member.is_staged && member.told > 1) {
+                return self.broken("E5", change, "the strict cutover was decided");
+            }
             // Whoever was given up stays so, and is to do nothing.
             let given_up = |standing| matches!(standing, Standing::LeftOut | Standing::Failed);
             let is_told = |standing| {
