@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
 use super::{
+    compatibility::{VersionRange, read_compatibility},
     deploy::{DeploySpec, name, read_deploys},
     health::{ProbedService, read_health},
     hooks::read_hooks,
@@ -26,6 +27,9 @@ pub struct Manifest {
     /// None: an instance counts as healthy while its process is alive.
     pub probe: Option<ProbeSpec>,
     pub hooks: Vec<Hook>,
+    /// Beside which versions this one can serve. None: any.
+    #[serde(default)]
+    pub beside: Option<VersionRange>,
     /// At most one for each environment.
     pub deploys: Vec<DeploySpec>,
 }
@@ -78,6 +82,7 @@ fn read_manifest(top: &Section<'_>, reader: &mut Reader<'_>) -> Option<Manifest>
     };
     let probe = read_health(top, probed, reader);
     let hooks = read_hooks(top, reader);
+    let beside = read_compatibility(top, reader);
     let deploys = read_deploys(top, reader);
     Some(Manifest {
         application: application?,
@@ -85,6 +90,7 @@ fn read_manifest(top: &Section<'_>, reader: &mut Reader<'_>) -> Option<Manifest>
         service,
         probe,
         hooks: hooks?,
+        beside,
         deploys: deploys?,
     })
 }

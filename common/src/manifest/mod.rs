@@ -6,6 +6,7 @@
 
 mod canary;
 mod clients;
+mod compatibility;
 mod deploy;
 mod document;
 mod health;
@@ -20,6 +21,7 @@ mod syntax;
 mod words;
 
 pub use canary::CanarySpec;
+pub use compatibility::VersionRange;
 pub use deploy::{DeploySpec, Timing};
 pub use document::Manifest;
 pub use mistake::{ManifestMistakes, Mistake};

@@ -102,7 +102,7 @@ pause_after = [0]
     cutover.toml:42:8: deploy[1].zone: "a b" is no key of a label; write the key of a label that agents have, such as "zone"
     cutover.toml:43:12: deploy[1].max_load: "0%" is no share of a host's cpus; write a percentage from "1%" to "100%", such as "80%"
     cutover.toml:44:15: deploy[1].pause_after: 0 is no batch; count batches from 1
-    cutover.toml:46:2: colour: unknown name; valid names: application, run, service, health, hooks, deploy
+    cutover.toml:46:2: colour: unknown name; valid names: application, run, service, health, hooks, compatibility, deploy
     "#);
 }
 

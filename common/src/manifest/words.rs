@@ -20,8 +20,8 @@ const PUSH: &str = "remove it, build outside and push with `cutover release push
 
 pub(super) const TOP: Words = Words {
     table: "",
-    known: &["application", "run", "service", "health", "hooks", "deploy"],
-    later: &[("source", PUSH), ("build", PUSH), ("compatibility", REMOVE)],
+    known: &["application", "run", "service", "health", "hooks", "compatibility", "deploy"],
+    later: &[("source", PUSH), ("build", PUSH)],
 };
 
 pub(super) const APPLICATION: Words =
@@ -116,6 +116,9 @@ pub(super) const fn hook_words(kind: HookKind) -> &'static Words {
     }
 }
 
+pub(super) const COMPATIBILITY: Words =
+    Words { table: "[compatibility]", known: &["beside"], later: &[] };
+
 pub(super) const DEPLOY: Words = Words {
     table: "[[deploy]]",
     known: &[
@@ -157,7 +160,7 @@ pub(super) const CANARY_STEP: Words =
     Words { table: "deploy.canary.steps", known: &["weight", "hold"], later: &[] };
 
 /// All tables, with the path that stands before their keys.
-pub(super) static ALL: [(&str, &Words); 18] = [
+pub(super) static ALL: [(&str, &Words); 19] = [
     ("", &TOP),
     ("application.", &APPLICATION),
     ("run.", &RUN),
@@ -173,6 +176,7 @@ pub(super) static ALL: [(&str, &Words); 18] = [
     ("hooks.smoke.", &SMOKE),
     ("hooks.before_stop.", &BEFORE_STOP),
     ("hooks.after_stop.", &AFTER_STOP),
+    ("compatibility.", &COMPATIBILITY),
     ("deploy.", &DEPLOY),
     ("deploy.canary.", &CANARY),
     ("deploy.canary.steps.", &CANARY_STEP),

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use cutover_common::{
     AgentName, AmountSetting, ApplicationName, CanaryHosts, EnvironmentName, Pauses, Release,
-    ReleaseRef, SlotReport, Traffic, Version, manifest::Manifest, planted,
+    ReleaseRef, SlotReport, Traffic, Version,
+    manifest::{CutoverMode, Manifest},
+    planted,
 };
 
 use super::deploy::refuse;
@@ -224,6 +226,7 @@ impl Coordinator {
             }
         };
         can_cut_over(&spec, replacement, order)?;
+        self.can_serve_beside(&spec, release, &members, order)?;
         let plan = strategy::compile(&spec, &self.candidates(&spec, hosts)?, standing);
         possible_waves(&spec, &plan)?;
         let notice = self.notice((before, &release.release), &members, (&plan, &spec), healthy);
@@ -336,6 +339,52 @@ impl Coordinator {
             |slot: &&SlotReport| slot.instance.is_some() && slot.traffic == Traffic::Away;
         let leaving = slots.filter(|slot| planted!(LeavingGetsNoTime: false; is_leaving(slot)));
         leaving.filter_map(|slot| self.held(application, &slot.release.as_ref()?.0)).collect()
+    }
+
+    /// Refuses to let clients get two releases at a time that cannot serve beside each other, as one
+    /// of them says.
+    fn can_serve_beside(
+        &self,
+        spec: &Spec,
+        release: &StoredRelease,
+        members: &[AgentName],
+        order: &DeployOrder,
+    ) -> Result<(), Refusal> {
+        let is_strict =
+            spec.blue_green.as_ref().is_some_and(|how| how.cutover == CutoverMode::Strict);
+        if is_strict {
+            return Ok(());
+        }
+        let running = members
+            .iter()
+            .filter_map(|agent| self.goals.of(agent, &order.application).and_then(Goal::running));
+        let others: BTreeSet<&Version> =
+            running.filter(|version| **version != order.version).collect();
+        let says_no = |one: &StoredRelease, other: &Version| {
+            let range = Manifest::parse(&one.manifest).ok()?.beside?;
+            (!range.includes(other)).then_some(range)
+        };
+        for other in others {
+            let name =
+                ReleaseRef { application: order.application.clone(), version: other.clone() };
+            let stored = self.release(&name);
+            let refused = says_no(release, other)
+                .map(|range| (&order.version, range))
+                .or_else(|| Some((other, says_no(stored?, &order.version)?)));
+            if let Some((version, range)) = refused {
+                let (application, environment) = (&order.application, &order.environment);
+                return Err(refuse(
+                    format!(
+                        "{version} of {application} can serve beside {range} only \
+                         (compatibility.beside), and {environment} would have both {other} and {} \
+                         for a while",
+                        order.version
+                    ),
+                    "lead all clients over at one moment: --strategy blue_green --cutover strict",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a service whose port another application has on one of `agents`: a port leads to

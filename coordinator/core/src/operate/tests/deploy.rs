@@ -340,3 +340,40 @@ fn a_rollout_is_found_by_the_beginning_of_its_id() {
     assert!(story.core.find_rollout(&text[..7]).is_err());
     assert!(story.core.find_rollout("").is_err());
 }
+
+/// Registers a release with such a file.
+fn push_with(story: &mut Story, of: &str, manifest: &str) {
+    let release = std::sync::Arc::new(crate::testing::gated(of));
+    let manifest = format!(
+        "[application]\nname = \"web\"\n[run]\ncommand = [\"./server\"]\n[service]\nport = 8080\n{manifest}"
+    );
+    cutover_common::manifest::Manifest::parse(&manifest).unwrap();
+    story.ask(Request::RegisterRelease { release, manifest }).unwrap();
+}
+
+#[test]
+fn releases_that_cannot_serve_beside_each_other_are_cut_over_strictly_or_not_at_all() {
+    let mut story = Story::fleet(2);
+    push_with(&mut story, "4.0", "");
+    push_with(&mut story, "5.0", "[compatibility]\nbeside = \">=4.5\"\n");
+    push_with(&mut story, "5.1", "[compatibility]\nbeside = \">=4\"\n");
+    story.deploy("4.0", &[]);
+    story.settle();
+
+    for strategy in ["rolling", "canary", "all_at_once"] {
+        let refusal = story.try_deploy("5.0", &[("strategy", strategy)]).unwrap_err();
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(refusal.text, @"5.0 of web can serve beside >=4.5 only (compatibility.beside), and prod would have both 4.0 and 5.0 for a while");
+            insta::assert_snapshot!(refusal.hint, @"lead all clients over at one moment: --strategy blue_green --cutover strict");
+        }
+    }
+    let relaxed = [("strategy", "blue_green"), ("cutover", "relaxed")];
+    story.try_deploy("5.0", &relaxed).unwrap_err();
+    story.deploy("5.0", &[("strategy", "blue_green"), ("keep", "0s")]);
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+
+    // What the newer one says counts on the way back, too.
+    story.try_deploy("4.0", &[]).unwrap_err();
+    story.deploy("5.1", &[]);
+}
