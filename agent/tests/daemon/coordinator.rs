@@ -69,7 +69,7 @@ struct State {
     archives: BTreeMap<String, Vec<u8>>,
     hellos: usize,
     reports: Vec<Report>,
-    /// What the newest heartbeat told.
+    /// What the newest heartbeat of the newest session told.
     vitals: Vec<InstanceVitals>,
     /// Everything that serves; dropped when the coordinator is away.
     serving: Option<JoinSet<()>>,
@@ -325,8 +325,13 @@ impl Coordinator {
         }
     }
 
-    pub fn forget_vitals(&self) {
-        self.state.lock().unwrap().vitals.clear();
+    /// Waits until so many sessions have begun.
+    pub async fn until_hellos(&self, wanted: usize) {
+        let deadline = Instant::now() + LONG;
+        while self.hellos() < wanted {
+            assert!(Instant::now() < deadline, "{} sessions have begun", self.hellos());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub async fn until_slot(
@@ -348,9 +353,12 @@ impl Coordinator {
         let Some(FromAgent::Hello(hello)) = first.kind else { panic!("no hello: {first:?}") };
         assert_eq!(hello.protocol, PROTOCOL);
         let mut answers = Vec::new();
+        let session;
         {
             let mut state = self.state.lock().unwrap();
             state.hellos += 1;
+            session = state.hellos;
+            state.vitals.clear();
             if let Some(farewell) = state.farewell.clone() {
                 answers.push(ToAgent::Farewell(farewell));
             } else {
@@ -372,13 +380,13 @@ impl Coordinator {
             outgoing.send(Ok(to_agent(answer))).await.ok();
         }
         while let Ok(Some(message)) = incoming.message().await {
-            if let Some(echo) = self.hear(message.kind.expect("a message has a kind")) {
+            if let Some(echo) = self.hear(session, message.kind.expect("a message has a kind")) {
                 outgoing.send(Ok(to_agent(ToAgent::Echo(echo)))).await.ok();
             }
         }
     }
 
-    fn hear(&self, kind: FromAgent) -> Option<pb::HeartbeatEcho> {
+    fn hear(&self, session: usize, kind: FromAgent) -> Option<pb::HeartbeatEcho> {
         let mut state = self.state.lock().unwrap();
         match kind {
             FromAgent::Hello(_) => panic!("a second hello"),
@@ -389,7 +397,10 @@ impl Coordinator {
             FromAgent::Heartbeat(beat) => {
                 assert!(beat.load.is_some());
                 let vitals = beat.vitals.into_iter().map(|vitals| vitals.try_into().unwrap());
-                state.vitals = vitals.collect();
+                // What an agent said that was killed may be read after the next one's hello.
+                if session == state.hellos {
+                    state.vitals = vitals.collect();
+                }
                 let reports = beat.reports.into_iter().map(|report| report.try_into().unwrap());
                 state.reports.extend(reports);
                 // An empty nonce keeps the session alive and permits nothing.

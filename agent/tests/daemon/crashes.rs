@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cutover_common::{Health, Phase, Slot, SlotGoal, SlotReport};
+use cutover_common::{Health, Phase, ProbeSpec, ProbeTarget, Slot, SlotGoal, SlotReport};
 
 use super::{
     coordinator::Coordinator,
@@ -10,35 +10,43 @@ use super::{
     host::{Host, LONG, is_alive},
 };
 
-fn count(host: &Host, file: &str) -> usize {
-    let text = std::fs::read_to_string(host.shared().join(file)).unwrap_or_default();
-    text.lines().count()
-}
+/// Is healthy, and asked for ever while there is a file in the application's own folder.
+const ASKED: &str = "#!/bin/sh\nwhile test -e \"$DATA/hold\"; do sleep 0.01; done\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_ends_or_dies_leaves_its_instances_and_finds_them_again() {
     let coordinator = Coordinator::start().await;
     let mut host = Host::joined(&coordinator).await;
-    let one = coordinator.release("1", &[("server", SERVER)]);
+    let mut one = coordinator.release("1", &[("server", SERVER), ("probe", ASKED)]);
+    one.probe = Some(ProbeSpec {
+        target: ProbeTarget::Command(vec!["./probe".to_owned()]),
+        every: Duration::from_millis(100),
+        timeout: LONG,
+        passes: 1,
+        failures: 50,
+        start_within: LONG,
+    });
     coordinator.assign(1, running(&one), SlotGoal::Absent);
     let before = coordinator.until_slot("release 1 settles", Slot::Blue, is_settled).await;
+    let hold = host.shared().join("hold");
 
-    assert_eq!(host.stop_agent().code(), Some(0));
-    assert!(is_alive(pid_of(&before)));
-    host.start();
-    // Health is counted anew: the first report after the start is not settled (row 12).
-    let anew = |slot: &SlotReport| slot.health != Health::Settled;
-    coordinator.until_slot("health begins anew", Slot::Blue, anew).await;
-    let after = coordinator.until_slot("it settles again", Slot::Blue, is_settled).await;
-    assert_eq!(after.instance, before.instance);
-
-    host.kill_agent();
-    assert!(is_alive(pid_of(&before)));
-    host.start();
-    coordinator.until_slot("health begins anew", Slot::Blue, anew).await;
-    let after = coordinator.until_slot("it settles again", Slot::Blue, is_settled).await;
-    assert_eq!(after.instance, before.instance);
-    assert_eq!(count(&host, "starts"), 1);
+    for is_asked_to_end in [true, false] {
+        if is_asked_to_end {
+            assert_eq!(host.stop_agent().code(), Some(0));
+        } else {
+            host.kill_agent();
+        }
+        assert!(is_alive(pid_of(&before)));
+        std::fs::write(&hold, "").unwrap();
+        host.start();
+        // Health is counted anew: nothing is settled before the first answer (row 12).
+        let anew = |slot: &SlotReport| slot.health == Health::Unknown;
+        coordinator.until_slot("health begins anew", Slot::Blue, anew).await;
+        std::fs::remove_file(&hold).unwrap();
+        let after = coordinator.until_slot("it settles again", Slot::Blue, is_settled).await;
+        assert_eq!(after.instance, before.instance);
+    }
+    host.until_lines("starts", 1).await;
 }
 
 /// Kills the agent this long after it was told to replace a release. Fetching and starting take
@@ -52,6 +60,7 @@ async fn a_replacement_survives_a_kill_at_any_moment_and_runs_its_hook_at_most_o
     let first = release_with_hook(&coordinator, "0", HOOK);
     coordinator.assign(1, running(&first), SlotGoal::Absent);
     coordinator.until_slot("release 0 settles", Slot::Blue, is_settled).await;
+    host.until_lines("starts", 1).await;
 
     let (mut last, mut in_blue) = (first, true);
     for (round, moment) in MOMENTS_MS.into_iter().enumerate() {
@@ -72,8 +81,9 @@ async fn a_replacement_survives_a_kill_at_any_moment_and_runs_its_hook_at_most_o
                 && slot.release.as_ref().is_some_and(|(_, digest)| *digest == next.digest)
         };
         coordinator.until_slot(&format!("round {round} settles"), slot, is_there).await;
-        assert!(count(&host, "hooks") <= round + 1, "a hook ran twice in round {round}");
-        assert_eq!(count(&host, "starts"), round + 2, "one start a release, round {round}");
+        assert!(host.lines("hooks") <= round + 1, "a hook ran twice in round {round}");
+        // One start a release, and all of it before the next one replaces it.
+        host.until_lines("starts", round + 2).await;
         (last, in_blue) = (next, !in_blue);
     }
 }
@@ -130,11 +140,7 @@ async fn an_interrupted_hook_is_reported_and_not_run_again() {
     coordinator.assign(1, running(&one), SlotGoal::Absent);
     coordinator.until_slot("release 1 settles", Slot::Blue, is_settled).await;
     coordinator.assign(2, prepared(&one), running(&two));
-    let deadline = std::time::Instant::now() + LONG;
-    while count(&host, "hooks") == 0 {
-        assert!(std::time::Instant::now() < deadline, "the hook runs");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    host.until_lines("hooks", 1).await;
 
     host.kill_agent();
     host.start();
@@ -142,5 +148,5 @@ async fn an_interrupted_hook_is_reported_and_not_run_again() {
     let report = coordinator.until("release 2 settles", |r| is_settled(&r.slots.green)).await;
     assert_eq!(report.slots.blue.phase, Phase::Prepared);
     assert!(report.slots.blue.detail.contains("interrupted"), "{}", report.slots.blue.detail);
-    assert_eq!(count(&host, "hooks"), 1);
+    assert_eq!(host.lines("hooks"), 1);
 }

@@ -137,8 +137,10 @@ async fn shared_folders_stay_from_release_to_release() {
 
     coordinator.assign(1, running(&one), SlotGoal::Absent);
     coordinator.until_slot("release 1 settles", Slot::Blue, is_settled).await;
+    host.until_lines("starts", 1).await;
     coordinator.assign(2, prepared(&one), running(&two));
     coordinator.until_slot("release 2 settles", Slot::Green, is_settled).await;
+    host.until_lines("starts", 2).await;
 
     let seen = fs::read_to_string(host.shared().join("uploads/seen")).unwrap();
     assert_eq!(seen, "1\n2\n");

@@ -106,6 +106,21 @@ impl Host {
         }
     }
 
+    /// Returns how many lines there are in a file of the application's own.
+    pub fn lines(&self, file: &str) -> usize {
+        fs::read_to_string(self.shared().join(file)).unwrap_or_default().lines().count()
+    }
+
+    /// Waits until there are so many: who runs has not run its first line yet.
+    pub async fn until_lines(&self, file: &str, wanted: usize) {
+        let deadline = Instant::now() + LONG;
+        while self.lines(file) < wanted {
+            assert!(Instant::now() < deadline, "{file} has {} lines", self.lines(file));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(self.lines(file), wanted, "lines of {file}");
+    }
+
     /// Ends the agent like a power cut would, and nothing else.
     pub fn kill_agent(&mut self) {
         let mut agent = self.agent.take().expect("the agent runs");

@@ -248,7 +248,8 @@ async fn what_is_held_is_answered_by_the_new_version_and_nothing_by_the_old_one_
 async fn a_hold_that_nobody_arms_is_released_to_the_old_version_and_no_request_fails() {
     let mut stage = Stage::set().await;
     let clients = Clients::ask(stage.address);
-    let within = Duration::from_secs(2);
+    // From 4 s on there is a whole second to let go; and clients have some to come into the hold.
+    let within = Duration::from_secs(10);
 
     stage.lead(Slot::Blue, RouteMode::Hold(limits(within)));
     stage.until("what is new is held", is_drained).await;

@@ -57,16 +57,18 @@ async fn a_frozen_application_hears_its_signal() {
 #[tokio::test]
 async fn the_signal_reaches_the_whole_group() {
     let place = Place::new();
-    let child = "trap \"echo child heard\" TERM; echo child up; while :; do sleep 0.01; done";
+    let child = "trap \"echo child heard; exit\" TERM; echo child up; while :; do sleep 0.01; done";
     let script = format!(
-        "trap 'echo leader heard' TERM; ({child}) & echo leader up; \
+        "({child}) & child=$!; trap 'echo leader heard; wait $child; exit' TERM; echo leader up; \
          while :; do sleep 0.01; done"
     );
     place.start(place.sh(&script)).await;
     place.until_logged("child up").await;
     place.until_logged("leader up").await;
-    place.stop(stop_within(Duration::from_millis(300))).await;
+    // Both end by themselves, the leader last.
+    let outcome = place.stop(stop_within(LONG)).await;
 
+    assert!(!outcome.killed, "{outcome:?}");
     let log = place.log();
     assert_eq!(log.matches("leader heard").count(), 1, "{log}");
     assert_eq!(log.matches("child heard").count(), 1, "{log}");

@@ -5,7 +5,7 @@ use std::time::Instant;
 use cutover_common::{InstanceId, InstanceVitals, Slot};
 use uuid::Uuid;
 
-use crate::support::{LONG, Place, stop_within};
+use crate::support::{LONG, Place, runs_no_more, stop_within};
 
 const MIB: u64 = 1 << 20;
 
@@ -77,9 +77,12 @@ async fn an_instance_whose_shim_was_killed_is_measured_still_and_its_lines_are_w
     place.start(place.sh(&format!("echo ERROR one; {}", keeps(40)))).await;
     place.until_vitals("one line", |it| it.error_lines == Some(1)).await;
 
-    place.signal(place.shim_pid(), "KILL");
+    let shim = place.shim_pid();
+    place.signal(shim, "KILL");
+    runs_no_more(shim).await;
 
     let is_whole = |it: &InstanceVitals| it.memory_bytes.is_some_and(|bytes| bytes > 40 * MIB);
     place.until_vitals("its memory", is_whole).await;
+    assert_eq!(place.vitals().await.unwrap().error_lines, Some(1));
     place.stop(stop_within(LONG)).await;
 }
