@@ -70,8 +70,8 @@ impl HoldLimits {
     ///
     /// Shorter than requests may wait, or the first of them would hear that they shall ask again
     /// while they are let go: the message to the gate and the sync of its program take milliseconds,
-    /// and on a busy machine a part of a second. The longer this is, the less time is left for what
-    /// is under way.
+    /// and on a busy machine a part of a second. The more is set aside for that, the less time is
+    /// left for what is under way.
     pub fn lasts(self) -> Duration {
         let to_let_go = (self.within / 4).min(Duration::from_secs(1));
         self.within.saturating_sub(to_let_go)

@@ -17,7 +17,7 @@ use std::{
 use cutover_common::protocol::HEARTBEAT_EVERY;
 use hyper_util::rt::TokioIo;
 use rustls::{AlertDescription, CertificateError, ClientConfig, Error as TlsError, OtherError};
-use rustls_pki_types::{ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 use tokio::{
     io::AsyncBufReadExt,
     time::{Instant, timeout, timeout_at},
@@ -27,8 +27,9 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 pub use self::network::{Network, Tcp, watch_over};
 use crate::tls::{
+    OutOfTime,
     client::{CaMismatch, NotCoordinator},
-    utc,
+    fault_in, utc,
 };
 
 /// How long connecting may take, from the name's look-up to the server's first bytes.
@@ -262,7 +263,7 @@ impl<N: Network> Dialer<N> {
     /// Says what a failed handshake means.
     fn judge(&self, error: io::Error) -> DialError {
         let address = self.address();
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+        match fault_in(&error) {
             Some(TlsError::InvalidCertificate(reason)) => judge_certificate(address, reason),
             Some(TlsError::AlertReceived(alert)) => {
                 DialError::Refused { address, because: refusal(*alert) }
@@ -308,21 +309,17 @@ fn judge_certificate(address: String, reason: &CertificateError) -> DialError {
 }
 
 fn certificate_fault(reason: &CertificateError) -> String {
-    if let CertificateError::ExpiredContext { time, not_after } = reason {
-        return format!(
-            "its certificate ended at {} and this machine's clock says {}; if that clock is \
-             right, restart the coordinator (it makes a new certificate), else set the clock",
-            utc(moment(*not_after)),
-            utc(moment(*time)),
-        );
-    }
-    if let CertificateError::NotValidYetContext { time, not_before } = reason {
-        return format!(
-            "its certificate begins at {} and this machine's clock says {}: one of the two \
-             clocks is wrong (CLOCK_SKEW); set it, for example with NTP",
-            utc(moment(*not_before)),
-            utc(moment(*time)),
-        );
+    if let Some((out_of_time, now)) = OutOfTime::of(reason) {
+        let remedy = match out_of_time {
+            OutOfTime::Ended { .. } => {
+                "; if that clock is right, restart the coordinator (it makes a new certificate), \
+                 else set the clock"
+            }
+            OutOfTime::NotBegun { .. } => {
+                ": one of the two clocks is wrong (CLOCK_SKEW); set it, for example with NTP"
+            }
+        };
+        return format!("{out_of_time} and this machine's clock says {}{remedy}", utc(now));
     }
     if *reason == CertificateError::UnknownIssuer {
         return "its certificate is of another CA than the one that this side trusts: wrong \
@@ -342,10 +339,6 @@ fn refusal(alert: AlertDescription) -> Refusal {
     .into_iter()
     .find_map(|(known, refusal)| (known == alert).then_some(refusal))
     .unwrap_or(Refusal::Other)
-}
-
-fn moment(time: UnixTime) -> cutover_common::Timestamp {
-    cutover_common::Timestamp::from_unix_ms(time.as_secs().saturating_mul(1000))
 }
 
 static LAST_GOOD: LazyLock<Mutex<HashMap<String, SocketAddr>>> = LazyLock::new(Mutex::default);

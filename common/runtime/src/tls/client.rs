@@ -86,8 +86,8 @@ fn builder(
         .with_custom_certificate_verifier(Arc::new(CoordinatorVerifier(trust))))
 }
 
-fn hardened(mut config: ClientConfig) -> Arc<ClientConfig> {
-    // Servers of ours give no tickets; a client that keeps none cannot be tracked by any either.
+pub(super) fn hardened(mut config: ClientConfig) -> Arc<ClientConfig> {
+    // A resumed session skips the verifier; and a client that keeps no tickets cannot be tracked.
     config.resumption = Resumption::disabled();
     Arc::new(config)
 }
@@ -178,11 +178,10 @@ impl ServerCertVerifier for CoordinatorVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
+        super::verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        super::supported_verify_schemes()
     }
 }

@@ -16,10 +16,17 @@ pub mod peer;
 pub mod reload;
 pub mod server;
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    io,
+    sync::{Arc, LazyLock},
+};
 
 use cutover_common::Timestamp;
-use rustls::crypto::CryptoProvider;
+use rustls::{
+    CertificateError, DigitallySignedStruct, SignatureScheme,
+    client::danger::HandshakeSignatureValid, crypto::CryptoProvider,
+};
+use rustls_pki_types::UnixTime;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 pub use enrolments::Enrolments;
@@ -52,6 +59,56 @@ impl TlsSetup {
     fn saying(what: &'static str) -> Self {
         Self { what, source: None }
     }
+}
+
+/// A certificate was shown at a time at which it is not valid.
+///
+/// In these words, as rustls' own name that time too, and are others each second.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum OutOfTime {
+    #[error("its certificate ended at {}", utc(*not_after))]
+    Ended { not_after: Timestamp },
+    #[error("its certificate begins at {}", utc(*not_before))]
+    NotBegun { not_before: Timestamp },
+}
+
+impl OutOfTime {
+    /// Returns it, if that is why a certificate was refused, and what time it was.
+    pub(crate) fn of(reason: &CertificateError) -> Option<(Self, Timestamp)> {
+        if let CertificateError::ExpiredContext { time, not_after } = reason {
+            return Some((Self::Ended { not_after: moment(*not_after) }, moment(*time)));
+        }
+        if let CertificateError::NotValidYetContext { time, not_before } = reason {
+            return Some((Self::NotBegun { not_before: moment(*not_before) }, moment(*time)));
+        }
+        None
+    }
+}
+
+fn moment(time: UnixTime) -> Timestamp {
+    Timestamp::from_unix_ms(time.as_secs().saturating_mul(1000))
+}
+
+/// Returns the fault for which TLS has failed. None: the connection beneath it has.
+pub fn fault_in(failure: &io::Error) -> Option<&rustls::Error> {
+    failure.get_ref()?.downcast_ref()
+}
+
+fn protocols(alpn: &[&[u8]]) -> Vec<Vec<u8>> {
+    alpn.iter().map(|name| name.to_vec()).collect()
+}
+
+fn verify_tls13_signature(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let algorithms = provider().signature_verification_algorithms;
+    rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
+}
+
+fn supported_verify_schemes() -> Vec<SignatureScheme> {
+    provider().signature_verification_algorithms.supported_schemes()
 }
 
 /// Returns the one provider of cryptography.

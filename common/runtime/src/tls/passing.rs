@@ -11,14 +11,14 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
     SignatureScheme,
     client::{
-        Resumption, WebPkiServerVerifier,
+        WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     server::ParsedCertificate,
 };
 use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 
-use super::{TlsSetup, peer, provider};
+use super::{OutOfTime, TlsSetup, client, fault_in, peer, protocols, provider};
 
 /// The server at the other end is none that may stand in.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -33,6 +33,8 @@ pub enum Stranger {
          another could be known"
     )]
     Nameless,
+    #[error("it shows a certificate with another key, which is not valid at this time")]
+    OutOfTime(#[source] OutOfTime),
     #[error(
         "it shows a certificate with another key, and not one for {name} by an issuer in the file \
          of the own one"
@@ -48,7 +50,7 @@ impl Stranger {
     /// Returns it, if that is why a handshake failed.
     pub fn in_failure(failure: &io::Error) -> Option<&Self> {
         let Error::InvalidCertificate(CertificateError::Other(OtherError(error))) =
-            failure.get_ref()?.downcast_ref()?
+            fault_in(failure)?
         else {
             return None;
         };
@@ -75,10 +77,8 @@ pub fn passing_config(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(StandInVerifier::of(chain)))
         .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    // A resumed session skips the verifier.
-    config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    config.alpn_protocols = protocols(alpn);
+    Ok(client::hardened(config))
 }
 
 /// Accepts who may stand in.
@@ -151,6 +151,15 @@ impl Kin {
         }
         Ok(verified)
     }
+
+    fn stranger(&self, why: Error) -> Stranger {
+        if let Error::InvalidCertificate(reason) = &why
+            && let Some((out_of_time, _)) = OutOfTime::of(reason)
+        {
+            return Stranger::OutOfTime(out_of_time);
+        }
+        Stranger::NoKin { name: self.name.clone(), source: why }
+    }
 }
 
 impl ServerCertVerifier for StandInVerifier {
@@ -168,9 +177,7 @@ impl ServerCertVerifier for StandInVerifier {
             return Ok(ServerCertVerified::assertion());
         }
         let verified = match &self.kin {
-            Ok(kin) => kin
-                .verify(leaf, rest, ocsp, now)
-                .map_err(|source| Stranger::NoKin { name: kin.name.clone(), source }),
+            Ok(kin) => kin.verify(leaf, rest, ocsp, now).map_err(|why| kin.stranger(why)),
             Err(stranger) => Err(stranger.clone()),
         };
         verified.map_err(|stranger| CertificateError::Other(OtherError(Arc::new(stranger))).into())
@@ -192,12 +199,11 @@ impl ServerCertVerifier for StandInVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
+        super::verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        super::supported_verify_schemes()
     }
 }
 

@@ -14,7 +14,9 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
-use super::{ALPN_H2, ALPN_JOIN, Enrolments, PeerIdentity, Role, SwapCert, TlsSetup, provider};
+use super::{
+    ALPN_H2, ALPN_JOIN, Enrolments, PeerIdentity, Role, SwapCert, TlsSetup, protocols, provider,
+};
 
 /// Makes the configuration of the agents' port: a certificate of an enrolled agent is required.
 ///
@@ -73,7 +75,7 @@ pub fn public_config(
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|source| TlsSetup::new("the key does not fit its certificate", source))?;
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config.alpn_protocols = protocols(alpn);
     Ok(Arc::new(config))
 }
 

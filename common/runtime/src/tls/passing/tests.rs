@@ -1,5 +1,8 @@
 //! Every kind of server that may or may not stand in, in a handshake.
 
+use std::time::Duration;
+
+use cutover_common::ErrorChain;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ED25519,
     date_time_ymd,
@@ -119,20 +122,23 @@ async fn who_has_the_same_key_may_stand_in_whatever_its_certificate_says() {
     }
 }
 
+fn assert_is_signature(failure: &io::Error) {
+    let error = failure.get_ref().unwrap().downcast_ref::<Error>().unwrap();
+    assert_eq!(*error, Error::InvalidCertificate(CertificateError::BadSignature));
+}
+
 #[tokio::test]
 async fn who_shows_the_certificate_and_has_not_its_key_is_refused() {
     let (own_key, another) = (key(), key());
     let issuer = authority();
     for own in [alone(&params(&[NAME]), &own_key), chain(&[NAME], &own_key, &issuer)] {
         let failure = shake_hands(&own, own.clone(), &another).await.unwrap_err();
-
-        let error = failure.get_ref().unwrap().downcast_ref::<Error>().unwrap();
-        let is_signature = *error == Error::InvalidCertificate(CertificateError::BadSignature);
-        assert!(is_signature, "{error:?}");
+        assert_is_signature(&failure);
     }
     // The same of one who would be accepted for its issuer and name.
     let shown = chain(&[NAME], &own_key, &issuer);
-    assert!(shake_hands(&chain(&[NAME], &key(), &issuer), shown, &another).await.is_err());
+    let failure = shake_hands(&chain(&[NAME], &key(), &issuer), shown, &another).await.unwrap_err();
+    assert_is_signature(&failure);
 }
 
 #[tokio::test]
@@ -190,8 +196,33 @@ async fn another_issuer_name_or_time_is_refused_in_words() {
     ended.not_after = date_time_ymd(2001, 1, 1);
     ended.not_before = date_time_ymd(2000, 1, 1);
     let ended = refused(&own, chain_of(&ended, &other, &issuer), &other).await;
-    let is_time = |it: &CertificateError| matches!(it, CertificateError::ExpiredContext { .. });
-    assert!(is_no_kin(&ended, is_time), "{ended:?}");
+    assert!(matches!(ended, Stranger::OutOfTime(OutOfTime::Ended { .. })), "{ended:?}");
+}
+
+#[test]
+fn a_certificate_out_of_its_time_is_refused_in_the_same_words_whenever_that_is() {
+    let (issuer, other) = (authority(), key());
+    let verifier = StandInVerifier::of(&chain(&[NAME], &key(), &issuer));
+    let mut of_2010 = params(&[NAME]);
+    of_2010.not_before = date_time_ymd(2010, 1, 1);
+    of_2010.not_after = date_time_ymd(2011, 1, 1);
+    let shown = chain_of(&of_2010, &other, &issuer);
+    let name = ServerName::try_from("192.0.2.1").unwrap();
+    let refused_at = |unix: u64| {
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(unix));
+        let refused = verifier.verify_server_cert(&shown[0], &shown[1..], &name, &[], now);
+        let failure = io::Error::other(refused.unwrap_err());
+        ErrorChain(Stranger::in_failure(&failure).unwrap()).to_string()
+    };
+
+    for (unix, why) in [
+        (1_230_000_000, "begins at 2010-01-01T00:00:00Z"),
+        (1_300_000_000, "ended at 2011-01-01T00:00:00Z"),
+    ] {
+        let words = refused_at(unix);
+        assert!(words.ends_with(why), "{words}");
+        assert_eq!(refused_at(unix + 1), words);
+    }
 }
 
 #[tokio::test]
