@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use cutover_common::ErrorChain;
 use cutover_runtime::tls::{
-    ClientConfig, ServerConfig, TlsSetup,
+    ClientConfig, ServerConfig, TlsSetup, fault_in,
     files::{self, ReadFile},
     passing::{Stranger, passing_config},
     server::public_config,
@@ -160,7 +160,7 @@ pub(crate) fn why_refused(peer: SocketAddr, failure: &io::Error) -> Option<Strin
              same first name, in files that have the issuer's behind them",
         ),
         None => (
-            failure.get_ref()?.downcast_ref::<tokio_rustls::rustls::Error>()?.to_string(),
+            fault_in(failure)?.to_string(),
             "look at what that host serves there, and with which certificate",
         ),
     };

@@ -18,7 +18,7 @@ use cutover_runtime::{
 };
 use tokio::{
     sync::{Mutex, mpsc},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -48,10 +48,12 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(600);
 /// How long what lasts may take to end when it is told to, at [`LEAVE_WITHIN`].
 const CUT_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether the last request has ended.
+/// How often it is looked whether the last client is gone, or the process before. A process ends or
+/// begins later by as much, and nobody waits for that.
 const END_LOOK: Duration = Duration::from_millis(20);
 
-/// How often a process that took over asks what is left of the one before.
+/// How often a process that took over asks what is left of the one before, which announces nothing:
+/// whoever wants to know asks.
 const LEAVING_LOOK: Duration = Duration::from_millis(500);
 
 /// How often it is tried to serve what cannot be served: a port comes free at any time, and a try is
@@ -215,13 +217,18 @@ async fn leave(duty: &Mutex<Duty>, shutdown: &Shutdown) {
         () = shutdown.requested() => return end(duty).await,
     }
     is_over(duty, CUT_WITHIN).await;
-    let (asked, until) = (duty.lock().await.asked(), Instant::now() + ASKED_WITHIN);
-    while duty.lock().await.asked() == asked && Instant::now() < until {
-        sleep(END_LOOK).await;
-    }
+    let (asked, mut told) = {
+        let duty = duty.lock().await;
+        (duty.asked(), duty.told())
+    };
+    // In vain if nobody wants to know.
+    drop(timeout(ASKED_WITHIN, told.wait_for(|told| *told > asked)).await);
 }
 
 /// Waits until nobody is connected. Returns whether that is so.
+///
+/// Looked at again and again: each service counts its own, and an event would cost every connection
+/// something for an end that comes once.
 async fn is_over(duty: &Mutex<Duty>, within: Duration) -> bool {
     let until = Instant::now() + within;
     while duty.lock().await.gate().connections() > 0 {
@@ -309,7 +316,8 @@ async fn begin_anew(settings: &Settings) -> Result<(Begin, Ears), RunGate> {
     let until = Instant::now() + if settings.takes_over { GONE_WITHIN } else { Duration::ZERO };
     let lock = loop {
         match lock(data) {
-            // Whoever held it is about to be gone: it did not answer.
+            // Whoever held it is about to be gone: it did not answer. Tried again and again, as waiting
+            // for a lock would hold a thread for as long as the lock is held.
             Err(RunGate::Taken(_)) if Instant::now() < until => sleep(END_LOOK).await,
             taken => break taken?,
         }

@@ -97,6 +97,8 @@ async fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
         return TcpStream::connect(to).await;
     }
     let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // This takes a port that no other destination gets meanwhile. The kernel would choose it with the
+    // destination (`IP_BIND_ADDRESS_NO_PORT`), but neither rustix nor socket2 can ask it to.
     socket.bind((from, 0).into())?;
     socket.connect(to).await
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use cutover_common::ErrorChain;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use crate::{
@@ -37,6 +37,8 @@ pub(crate) struct Duty {
     post: Option<Post>,
     /// How often it was said what there is.
     asked: u64,
+    /// How often of that whoever asked has been answered.
+    told: watch::Sender<u64>,
     left: mpsc::Sender<Left>,
 }
 
@@ -74,7 +76,10 @@ impl Duty {
         let process = Uuid::new_v4();
         let id = id.unwrap_or(process);
         let post = Some(post);
-        (Self { process, id, data, gate, program, predecessors, post, asked: 0, left }, has_left)
+        let told = watch::Sender::new(0);
+        let duty =
+            Self { process, id, data, gate, program, predecessors, post, asked: 0, told, left };
+        (duty, has_left)
     }
 
     pub(crate) const fn has_left(&self) -> bool {
@@ -97,8 +102,19 @@ impl Duty {
         &mut self.gate
     }
 
+    /// Returns how often it was asked what there is.
     pub(crate) const fn asked(&self) -> u64 {
         self.asked
+    }
+
+    /// Notes that whoever asked has been answered as often as it was `asked`.
+    pub(crate) fn was_told(&self, asked: u64) {
+        self.told.send_modify(|told| *told = asked.max(*told));
+    }
+
+    /// Returns how often that was.
+    pub(crate) fn told(&self) -> watch::Receiver<u64> {
+        self.told.subscribe()
     }
 
     pub(crate) fn has_predecessors(&self) -> bool {

@@ -144,6 +144,7 @@ async fn converse(
             return Ok(());
         }
         let is_whole = line.ends_with(b"\n");
+        let mut number = None;
         let said = match serde_json::from_slice::<Asked>(&line) {
             Ok(Asked::TakeOver) if is_whole && !has_left => {
                 rests.send_replace(true);
@@ -157,7 +158,9 @@ async fn converse(
                     // Without an answer: whoever asks again reaches the process that took over.
                     return Ok(());
                 }
-                answer(asked, &mut duty).await
+                let said = answer(asked, &mut duty).await;
+                number = Some(duty.asked());
+                said
             }
             Ok(_) => Said::Refused("the line has no end".to_owned()),
             Err(error) => Said::Refused(format!("this is not understood: {error}")),
@@ -165,6 +168,9 @@ async fn converse(
         let mut line = serde_json::to_vec(&said)?;
         line.push(b'\n');
         stream.get_mut().write_all(&line).await?;
+        if let Some(number) = number {
+            duty.lock().await.was_told(number);
+        }
         if !is_whole {
             return Ok(());
         }

@@ -33,6 +33,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long it is waited for that a process whose sockets are closed is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
+/// How often that is looked at: all that tells of it is that nobody listens any more where it did, which
+/// the kernel announces to nobody.
 const GONE_LOOK: Duration = Duration::from_millis(10);
 
 /// Why nothing is taken over. The old process goes on, if it is there.

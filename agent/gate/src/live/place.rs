@@ -25,9 +25,12 @@ use crate::{
 /// is closed: an instance's file descriptors are its own.
 const IDLE_MAX: usize = 256;
 
-/// How long a connection waits for its next request at most. An instance closes one that waited for
-/// too long, and what is sent into it at that very moment is lost; whatever may not be done twice
-/// then fails. The shortest patience of well-known servers is 2 s (gunicorn's `keepalive`).
+/// How long a connection waits for its next request at most. One that has waited for longer is closed
+/// when the next is taken or kept.
+///
+/// An instance closes one that waited for too long, and what is sent into it at that very moment is
+/// lost; whatever may not be done twice then fails. The shortest patience of well-known servers is 2 s
+/// (gunicorn's `keepalive`).
 const IDLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// One place, the same as long as its name, its address and how it is spoken to are.
@@ -247,14 +250,22 @@ impl Place {
 
     /// Keeps a connection for a next request.
     pub(crate) fn keep_idle(&self, shard: usize, link: Link) {
+        self.keep_idle_at(shard, link, Instant::now());
+    }
+
+    fn keep_idle_at(&self, shard: usize, link: Link, now: Instant) {
         if link.sender.is_closed() {
             return;
         }
         let Some(idle) = self.idle.get(shard) else { return };
         let mut idle = lock(idle);
+        // While one above them is busy, those beneath are never taken.
+        let is_old = |it: &Idle| now.saturating_duration_since(it.since) >= IDLE_WITHIN;
+        let old = idle.partition_point(is_old);
+        idle.drain(..old);
         // Looked at last: whoever begins to drain clears the list after it has said so.
         if idle.len() < IDLE_MAX && !self.drains.load(Ordering::SeqCst) {
-            idle.push(Idle { link, since: Instant::now() });
+            idle.push(Idle { link, since: now });
         }
     }
 
@@ -399,23 +410,39 @@ mod tests {
         Link { sender, known: place.note(End::Abort(task.abort_handle()), Span::Request) }
     }
 
-    #[tokio::test]
-    async fn a_connection_that_waited_for_long_is_not_used_again() {
+    fn place() -> Arc<Place> {
         let upstream = json!({
             "name": "blue", "address": "127.0.0.1:1", "weight": 1_000, "is_healthy": true,
         });
-        let place =
-            Arc::new(Place::new(&serde_json::from_value(upstream).unwrap(), Manner::default(), 1));
+        Arc::new(Place::new(&serde_json::from_value(upstream).unwrap(), Manner::default(), 1))
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_waited_for_long_is_not_used_again() {
+        let (place, now) = (place(), Instant::now());
         for _ in 0..3 {
-            place.keep_idle(0, link(&place).await);
+            place.keep_idle_at(0, link(&place).await, now);
         }
 
-        let link = place.take_idle_at(0, Instant::now()).expect("it waits for nothing yet");
-        place.keep_idle(0, link);
-        let later = Instant::now() + IDLE_WITHIN;
+        let link = place.take_idle_at(0, now).expect("it waits for nothing yet");
+        place.keep_idle_at(0, link, now);
 
-        assert!(place.take_idle_at(0, later).is_none(), "all waited for too long");
-        assert!(place.take_idle_at(0, Instant::now()).is_none(), "and none is kept");
+        assert!(place.take_idle_at(0, now + IDLE_WITHIN).is_none(), "all waited for too long");
+        assert!(place.take_idle_at(0, now).is_none(), "and none is kept");
         assert_eq!(lock(&place.open).tasks.len(), 0, "nor open");
+    }
+
+    #[tokio::test]
+    async fn those_beneath_a_busy_connection_do_not_stay_open() {
+        let (place, now) = (place(), Instant::now());
+        for _ in 0..3 {
+            place.keep_idle_at(0, link(&place).await, now);
+        }
+
+        let busy = place.take_idle_at(0, now).expect("it waits for nothing yet");
+        place.keep_idle_at(0, busy, now + IDLE_WITHIN);
+
+        assert_eq!(lock(&place.open).tasks.len(), 1);
+        assert!(place.take_idle_at(0, now + IDLE_WITHIN).is_some(), "the busy one is there");
     }
 }
