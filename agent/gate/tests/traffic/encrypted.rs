@@ -67,6 +67,12 @@ impl Files {
         put(&self.certificate(), chain, 0o644);
     }
 
+    /// Puts there what is in others.
+    pub(crate) fn put_as(&self, others: &Self) {
+        put(&self.key(), &fs::read_to_string(others.key()).unwrap(), 0o600);
+        put(&self.certificate(), &fs::read_to_string(others.certificate()).unwrap(), 0o644);
+    }
+
     /// Has a service show them.
     pub(crate) fn show(&self, bench: &mut Bench) {
         bench.service["tls"] = json!({ "certificate": self.certificate(), "key": self.key() });
@@ -233,6 +239,9 @@ async fn who_does_not_finish_its_handshake_is_sent_away() {
         drop(closed.expect("it is closed"));
     }
 
+    // This one finishes it, however long that takes.
+    bench.service["limits"] = json!({});
+    bench.apply();
     assert_eq!(client(&bench, &certificate).await.get("/").await.1, "blue");
     assert_eq!(blue.got(), 1);
 }

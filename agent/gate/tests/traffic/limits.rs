@@ -20,6 +20,9 @@ use crate::{
 /// Longer than any test takes.
 const LONG_MS: u32 = 600_000;
 
+/// Longer than it takes from connecting to the first bytes, on a busy machine too.
+const SHORT_MS: u32 = 1_500;
+
 fn bench(blue: &Instance, limits: Value) -> Bench {
     let mut bench = Bench::start(&[("blue", blue, 1_000)]);
     bench.service["limits"] = limits;
@@ -67,7 +70,7 @@ async fn who_sends_a_head_too_slowly_is_sent_away() {
 #[tokio::test]
 async fn between_requests_there_is_another_time() {
     let blue = Instance::start("blue").await;
-    let bench = bench(&blue, json!({ "head_ms": LONG_MS, "idle_ms": 100 }));
+    let bench = bench(&blue, json!({ "head_ms": LONG_MS, "idle_ms": SHORT_MS }));
     let mut in_head = connect(&bench, "GET / HTTP/1.1\r\nhost: a\r\n").await;
     let mut silent = connect(&bench, "").await;
     let mut idle = connect(&bench, REQUEST).await;
@@ -82,7 +85,7 @@ async fn between_requests_there_is_another_time() {
 #[tokio::test]
 async fn a_slow_answer_is_neither_a_slow_head_nor_idle() {
     let blue = Instance::start("blue").await;
-    let bench = bench(&blue, json!({ "head_ms": 50, "idle_ms": 50 }));
+    let bench = bench(&blue, json!({ "head_ms": SHORT_MS, "idle_ms": SHORT_MS }));
     let mut slow = connect(&bench, "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
     bench.wait_for("blue", |it| it.requests_in_flight == 1).await;
     assert_eq!(rest(&mut connect(&bench, "").await).await, "", "the times are over");
@@ -223,7 +226,7 @@ async fn a_silent_stream_of_events_is_not_its_client_s_fault() {
 #[tokio::test]
 async fn an_http_2_connection_without_requests_ends_with_a_word() {
     let blue = Instance::start("blue").await;
-    let bench = bench(&blue, json!({ "idle_ms": 100 }));
+    let bench = bench(&blue, json!({ "idle_ms": SHORT_MS }));
     let (mut sender, ended) = http2(&bench).await;
     let response = sender.send_request(get("/").body(Empty::new()).unwrap()).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "blue");

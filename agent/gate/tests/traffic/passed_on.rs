@@ -1,7 +1,7 @@
 //! A host that is out, and what it passes on in the clear: with a PROXY protocol header where the service
 //! asks for one, in which no client is taken for another.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -19,7 +19,7 @@ use crate::{
     instance::Instance,
     lasting::{echo, upgrade_on},
     proxied::{CLIENT, PROXY, client, header_between, header_of},
-    support::{Bench, Client, PATIENCE, speak},
+    support::{Bench, Client, PATIENCE, speak, wait_until},
 };
 
 /// Where the proxy is from which the tests' clients come: the kernel's choice on this machine.
@@ -76,8 +76,9 @@ async fn clients_are_told_apart_although_they_share_a_connection_between_gates()
         assert!(headers.contains(&chain), "{headers}");
         assert!(!headers.contains("192.0.2.66") && !headers.contains("real-ip"), "{headers}");
     }
-    // One for each thread of the gate.
-    assert!(serving.gate.connections() <= 2, "{}", serving.gate.connections());
+    // One for each thread of the gate. After a pause there is another, and the end of the one before
+    // may be noticed later.
+    wait_until("they share two", || serving.gate.connections() <= 2).await;
     assert_eq!(out.upstream("peer-0").unwrap().counts.requests, 4);
 }
 
@@ -240,12 +241,14 @@ async fn several_peers_may_be_gone_at_once() {
         ("peer-3", serving.address),
     ];
     lead(&mut out, &peers);
+    let began = Instant::now();
 
     for _ in 0..20 {
         let answer = out.client().await.post("/echo", Bytes::from_static(b"whole")).await;
         assert_eq!(answer, (StatusCode::OK, "whole".to_owned()));
     }
-    // They are left alone for a while.
+    // They are left alone for 5 s each time.
+    let times = 1 + began.elapsed().as_secs() / 5;
     let tried = (0..3).map(|it| out.upstream(&format!("peer-{it}")).unwrap().counts.requests);
-    assert!(tried.sum::<u64>() <= 3);
+    assert!(tried.sum::<u64>() <= 3 * times);
 }

@@ -30,7 +30,7 @@ use crate::{
     encrypted::{Files, client, connect},
     instance::Instance,
     lasting::{echo, upgrade_on},
-    support::{Bench, speak, upstream},
+    support::{Bench, speak, upstream, wait_until},
 };
 
 const NAME: &str = "shop.example";
@@ -106,7 +106,8 @@ async fn requests_go_encrypted_to_a_host_that_has_the_same_key() {
     assert!(headers.contains(r#""x-forwarded-proto": "https""#), "{headers}");
     assert!(!headers.contains("cutover-gate"), "{headers}");
     assert_eq!(out.trouble(), (true, String::new()));
-    assert_eq!(serving.gate.connections(), 1, "one connection for all of them");
+    // After a pause there is another, and the end of the first may be noticed later.
+    wait_until("one connection for all of them", || serving.gate.connections() == 1).await;
 }
 
 #[tokio::test]
@@ -201,7 +202,10 @@ async fn a_stranger_gets_nothing_and_the_host_says_what_to_do_until_it_is_none()
     let strange: [(Put<'_>, &str); 4] = [
         (&|files| two.issue(files, NAME), "UnknownIssuer"),
         (&|files| one.issue(files, "another.example"), "not one for shop.example by an issuer"),
-        (&|files| one.issue_as(files, ended.clone()), "expired"),
+        (
+            &|files| one.issue_as(files, ended.clone()),
+            "its certificate ended at 2001-01-01T00:00:00Z",
+        ),
         (&|files| drop(files.renew(1)), "put the same certificate and key on both hosts"),
     ];
     for (put, why) in strange {
@@ -219,11 +223,7 @@ async fn a_stranger_gets_nothing_and_the_host_says_what_to_do_until_it_is_none()
     there.renew(2);
     let serving = serving(&there, &blue);
     let out = out(&here, &[serving.address]);
-    let copied = || {
-        for (from, to) in [(here.certificate(), there.certificate()), (here.key(), there.key())] {
-            std::fs::copy(from, to).unwrap();
-        }
-    };
+    let copied = || there.put_as(&here);
     refused_until((&out, &blue), &certificate, "names no issuer", copied).await;
 }
 
@@ -231,24 +231,17 @@ async fn a_stranger_gets_nothing_and_the_host_says_what_to_do_until_it_is_none()
 async fn a_renewed_certificate_of_the_own_host_is_the_one_that_counts() {
     let (blue, here, there) = (Instance::start("blue").await, Files::new(), Files::new());
     let old = here.renew(1);
-    let serving = serving(there_as(&here, &there), &blue);
+    there.put_as(&here);
+    let serving = serving(&there, &blue);
     let out = out(&here, &[serving.address]);
     // Before anything was passed on: what has connected already stays.
     let new = here.renew(2);
 
     let mut asks = client(&out, &new).await;
     assert_eq!(asks.get("/").await.0, StatusCode::BAD_GATEWAY);
-    there_as(&here, &there);
+    there.put_as(&here);
     assert_eq!(asks.get("/").await, (StatusCode::OK, "blue".to_owned()));
     assert_ne!(old, new);
-}
-
-/// Puts a copy of what is `here` there.
-fn there_as<'a>(here: &Files, there: &'a Files) -> &'a Files {
-    for (from, to) in [(here.certificate(), there.certificate()), (here.key(), there.key())] {
-        std::fs::copy(from, to).unwrap();
-    }
-    there
 }
 
 #[tokio::test]

@@ -204,6 +204,7 @@ async fn a_place_is_empty_only_when_the_process_before_has_nothing_there_too() {
     };
     control.apply(&program(1, listen, &both(1_000, 0))).await.unwrap();
     let slow = ask_slowly(listen).await;
+    process.wait_for("blue has it", |it| it.services[0].upstreams[0].requests_in_flight == 1).await;
     let mut idle = Client::connect(listen).await;
     assert_eq!(idle.get("/").await.1, "blue");
 
