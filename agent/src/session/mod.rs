@@ -11,7 +11,7 @@ mod stream;
 use std::{sync::Arc, time::Duration};
 
 use cutover_agent_core::{Input, SessionId};
-use cutover_common::{Backoff, ErrorChain, wire::FarewellReason};
+use cutover_common::{Backoff, ErrorChain, protocol::REDIAL_WITHIN, wire::FarewellReason};
 use cutover_runtime::{
     dial::{self, DialError, Network},
     dice::Dice,

@@ -169,7 +169,7 @@ mod tests {
             let range: VersionRange = range.parse().unwrap();
             let includes = |text: &&str| range.includes(&text.parse().unwrap());
             assert!(inside.iter().all(includes), "{range}: {inside:?}");
-            assert!(!outside.iter().any(|text| includes(text)), "{range}: {outside:?}");
+            assert!(!outside.iter().any(includes), "{range}: {outside:?}");
             assert_eq!(range.to_string().parse::<VersionRange>().unwrap(), range);
         }
     }

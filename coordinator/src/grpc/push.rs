@@ -197,7 +197,7 @@ fn parse(request: pb::BeginPushRequest) -> Result<Pending, Status> {
     let manifest = Manifest::parse(&text).map_err(|mistakes| invalid(mistakes.to_string()))?;
     let digest = digest.parse().map_err(|_| invalid("field `digest`"))?;
     let archive_digest = archive_digest.parse().map_err(|_| invalid("field `archive_digest`"))?;
-    let Manifest { application, run, service, probe, hooks, deploys: _ } = manifest;
+    let Manifest { application, run, service, probe, hooks, beside: _, deploys: _ } = manifest;
     let release = Release {
         name: ReleaseRef { application, version },
         digest,

@@ -135,6 +135,24 @@ fn goal_set(
     }
 }
 
+/// Those that came last.
+fn later(by: String, reason: String) -> Vec<EventKind> {
+    let mut kinds = Vec::new();
+    let change = Change::Promoted { by: by.clone(), reason: reason.clone(), full: true };
+    kinds.push(EventKind::Rollout { id: ID, change, call: None });
+    let environment: EnvironmentName = "production".parse().unwrap();
+    let until = Some(Timestamp::from_unix_ms(5_678));
+    let once = FreezeWindow::Once { from: Timestamp::from_unix_ms(1_234), until };
+    let weekly = FreezeWindow::Weekly("fri 16:00..mon 08:00".parse().unwrap());
+    for window in [once, weekly] {
+        let (by, reason) = (by.clone(), reason.clone());
+        let environment = environment.clone();
+        kinds.push(EventKind::EnvironmentFrozen { environment, window, by, reason });
+    }
+    kinds.push(EventKind::EnvironmentThawed { environment, by });
+    kinds
+}
+
 fn kinds() -> Vec<EventKind> {
     let (agent, by) = (name("web-1"), "ann".to_owned());
     let env = labels(&[("env", "prod")]);
@@ -198,18 +216,7 @@ fn kinds() -> Vec<EventKind> {
         reason: reason.clone(),
     });
     kinds.push(EventKind::AgentUndrained { agent, by: by.clone(), reason: reason.clone() });
-    let change = Change::Promoted { by: by.clone(), reason: reason.clone(), full: true };
-    kinds.push(EventKind::Rollout { id: ID, change, call: None });
-    let environment: EnvironmentName = "production".parse().unwrap();
-    let until = Some(Timestamp::from_unix_ms(5_678));
-    let once = FreezeWindow::Once { from: Timestamp::from_unix_ms(1_234), until };
-    let weekly = FreezeWindow::Weekly("fri 16:00..mon 08:00".parse().unwrap());
-    for window in [once, weekly] {
-        let (by, reason) = (by.clone(), reason.clone());
-        let environment = environment.clone();
-        kinds.push(EventKind::EnvironmentFrozen { environment, window, by, reason });
-    }
-    kinds.push(EventKind::EnvironmentThawed { environment, by });
+    kinds.extend(later(by, reason));
     kinds
 }
 

@@ -406,9 +406,10 @@ impl Coordinator {
             options: same_options(&rollout.spec, order.verb),
             if_busy: IfBusy::Refuse,
             // Whoever freezes an environment does not mean what is broken there.
-            despite_freeze: match order.verb {
-                Verb::Rollback => "it is the way back".to_owned(),
-                _ => String::new(),
+            despite_freeze: if order.verb == Verb::Rollback {
+                "it is the way back".to_owned()
+            } else {
+                String::new()
             },
         };
         self.deploy(now, by, order.call, order.call, &order_again, step)?;

@@ -75,21 +75,7 @@ impl Coordinator {
                 rollout.plan.waves.len(),
             ),
             Some(Waiting::ForContact { agents, deadline }) => {
-                let fails = rollout.spec.unreachable == Unreachable::Fail;
-                let at = agents.iter().filter_map(|agent| self.fleet.unreachable_from(agent)).min();
-                match at.filter(|at| fails && *at > now) {
-                    Some(at) => format!(
-                        "Waiting up to {} for {} to be reachable, then it counts as failed.",
-                        left(&at),
-                        names(agents),
-                    ),
-                    None => format!(
-                        "Waiting up to {} for {} to be reachable, as lost contact is no failure, \
-                         then for a person.",
-                        left(deadline),
-                        names(agents),
-                    ),
-                }
+                self.waits_for_contact(rollout, agents, *deadline, now)
             }
             Some(Waiting::ForSoak { until }) => {
                 format!("Watching the batch for another {}.", left(until))
@@ -105,6 +91,30 @@ impl Coordinator {
             ),
             Some(Waiting::ForOperator) => "Waiting for a person.".to_owned(),
             Some(Waiting::Over) => String::new(),
+        }
+    }
+
+    fn waits_for_contact(
+        &self,
+        rollout: &Rollout,
+        agents: &[AgentName],
+        deadline: Timestamp,
+        now: Timestamp,
+    ) -> String {
+        let left = |until: Timestamp| spoken(until.since(now));
+        let names = names(agents);
+        let fails = rollout.spec.unreachable == Unreachable::Fail;
+        let at = agents.iter().filter_map(|agent| self.fleet.unreachable_from(agent)).min();
+        match at.filter(|at| fails && *at > now) {
+            Some(at) => format!(
+                "Waiting up to {} for {names} to be reachable, then it counts as failed.",
+                left(at)
+            ),
+            None => format!(
+                "Waiting up to {} for {names} to be reachable, as lost contact is no failure, then \
+                 for a person.",
+                left(deadline)
+            ),
         }
     }
 

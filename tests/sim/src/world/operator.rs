@@ -83,28 +83,10 @@ impl World {
             }
             Call::Restart { application, options } => self.restart(*application, options),
             Call::Exclude { host, application, is_skip } => {
-                let Some(spec) = self.script.applications.get(usize::from(*application)) else {
-                    return;
-                };
-                let (rollout, agents) = (spec.name.clone(), vec![self.host(*host).name.clone()]);
-                let call = self.luck.uuid();
-                let how = if *is_skip { LeaveOut::Skip } else { LeaveOut::Exclude };
-                let reason = String::new();
-                self.ask(Request::Exclude { rollout, agents, how, reason, call }, None);
+                self.leave_out(*host, *application, *is_skip);
             }
-            Call::Freeze { application } | Call::Thaw { application } => {
-                let Some(spec) = self.script.applications.get(usize::from(*application)) else {
-                    return;
-                };
-                let Ok(environment) = spec.name.parse() else { return };
-                let window = FreezeWindow::Once { from: Timestamp::default(), until: None };
-                let request = if matches!(call, Call::Freeze { .. }) {
-                    Request::FreezeEnvironment { environment, window, reason: String::new() }
-                } else {
-                    Request::ThawEnvironment { environment }
-                };
-                self.ask(request, None);
-            }
+            Call::Freeze { application } => self.freeze(*application, true),
+            Call::Thaw { application } => self.freeze(*application, false),
             Call::Drain { host, is_forced } => {
                 let agent = self.host(*host).name.clone();
                 let (reason, is_forced) = (String::new(), *is_forced);
@@ -221,6 +203,28 @@ impl World {
                 String::new()
             },
         })
+    }
+
+    fn leave_out(&mut self, host: u16, application: u16, is_skip: bool) {
+        let Some(spec) = self.script.applications.get(usize::from(application)) else { return };
+        let (rollout, agents) = (spec.name.clone(), vec![self.host(host).name.clone()]);
+        let call = self.luck.uuid();
+        let how = if is_skip { LeaveOut::Skip } else { LeaveOut::Exclude };
+        let reason = String::new();
+        self.ask(Request::Exclude { rollout, agents, how, reason, call }, None);
+    }
+
+    /// Freezes the environment of an application, or thaws it.
+    fn freeze(&mut self, application: u16, is_on: bool) {
+        let Some(spec) = self.script.applications.get(usize::from(application)) else { return };
+        let Ok(environment) = spec.name.parse() else { return };
+        let window = FreezeWindow::Once { from: Timestamp::default(), until: None };
+        let request = if is_on {
+            Request::FreezeEnvironment { environment, window, reason: String::new() }
+        } else {
+            Request::ThawEnvironment { environment }
+        };
+        self.ask(request, None);
     }
 
     fn control(&mut self, application: u16, verb: Verb) {

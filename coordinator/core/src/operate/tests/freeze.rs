@@ -1,6 +1,6 @@
 //! Environments in which nothing new is deployed for a while.
 
-use cutover_common::FreezeWindow;
+use cutover_common::{EnvironmentName, FreezeWindow};
 
 use crate::{
     Answer, Refusal, Request, Verb,
@@ -8,13 +8,17 @@ use crate::{
     testing::{PROD, Story, order, seconds},
 };
 
+fn prod() -> EnvironmentName {
+    PROD.parse().unwrap()
+}
+
 fn freeze(story: &mut Story, window: FreezeWindow) -> Result<Answer, Refusal> {
-    let (environment, reason) = (PROD.parse().unwrap(), "holidays".to_owned());
+    let (environment, reason) = (prod(), "holidays".to_owned());
     story.ask(Request::FreezeEnvironment { environment, window, reason })
 }
 
 fn thaw(story: &mut Story) {
-    story.ask(Request::ThawEnvironment { environment: PROD.parse().unwrap() }).unwrap();
+    story.ask(Request::ThawEnvironment { environment: prod() }).unwrap();
 }
 
 fn for_an_hour(story: &Story) -> FreezeWindow {
@@ -27,7 +31,7 @@ fn nothing_new_is_deployed_until_it_is_over() {
     let window = for_an_hour(&story);
     freeze(&mut story, window).unwrap();
     freeze(&mut story, window).unwrap();
-    assert_eq!(story.core.freezes(&PROD.parse().unwrap()).len(), 1, "the same is one");
+    assert_eq!(story.core.freezes(&prod()).len(), 1, "the same is one");
 
     story.restart();
     story.pass(seconds(600));

@@ -145,6 +145,7 @@ impl Spec {
         let blue_green = resolver.blue_green(strategy);
         let zones = resolver.zones(hosts);
         let floor = resolver.floor(hosts, &pace.batches, &zones);
+        let budgets = resolver.budgets(hosts);
         let timers = resolver.timers();
         let spec = Spec {
             strategy,
@@ -159,25 +160,9 @@ impl Spec {
             zone_min_healthy: floor.zone_min_healthy,
             zone_floors: floor.zone_floors,
             max_load: floor.max_load,
-            max_failed: resolver.amount(
-                (DeploySetting::MaxFailed, AmountSetting::MaxFailed),
-                |deploy| deploy.max_failed,
-                Amount::Count(0),
-                hosts.total,
-            ),
-            max_unreachable: resolver.amount(
-                (DeploySetting::MaxUnreachable, AmountSetting::MaxUnreachable),
-                |deploy| deploy.max_unreachable,
-                Amount::Count(0),
-                hosts.total,
-            ),
-            unreachable: resolver.pick(
-                DeploySetting::Unreachable,
-                |text| text.parse::<Unreachable>().map_err(|mistake| mistake.to_string()),
-                |deploy| deploy.unreachable,
-                Unreachable::Skip,
-                ToString::to_string,
-            ),
+            max_failed: budgets.max_failed,
+            max_unreachable: budgets.max_unreachable,
+            unreachable: budgets.unreachable,
             healthy_for: timers.healthy_for,
             healthy_within: timers.healthy_within,
             allowance: Duration::ZERO,
@@ -228,6 +213,13 @@ struct Floor {
     zone_min_healthy: Option<Amount>,
     zone_floors: BTreeMap<String, u32>,
     max_load: Option<MaxLoad>,
+}
+
+/// What is borne.
+struct Budgets {
+    max_failed: u32,
+    max_unreachable: u32,
+    unreachable: Unreachable,
 }
 
 impl Resolver<'_> {
@@ -451,6 +443,30 @@ impl Resolver<'_> {
             ToString::to_string,
         );
         Floor { min_healthy, zone_min_healthy: per_zone, zone_floors, max_load }
+    }
+
+    fn budgets(&mut self, hosts: &Hosts<'_>) -> Budgets {
+        Budgets {
+            max_failed: self.amount(
+                (DeploySetting::MaxFailed, AmountSetting::MaxFailed),
+                |deploy| deploy.max_failed,
+                Amount::Count(0),
+                hosts.total,
+            ),
+            max_unreachable: self.amount(
+                (DeploySetting::MaxUnreachable, AmountSetting::MaxUnreachable),
+                |deploy| deploy.max_unreachable,
+                Amount::Count(0),
+                hosts.total,
+            ),
+            unreachable: self.pick(
+                DeploySetting::Unreachable,
+                |text| text.parse::<Unreachable>().map_err(|mistake| mistake.to_string()),
+                |deploy| deploy.unreachable,
+                Unreachable::Skip,
+                ToString::to_string,
+            ),
+        }
     }
 
     fn timers(&mut self) -> Timers {

@@ -168,32 +168,7 @@ impl Asked<'_> {
                     && agents.iter().all(|agent| asked.contains(agent))
                     && known.active(rollout).is_some_and(|active| active.id == *id)
             }
-            (
-                EventKind::EnvironmentFrozen { environment, .. },
-                Request::FreezeEnvironment { environment: asked, .. },
-            )
-            | (
-                EventKind::EnvironmentThawed { environment, .. },
-                Request::ThawEnvironment { environment: asked },
-            ) => environment == asked,
-            (EventKind::AgentLabelled { agent, .. }, Request::LabelAgent { agent: asked, .. })
-            | (EventKind::AgentDrained { agent, .. }, Request::DrainAgent { agent: asked, .. })
-            | (
-                EventKind::AgentUndrained { agent, .. },
-                Request::UndrainAgent { agent: asked, .. },
-            )
-            | (EventKind::AgentRemoved { agent, .. }, Request::RemoveAgent { agent: asked }) => {
-                agent == asked
-            }
-            (
-                EventKind::AgentJoined { agent, enrolment, .. },
-                Request::Join { name, enrolment: asked, .. },
-            ) => agent == name && enrolment == asked,
-            (EventKind::OperatorCreated { .. }, Request::CreateOperator { .. })
-            | (EventKind::JoinTokenCreated { .. }, Request::CreateJoinToken { .. })
-            | (EventKind::EnvironmentCreated { .. }, Request::CreateEnvironment { .. })
-            | (EventKind::ReleaseRegistered { .. }, Request::RegisterRelease { .. }) => true,
-            _ => false,
+            (kind, request) => changes_fleet(kind, request),
         }
     }
 
@@ -295,6 +270,35 @@ impl Asked<'_> {
                     || rollout.request_id == *new_rollout
                     || rollout.stand == Stand::Paused && *verb == Verb::Pause)
         })
+    }
+}
+
+/// Returns whether an event of the fleet is what was asked for.
+fn changes_fleet(kind: &EventKind, request: &Request) -> bool {
+    match (kind, request) {
+        (
+            EventKind::EnvironmentFrozen { environment, .. },
+            Request::FreezeEnvironment { environment: asked, .. },
+        )
+        | (
+            EventKind::EnvironmentThawed { environment, .. },
+            Request::ThawEnvironment { environment: asked },
+        ) => environment == asked,
+        (EventKind::AgentLabelled { agent, .. }, Request::LabelAgent { agent: asked, .. })
+        | (EventKind::AgentDrained { agent, .. }, Request::DrainAgent { agent: asked, .. })
+        | (EventKind::AgentUndrained { agent, .. }, Request::UndrainAgent { agent: asked, .. })
+        | (EventKind::AgentRemoved { agent, .. }, Request::RemoveAgent { agent: asked }) => {
+            agent == asked
+        }
+        (
+            EventKind::AgentJoined { agent, enrolment, .. },
+            Request::Join { name, enrolment: asked, .. },
+        ) => agent == name && enrolment == asked,
+        (EventKind::OperatorCreated { .. }, Request::CreateOperator { .. })
+        | (EventKind::JoinTokenCreated { .. }, Request::CreateJoinToken { .. })
+        | (EventKind::EnvironmentCreated { .. }, Request::CreateEnvironment { .. })
+        | (EventKind::ReleaseRegistered { .. }, Request::RegisterRelease { .. }) => true,
+        _ => false,
     }
 }
 
