@@ -91,7 +91,7 @@ pub struct Coordinator {
     pub(crate) judges: Judges,
     pub(crate) converging: Converging,
     /// When time alone is a reason to decide, as of the last decision.
-    rests_until: Option<Timestamp>,
+    pub(crate) rests_until: Option<Timestamp>,
 }
 
 impl Coordinator {

@@ -23,6 +23,7 @@ pub mod invariants;
 mod judging;
 mod operate;
 pub mod rollout;
+pub mod simulate;
 #[cfg(test)]
 mod testing;
 pub mod view;

@@ -1,6 +1,6 @@
 //! The goal that each agent should have for each application.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cutover_common::{AgentName, ApplicationName, Generation, Slot, Term, Timers, Version};
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,26 @@ impl Goals {
     /// Returns the goal of `application` on `agent`.
     pub fn of(&self, agent: &AgentName, application: &ApplicationName) -> Option<&Goal> {
         self.goals.get(agent)?.get(application)
+    }
+
+    /// Returns the goals of `application` on these agents.
+    pub(crate) fn part(&self, agents: &[AgentName], application: &ApplicationName) -> Self {
+        let only = |goals: &BTreeMap<ApplicationName, Goal>| {
+            let goal = goals.get(application)?.clone();
+            Some(BTreeMap::from([(application.clone(), goal)]))
+        };
+        let meant: BTreeSet<&AgentName> = agents.iter().collect();
+        let goals =
+            meant.iter().filter_map(|agent| Some(((*agent).clone(), self.goals.get(*agent)?)));
+        let former = self.former.iter().filter(|(agent, _)| meant.contains(agent));
+        Self {
+            goals: goals.filter_map(|(agent, goals)| Some((agent, only(goals)?))).collect(),
+            restored: self.restored,
+            former: former
+                .filter_map(|(agent, goals)| Some((agent.clone(), only(goals)?)))
+                .collect(),
+            forgotten: self.forgotten,
+        }
     }
 
     /// Returns the latest goal of `application` on `agent`, also if the agent was removed since:

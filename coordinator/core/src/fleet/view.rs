@@ -145,6 +145,17 @@ impl Seen {
         self.reports.insert(report.application.clone(), report);
     }
 
+    /// Returns what it has said of `application`, and of its host.
+    fn part(&self, application: &ApplicationName) -> Self {
+        let is_meant = |name: &ApplicationName| name == application;
+        let mut part = Self { counts: Vec::new(), vitals: Vec::new(), ..self.clone() };
+        part.counts.extend(self.counts.iter().filter(|it| is_meant(&it.application)).cloned());
+        part.vitals.extend(self.vitals.iter().filter(|it| is_meant(&it.application)).cloned());
+        part.reports.retain(|name, _| is_meant(name));
+        part.held.retain(|name, _| is_meant(name));
+        part
+    }
+
     /// Returns whether the agent has not said that it holds this goal, or a later one, in this
     /// term, although it was sent to it long enough ago.
     pub(crate) fn is_behind(
@@ -222,6 +233,17 @@ impl Fleet {
 
     pub(crate) const fn last_looked(&self) -> Timestamp {
         self.looked
+    }
+
+    /// Returns what is known of these agents and of `application`, and of nothing else.
+    pub(crate) fn part(&self, agents: &[AgentName], application: &ApplicationName) -> Self {
+        let seen: BTreeMap<AgentName, Seen> = agents
+            .iter()
+            .filter_map(|agent| Some((agent.clone(), self.seen.get(agent)?.part(application))))
+            .collect();
+        let session = |(agent, seen): (&AgentName, &Seen)| Some((seen.session?, agent.clone()));
+        let sessions = seen.iter().filter_map(session).collect();
+        Self { seen, sessions, started: self.started, looked: self.looked }
     }
 
     /// Returns what is known of `agent`.

@@ -307,7 +307,7 @@ impl Coordinator {
         Ok(candidates)
     }
 
-    pub(super) fn healthy_of(&self, agents: &[AgentName], application: &ApplicationName) -> u32 {
+    pub(crate) fn healthy_of(&self, agents: &[AgentName], application: &ApplicationName) -> u32 {
         let is_healthy = |agent: &&AgentName| self.fleet.is_healthy(agent, application);
         u32::try_from(agents.iter().filter(is_healthy).count()).unwrap_or(u32::MAX)
     }
@@ -486,7 +486,7 @@ impl Coordinator {
     }
 
     /// Returns the rollouts that must be over before `order` can begin.
-    pub(super) fn lockers<'a>(
+    pub(crate) fn lockers<'a>(
         &'a self,
         order: &'a DeployOrder,
     ) -> impl Iterator<Item = &'a Rollout> {

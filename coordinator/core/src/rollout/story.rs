@@ -65,7 +65,7 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
         | Change::HostsFlipped { .. }
         | Change::HostsTold { .. }
         | Change::HostsRetired { .. } => beside(rollout, change),
-        Change::HostUpdated { agent } => format!("{agent} runs {} and is healthy", rollout.to),
+        Change::HostUpdated { agent } => updated(rollout, std::slice::from_ref(agent)),
         Change::HostFailed { agent, why } => format!("{agent} failed: {why}"),
         Change::HostUnreachable { agent, why } => format!("{agent} is unreachable: {why}"),
         Change::BakeStarted => format!(
@@ -84,10 +84,7 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
             }
             None => format!("{} told to stop {}", names(agents), rollout.to),
         },
-        Change::HostReverted { agent } => match rollout.back_to(agent) {
-            Some(from) => format!("{agent} runs {from} again and is healthy"),
-            None => format!("{agent} runs nothing again, as before"),
-        },
+        Change::HostReverted { agent } => reverted(rollout, std::slice::from_ref(agent)),
         Change::HostStuck { agent, why } => format!("{agent} could not go back: {why}"),
         Change::HostsWithdrawn { agents } => {
             format!("{} had not begun and stay as they are", names(agents))
@@ -107,6 +104,34 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
             Outcome::Aborted => format!("aborted: {why}"),
             Outcome::Staged => format!("staged: {why}"),
         },
+    }
+}
+
+/// Tells that hosts run the new release.
+pub(crate) fn updated(rollout: &Rollout, agents: &[AgentName]) -> String {
+    match agents {
+        [agent] => format!("{agent} runs {} and is healthy", rollout.to),
+        several => format!("{} run {} and are healthy", names(several), rollout.to),
+    }
+}
+
+/// Tells that hosts run the new release beside what serves.
+pub(crate) fn staged(rollout: &Rollout, agents: &[AgentName]) -> String {
+    let to = &rollout.to;
+    match agents {
+        [agent] => format!("{agent} runs {to} beside what serves, and it is healthy"),
+        several => format!("{} run {to} beside what serves, and it is healthy", names(several)),
+    }
+}
+
+/// Tells that hosts run what they ran before, which is the same on all of them.
+pub(crate) fn reverted(rollout: &Rollout, agents: &[AgentName]) -> String {
+    let from = agents.first().and_then(|agent| rollout.back_to(agent));
+    match (agents, from) {
+        ([agent], Some(from)) => format!("{agent} runs {from} again and is healthy"),
+        (several, Some(from)) => format!("{} run {from} again and are healthy", names(several)),
+        ([agent], None) => format!("{agent} runs nothing again, as before"),
+        (several, None) => format!("{} run nothing again, as before", names(several)),
     }
 }
 
@@ -145,9 +170,7 @@ fn beside(rollout: &Rollout, change: &Change) -> String {
         Change::HostsStaged { agents } => {
             format!("{} told to start {to} beside what serves", names(agents))
         }
-        Change::HostStaged { agent } => {
-            format!("{agent} runs {to} beside what serves, and it is healthy")
-        }
+        Change::HostStaged { agent } => staged(rollout, std::slice::from_ref(agent)),
         Change::HostsShifted { agents, share } => {
             format!("{} told to give {to} {} of the traffic", names(agents), percent(*share))
         }
