@@ -326,6 +326,7 @@ fn spawn_operators(
         join_url: format!("https://{}:{}", parts.settings.advertise, parts.listening.agents.port()),
         incarnation: parts.incarnation,
         logs: parts.logs.clone(),
+        simulator: crate::grpc::Simulator::default(),
     };
     let operator = OperatorServer::new(operating).max_decoding_message_size(OPERATOR_MESSAGE_MAX);
     let guarded = Guarded::new(operator, parts.operators.clone());

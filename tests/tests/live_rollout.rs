@@ -43,6 +43,22 @@ fn a_release_reaches_a_fleet_and_a_broken_one_goes_back_by_itself() {
     cluster.cutover(&deploy("web@2.0.0", &["--batch", "1,50%"])).done();
     assert!((0..4).all(|index| serves(&cluster, index, "2.0.0")));
 
+    let simulate = |faults: &[&str]| {
+        let mut args = vec!["simulate", "web@3.0.0", "--to", "test", "--batch", "1"];
+        args.extend(QUICK);
+        args.extend(faults);
+        cluster.cutover(&args)
+    };
+    let well = simulate(&[]).done();
+    assert!(well.contains("succeeded after") && well.contains("4 of 4 hosts run 3.0.0"), "{well}");
+    let fails = simulate(&["--fail", "web-1", "--output", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&fails.stdout).unwrap();
+    fails.failed_with(1);
+    assert_eq!(told["ending"], "rolled_back", "{told}");
+    let unknown = simulate(&["--lose", "web-11"]).failed_with(2);
+    assert!(unknown.contains("did you mean \"web-1\"?"), "{unknown}");
+    assert!((0..4).all(|index| serves(&cluster, index, "2.0.0")), "a simulation does nothing");
+
     let broken = cluster.cutover(&deploy("web@3.0.0", &["--batch", "1"]));
     broken.failed_with(1);
     assert!((0..4).all(|index| serves(&cluster, index, "2.0.0")));

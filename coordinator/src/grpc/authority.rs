@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Every method of the service `Operator`, and the least role that may call it.
-pub const TABLE: [(&str, Role); 23] = [
+pub const TABLE: [(&str, Role); 24] = [
     ("WhoAmI", Role::Viewer),
     ("ListAgents", Role::Viewer),
     ("ListEnvironments", Role::Viewer),
@@ -27,6 +27,7 @@ pub const TABLE: [(&str, Role); 23] = [
     ("ListRollouts", Role::Viewer),
     ("Status", Role::Viewer),
     ("Plan", Role::Viewer),
+    ("Simulate", Role::Viewer),
     ("BeginPush", Role::Deployer),
     ("Push", Role::Deployer),
     ("Deploy", Role::Deployer),

@@ -8,6 +8,8 @@ mod push;
 pub use push::Pushes;
 mod reading;
 mod show;
+mod simulate;
+pub use simulate::Simulator;
 mod status;
 
 /// The largest message of an agent. The fullest is a heartbeat of 256 applications, which takes 3.6 MiB:

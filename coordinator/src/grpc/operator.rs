@@ -23,6 +23,7 @@ use super::{
     enrollment::token_expiry,
     push::Pushes,
     reading, show,
+    simulate::Simulator,
     status::{invalid, refused},
 };
 use crate::{
@@ -46,6 +47,7 @@ pub struct Operating {
     pub join_url: String,
     pub incarnation: Uuid,
     pub logs: LogDesk,
+    pub simulator: Simulator,
 }
 
 pub(super) type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -254,6 +256,17 @@ impl Operator for Operating {
             .await?
             .map_err(|refusal| refused(&refusal))?;
         Ok(Response::new(pb::PlanResponse { plan: Some(plan) }))
+    }
+
+    async fn simulate(
+        &self,
+        request: Request<pb::SimulateRequest>,
+    ) -> Result<Response<pb::SimulateResponse>, Status> {
+        let by = caller(&request)?;
+        self.simulator
+            .simulate(&self.engine, by.name, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn deploy(
@@ -493,7 +506,7 @@ fn freeze_window(window: &pb::FreezeWindow) -> Result<FreezeWindow, Status> {
     Ok(FreezeWindow::Weekly(weekly))
 }
 
-fn deploy_order(request: pb::DeployRequest) -> Result<(Uuid, DeployOrder), Status> {
+pub(super) fn deploy_order(request: pb::DeployRequest) -> Result<(Uuid, DeployOrder), Status> {
     let if_busy = match pb::IfBusy::try_from(request.if_busy) {
         Ok(pb::IfBusy::Unspecified) => IfBusy::Refuse,
         Ok(pb::IfBusy::Supersede) => IfBusy::Supersede,

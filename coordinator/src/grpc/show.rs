@@ -1,11 +1,14 @@
 //! What is looked at → pb. Total: everything that the core shows can be sent.
 
+use std::time::Duration;
+
 use cutover_common::{AgentName, FreezeWindow, Timestamp};
 use cutover_coordinator_core::{
     Coordinator,
     coordinator::Freeze,
     enrolment::{Drain, Enrolled},
     rollout::{Planned, Replacement},
+    simulate::{Simulated, SimulatedHost},
     view::{HostStatus, HostView, RolloutView, StatusView, presence_word},
 };
 use cutover_proto::v1 as pb;
@@ -129,6 +132,53 @@ pub(super) fn plan(planned: &Planned) -> pb::Plan {
             | Replacement::PassedOn
             | Replacement::Outage { measured: None } => 0,
         },
+    }
+}
+
+pub(super) fn simulated(simulated: Simulated) -> pb::SimulateResponse {
+    let Simulated {
+        from,
+        to,
+        strategy,
+        batches,
+        ending,
+        why,
+        lasts,
+        story,
+        members,
+        lowest,
+        hosts,
+        assumed,
+    } = simulated;
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    pb::SimulateResponse {
+        from_version: from.map(|from| from.to_string()).unwrap_or_default(),
+        to_version: to.to_string(),
+        strategy,
+        batches: u32::try_from(batches).unwrap_or(u32::MAX),
+        ending: ending.word().to_owned(),
+        why,
+        lasts_ms: millis(lasts),
+        story: story
+            .into_iter()
+            .map(|line| pb::SimulatedLine { after_ms: millis(line.after), text: line.text })
+            .collect(),
+        hosts: members,
+        lowest_healthy: lowest.healthy,
+        lowest_after_ms: millis(lowest.after),
+        host_ends: hosts.into_iter().map(simulated_host).collect(),
+        assumed,
+    }
+}
+
+fn simulated_host(host: SimulatedHost) -> pb::SimulatedHost {
+    let SimulatedHost { agent, batch, state, detail, runs } = host;
+    pb::SimulatedHost {
+        agent: agent.to_string(),
+        batch: u32::try_from(batch).unwrap_or(u32::MAX),
+        state: state.to_owned(),
+        detail,
+        running_version: runs.map(|runs| runs.to_string()).unwrap_or_default(),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod login;
 pub mod logs;
 pub mod release;
 pub mod rollout;
+pub mod simulate;
 #[cfg(test)]
 mod tests;
 pub mod values;
@@ -56,6 +57,8 @@ pub enum Command {
     Release(release::ReleaseCommand),
     /// Bring a release to an environment
     Deploy(Box<deploy::DeployArgs>),
+    /// Say how a deploy would go if nothing or something given goes wrong, and do nothing
+    Simulate(Box<simulate::SimulateArgs>),
     /// Show what runs where, and how it is
     Status(rollout::StatusArgs),
     /// Follow a rollout to its end

@@ -55,6 +55,9 @@ fn the_names_of_the_contract_parse() {
          --max-failed 1 --max-unreachable 10% --healthy-for 10s --healthy-within 2m \
          --progress-within 10m --soak 1m --bake 10m --no-auto-rollback --no-watch --timeout 30m \
          --request-id 67e55044-10b1-426f-9247-bb680e5fe0c8",
+        "simulate web@1.4.0 --to production",
+        "simulate web@1.4.0 --to production --fail web-3 --fail web-4 --lose zone-b --promote \
+         --starts-in 20s --batch 2 --strategy rolling --if-busy supersede --output json",
         "status",
         "status web",
         "watch web --timeout 5m",
@@ -107,6 +110,10 @@ fn wrong_use_exits_with_2_and_help_with_0() {
         ("skip web", ErrorKind::MissingRequiredArgument),
         ("pause web --stay", ErrorKind::UnknownArgument),
         ("exclude web Web-1", ErrorKind::ValueValidation),
+        ("simulate web@1", ErrorKind::MissingRequiredArgument),
+        ("simulate web@1 --to production --fail Web-1", ErrorKind::ValueValidation),
+        ("simulate web@1 --to production --starts-in soon", ErrorKind::ValueValidation),
+        ("simulate web@1 --to production --watch", ErrorKind::UnknownArgument),
     ] {
         let error = parse(line).unwrap_err();
 

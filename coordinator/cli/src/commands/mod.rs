@@ -11,6 +11,7 @@ mod push;
 mod releases;
 mod retry;
 mod rollouts;
+mod simulate;
 #[cfg(test)]
 mod tests;
 
@@ -72,6 +73,7 @@ pub async fn run(cli: Cli, console: Console) -> Result<Outcome, Failure> {
         Command::Env(command) => env::run(desk, command).await?,
         Command::Release(command) => releases::run(desk, command).await?,
         Command::Deploy(args) => return deploy::deploy(desk, *args).await,
+        Command::Simulate(args) => return simulate::simulate(desk, *args).await,
         Command::Status(args) => rollouts::status(desk, args).await?,
         Command::Watch(args) => return rollouts::watch(desk, args).await,
         Command::Why(args) => rollouts::why(desk, args).await?,

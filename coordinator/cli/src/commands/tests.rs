@@ -3,6 +3,7 @@
 use std::{fs::File, io::Write as _, sync::Arc, time::Duration};
 
 use cutover_common::Sha256;
+use cutover_proto::v1 as pb;
 use uuid::Uuid;
 
 use super::{
@@ -15,7 +16,7 @@ use crate::{
     args::rollout::WaitArgs,
     failure::Kind,
     grpc::{
-        DeployOrder, Exclude, Order, ReleaseOffer,
+        DeployOrder, Exclude, Order, ReleaseOffer, SimulateOrder,
         fake::{Fake, Script, rollout_in},
     },
 };
@@ -60,6 +61,36 @@ async fn a_deploy_whose_answer_was_lost_is_sent_again_with_the_same_request_id()
 
     assert_eq!(accepted.rollout.as_str(), "0193ab12-3456-7abc-8def-0123456789ab");
     assert_eq!(fake.script().request_ids, vec![Uuid::from_u128(7).to_string(); 3]);
+}
+
+#[tokio::test]
+async fn a_simulation_is_asked_for_as_it_was_typed_and_comes_back_as_it_was_told() {
+    let line = |after_ms, text: &str| pb::SimulatedLine { after_ms, text: text.to_owned() };
+    let told = pb::SimulateResponse {
+        ending: "rolled_back".to_owned(),
+        why: "Rolled back\u{1b}[2J.".to_owned(),
+        story: vec![line(0, "started"), line(15_000, "batch 1 of 2")],
+        host_ends: vec![pb::SimulatedHost { agent: "web-1".to_owned(), ..Default::default() }],
+        ..pb::SimulateResponse::default()
+    };
+    let fake = Fake::start(Script { simulated: Some(told), ..Script::default() }).await;
+    let asked = SimulateOrder {
+        order: order().order,
+        fail: vec!["web-3".parse().unwrap()],
+        lose: vec!["zone-b".to_owned()],
+        promote: true,
+        starts_in: Duration::from_secs(20),
+    };
+
+    let simulated = fake.coordinator.simulate(&asked).await.unwrap();
+
+    assert_eq!(simulated.why.as_str(), r"Rolled back\u{1b}[2J.");
+    assert!(!simulated.ending.is_success());
+    assert_eq!((simulated.story.len(), simulated.host_ends[0].running_version.as_ref()), (2, None));
+    let heard = fake.script().simulations.pop().unwrap();
+    assert_eq!((heard.fail, heard.lose), (vec!["web-3".to_owned()], vec!["zone-b".to_owned()]));
+    assert_eq!((heard.promote, heard.starts_in_ms), (true, 20_000));
+    assert_eq!(heard.deploy.unwrap().environment, "production");
 }
 
 #[tokio::test]

@@ -33,6 +33,10 @@ use crate::{
 /// enough for somebody who waits in front of a terminal.
 const CALL_MAX: Duration = Duration::from_secs(10);
 
+/// How long a simulation may take: the coordinator ends one after half of that, with the moment
+/// that is under way.
+const SIMULATION_MAX: Duration = Duration::from_secs(60);
+
 /// The largest answer, in bytes: a list of 1,000 agents with their reports is about 2 MiB.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
@@ -207,6 +211,17 @@ impl Coordinator {
         let mut client = self.client.clone();
         let answer = unary(client.plan(request(order.to_pb(None)))).await?;
         answer.plan.map(convert::plan).ok_or_else(|| missing("plan"))
+    }
+
+    /// Says how an order would go, and does nothing.
+    pub async fn simulate(
+        &self,
+        asked: &orders::SimulateOrder,
+    ) -> Result<view::Simulated, Failure> {
+        let mut client = self.client.clone();
+        let mut message = Request::new(asked.to_pb());
+        message.set_timeout(SIMULATION_MAX);
+        unary_within(SIMULATION_MAX, client.simulate(message)).await.map(convert::simulated)
     }
 
     /// Starts a rollout. The same request id again is the same rollout.
@@ -392,11 +407,18 @@ pub(super) fn request<T>(message: T) -> Request<T> {
 pub(super) async fn unary<T>(
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, Failure> {
-    match tokio::time::timeout(CALL_MAX, call).await {
+    unary_within(CALL_MAX, call).await
+}
+
+async fn unary_within<T>(
+    within: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(within, call).await {
         Ok(answer) => answer.map(Response::into_inner).map_err(|status| failure(&status)),
         Err(_) => Err(Failure::new(
             Kind::NotReachable,
-            format!("the coordinator did not answer within {} s", CALL_MAX.as_secs()),
+            format!("the coordinator did not answer within {} s", within.as_secs()),
         )),
     }
 }

@@ -10,8 +10,9 @@ use crate::{
     text::Text,
     view::{
         Agent, AgentApplication, AgentSlot, ApplicationStatus, Drain, Edge, EdgeHost, Environment,
-        Freeze, HistoryEntry, Host, HostStatus, JoinToken, Load, Plan, PlannedWave, Release,
-        Rollout, RolloutHost, RolloutState, Setting, SlotTraffic, StableRelease,
+        Freeze, HistoryEntry, Host, HostEnd, HostStatus, JoinToken, Load, Plan, PlannedWave,
+        Release, Rollout, RolloutHost, RolloutState, Setting, Simulated, SlotTraffic,
+        StableRelease, StoryLine,
     },
 };
 
@@ -356,6 +357,53 @@ pub(super) fn plan(message: pb::Plan) -> Plan {
         replacement: replacement.into(),
         outage_ms: (outage_ms > 0).then_some(outage_ms),
         not_passed_on: optional(not_passed_on),
+    }
+}
+
+pub(super) fn simulated(message: pb::SimulateResponse) -> Simulated {
+    let pb::SimulateResponse {
+        from_version,
+        to_version,
+        strategy,
+        batches,
+        ending,
+        why,
+        lasts_ms,
+        story,
+        hosts,
+        lowest_healthy,
+        lowest_after_ms,
+        host_ends,
+        assumed,
+    } = message;
+    Simulated {
+        from_version: optional(from_version),
+        to_version: to_version.into(),
+        strategy: strategy.into(),
+        batches,
+        ending: ending.into(),
+        why: why.into(),
+        lasts_ms,
+        hosts,
+        lowest_healthy,
+        lowest_after_ms,
+        story: story
+            .into_iter()
+            .map(|pb::SimulatedLine { after_ms, text }| StoryLine { after_ms, text: text.into() })
+            .collect(),
+        host_ends: host_ends.into_iter().map(host_end).collect(),
+        assumed: assumed.into(),
+    }
+}
+
+fn host_end(message: pb::SimulatedHost) -> HostEnd {
+    let pb::SimulatedHost { agent, batch, state, detail, running_version } = message;
+    HostEnd {
+        agent: agent.into(),
+        batch,
+        state: state.into(),
+        detail: optional(detail),
+        running_version: optional(running_version),
     }
 }
 

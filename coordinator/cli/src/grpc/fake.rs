@@ -31,6 +31,9 @@ pub(crate) struct Script {
     pub(crate) breaks: VecDeque<usize>,
     pub(crate) offsets: Vec<u64>,
     pub(crate) received: Vec<u8>,
+    /// What is answered to Simulate, once.
+    pub(crate) simulated: Option<pb::SimulateResponse>,
+    pub(crate) simulations: Vec<pb::SimulateRequest>,
     /// How many bytes are expected.
     pub(crate) wanted: usize,
 }
@@ -253,6 +256,16 @@ impl Operator for Service {
 
     async fn plan(&self, _: Request<pb::DeployRequest>) -> Answer<pb::PlanResponse> {
         not_told()
+    }
+
+    async fn simulate(
+        &self,
+        request: Request<pb::SimulateRequest>,
+    ) -> Answer<pb::SimulateResponse> {
+        let message = request.into_inner();
+        let answer = self.script().simulated.take();
+        self.script().simulations.push(message);
+        answer.map_or_else(not_told, |answer| Ok(Response::new(answer)))
     }
 
     async fn get_rollout(

@@ -14,5 +14,5 @@ mod status;
 mod tests;
 
 pub use client::{Coordinator, Identity, LogPiece, LogPieces, RolloutUpdates};
-pub use orders::{Control, DeployOrder, Exclude, Freeze, Order, ReleaseOffer, Verb};
+pub use orders::{Control, DeployOrder, Exclude, Freeze, Order, ReleaseOffer, SimulateOrder, Verb};
 pub use push::{Offered, UPLOAD_CHUNK_BYTES};

@@ -1,5 +1,7 @@
 //! What commands ask of the coordinator, on the way out.
 
+use std::time::Duration;
+
 use cutover_common::{
     AgentName, EnvironmentName, ReleaseRef, Sha256, Timestamp, Version, WeekWindow,
 };
@@ -45,6 +47,29 @@ impl Order {
             }
             .into(),
             despite_freeze: self.despite_freeze.clone(),
+        }
+    }
+}
+
+/// An order that is not carried out, and what goes wrong meanwhile.
+#[derive(Clone, Debug)]
+pub struct SimulateOrder {
+    pub order: Order,
+    pub fail: Vec<AgentName>,
+    /// Agents or zones.
+    pub lose: Vec<String>,
+    pub promote: bool,
+    pub starts_in: Duration,
+}
+
+impl SimulateOrder {
+    pub(super) fn to_pb(&self) -> pb::SimulateRequest {
+        pb::SimulateRequest {
+            deploy: Some(self.order.to_pb(None)),
+            fail: self.fail.iter().map(ToString::to_string).collect(),
+            lose: self.lose.clone(),
+            promote: self.promote,
+            starts_in_ms: u64::try_from(self.starts_in.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }

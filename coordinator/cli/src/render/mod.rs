@@ -8,6 +8,7 @@ pub mod plan;
 pub mod progress;
 pub mod release;
 pub mod rollout;
+pub mod simulated;
 pub mod status;
 pub mod table;
 #[cfg(test)]

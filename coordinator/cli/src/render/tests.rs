@@ -4,6 +4,7 @@ mod lists;
 mod live;
 mod machines;
 mod rollouts;
+mod simulations;
 
 use cutover_common::Timestamp;
 use insta::assert_snapshot;
@@ -13,7 +14,7 @@ use super::{
     json::json,
     plan,
     progress::*,
-    release, rollout,
+    release, rollout, simulated,
     status::{self, Hosts},
     *,
 };

@@ -8,6 +8,7 @@ mod fleet;
 mod plan;
 mod release;
 mod rollout;
+mod simulated;
 mod status;
 
 pub use fleet::{
@@ -17,4 +18,5 @@ pub use fleet::{
 pub use plan::{Plan, PlannedWave, Setting};
 pub use release::{Pushed, Release};
 pub use rollout::{Accepted, Controlled, HistoryEntry, Rollout, RolloutHost, RolloutState, short};
+pub use simulated::{Ending, HostEnd, Simulated, StoryLine};
 pub use status::{ApplicationStatus, HostStatus};

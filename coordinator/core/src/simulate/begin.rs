@@ -53,6 +53,8 @@ impl Coordinator {
             select: all.select.clone(),
             stable: only(&all.stable, application),
             settled: only(&all.settled, application),
+            // As with a plan: what is deployed when it is over is looked at before.
+            freezes: Vec::new(),
         });
         let agents = members
             .iter()

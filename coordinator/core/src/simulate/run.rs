@@ -369,31 +369,17 @@ impl World {
         let Some(rollout) = self.core.rollouts.get_mut(&ROLLOUT) else { return };
         let mut told = std::mem::take(&mut rollout.history).into_iter();
         for event in events {
-            match &event.kind {
-                EventKind::RolloutStarted(started) if started.id == ROLLOUT => {
-                    if let Some((at, text)) = told.next() {
-                        self.story.note(at, text);
-                    }
-                }
-                EventKind::Rollout { id, change, .. } if *id == ROLLOUT => {
-                    if let Some((at, text)) = told.next() {
-                        self.story.note_change(at, rollout, change, text);
-                    }
-                }
-                EventKind::RolloutStarted(_)
-                | EventKind::Rollout { .. }
-                | EventKind::Started { .. }
-                | EventKind::Restored { .. }
-                | EventKind::OperatorCreated { .. }
-                | EventKind::JoinTokenCreated { .. }
-                | EventKind::AgentJoined { .. }
-                | EventKind::AgentLabelled { .. }
-                | EventKind::AgentRemoved { .. }
-                | EventKind::AgentDrained { .. }
-                | EventKind::AgentUndrained { .. }
-                | EventKind::EnvironmentCreated { .. }
-                | EventKind::ReleaseRegistered { .. }
-                | EventKind::GoalSet { .. } => {}
+            // Of each of these it has told one line.
+            if let EventKind::RolloutStarted(started) = &event.kind
+                && started.id == ROLLOUT
+                && let Some((at, text)) = told.next()
+            {
+                self.story.note(at, text);
+            }
+            if let EventKind::Rollout { id: ROLLOUT, change, .. } = &event.kind
+                && let Some((at, text)) = told.next()
+            {
+                self.story.note_change(at, rollout, change, text);
             }
         }
     }
