@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -39,28 +39,40 @@ struct Answer {
 /// Clients that ask until they are stopped.
 struct Clients {
     are_done: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
     tasks: JoinSet<Vec<Answer>>,
 }
 
 impl Clients {
     fn ask(address: SocketAddr) -> Self {
         let are_done = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         for client in 0..8 {
             // Some take long, so that what is under way has to be waited for.
             let target = if client % 2 == 0 { "/" } else { "/slow?ms=200" };
-            let are_done = Arc::clone(&are_done);
+            let (are_done, answered) = (Arc::clone(&are_done), Arc::clone(&answered));
             tasks.spawn(async move {
                 let mut answers = Vec::new();
                 while !are_done.load(Ordering::Relaxed) {
                     let asked = Instant::now();
                     let text = get(address, target).await;
                     answers.push(Answer { asked, ended: Instant::now(), text });
+                    answered.fetch_add(1, Ordering::Relaxed);
                 }
                 answers
             });
         }
-        Self { are_done, tasks }
+        Self { are_done, answered, tasks }
+    }
+
+    /// Waits until they have been answered so often.
+    async fn until_answered(&self, wanted: usize) {
+        let deadline = Instant::now() + LONG;
+        while self.answered.load(Ordering::Relaxed) < wanted {
+            assert!(Instant::now() < deadline, "the clients are not answered");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Ends them, and returns what they were answered by, in order. Each answer was a good one.
@@ -215,6 +227,7 @@ fn is_drained(report: &Report) -> bool {
 async fn what_is_held_is_answered_by_the_new_version_and_nothing_by_the_old_one_after() {
     let mut stage = Stage::set().await;
     let clients = Clients::ask(stage.address);
+    clients.until_answered(2).await;
     // Long enough for an agent that begins again on a busy machine.
     let limits = limits(LONG);
 
