@@ -1,8 +1,6 @@
 //! Blue/green with the real programs: staged, promoted, cut over, kept, and rolled back or retired.
 
-use cutover_tests::live::{Clients, Cluster, Fleet};
-
-const PAGES: [&str; 2] = ["GET /", "POST /slow?ms=100"];
+use cutover_tests::live::{Cluster, Fleet};
 
 /// Returns what the instance of `version` on host `index` answers where it listens itself.
 fn preview(fleet: &Fleet, index: usize, version: &str) -> Option<String> {
@@ -13,7 +11,7 @@ fn preview(fleet: &Fleet, index: usize, version: &str) -> Option<String> {
 fn what_is_staged_is_seen_by_nobody_until_a_person_promotes_it_and_the_old_one_retires_at_the_end()
 {
     let fleet = Fleet::start(2);
-    let clients = Clients::ask(&fleet.cluster, Fleet::PORT, &PAGES);
+    let clients = fleet.ask();
     fleet.begin_blue_green("2", &["--approve", "--keep", "1h"]);
     fleet.until_why_says("waits for a person");
     for index in 0..2 {
@@ -41,7 +39,7 @@ fn what_is_staged_is_seen_by_nobody_until_a_person_promotes_it_and_the_old_one_r
 fn a_rollback_while_the_old_one_is_kept_starts_nothing() {
     let fleet = Fleet::start(2);
     let before = fleet.cluster.instances(Fleet::PORT);
-    let clients = Clients::ask(&fleet.cluster, Fleet::PORT, &PAGES);
+    let clients = fleet.ask();
     fleet.begin_blue_green("2", &["--keep", "1h"]);
     fleet.until_why_says("Watching the batch");
     clients.heard().all_is_well().moved("1", "2");
@@ -58,7 +56,7 @@ fn a_rollback_while_the_old_one_is_kept_starts_nothing() {
 #[test]
 fn what_was_tried_until_smoke_is_cut_over_without_being_started_again() {
     let fleet = Fleet::start(2);
-    let clients = Clients::ask(&fleet.cluster, Fleet::PORT, &PAGES);
+    let clients = fleet.ask();
     fleet.deploy("2", &["--strategy", "blue_green", "--until", "smoke"]).done();
     fleet.until_over_as("staged");
     let page = preview(&fleet, 0, "2").unwrap();

@@ -3,9 +3,7 @@
 
 use std::{fs, net::SocketAddr};
 
-use cutover_tests::live::{Clients, Cluster, Fleet, Sample};
-
-const PAGES: [&str; 2] = ["GET /", "POST /slow?ms=100"];
+use cutover_tests::live::{Cluster, Fleet, Sample};
 
 const CANARY: [&str; 6] = ["--strategy", "canary", "--canary-hosts", "1", "--batch", "2"];
 
@@ -32,7 +30,7 @@ fn a_canary_gets_its_share_step_by_step_and_whoever_asks_for_it_gets_it() {
     assert!((0..50).all(|_| is_of(hosts[0], "2", "x-canary: 1\r\n")), "the header reaches it");
     assert!((0..50).all(|_| is_of(hosts[1], "1", "x-canary: 1\r\n")), "there is none to reach");
 
-    let clients = Clients::ask(&fleet.cluster, Fleet::PORT, &PAGES);
+    let clients = fleet.ask();
     fleet.tell("promote");
     fleet.until_why_says("Comparing");
     clients.heard().all_is_well();
@@ -40,7 +38,7 @@ fn a_canary_gets_its_share_step_by_step_and_whoever_asks_for_it_gets_it() {
     fleet.assert_share(0, "2", 50);
     assert!((0..50).all(|_| is_of(hosts[1], "1", "")), "nobody else was touched");
 
-    let clients = Clients::ask(&fleet.cluster, Fleet::PORT, &PAGES);
+    let clients = fleet.ask();
     fleet.tell("promote");
     fleet.until_over_as("succeeded");
     drop(clients.heard());
@@ -56,7 +54,7 @@ fn a_canary_that_complains_more_than_the_old_version_goes_back() {
     args.extend(["--canary-steps", "50%:1h", "--no-watch"]);
     fleet.deploy("2-loud", &args).done();
     fleet.until_why_says("Comparing");
-    let clients = Clients::ask(&fleet.cluster, Fleet::PORT, &PAGES);
+    let clients = fleet.ask();
 
     // A minute of heartbeats: the judge believes one complaint in each, as there are none beside.
     fleet.until_over_as("rolled_back");
@@ -72,9 +70,9 @@ fn a_canary_that_turns_bad_goes_back_and_nobody_else_is_touched() {
     let good = fleet.cluster.folder().join("good");
     fs::write(&good, "").unwrap();
     let path = good.display().to_string();
-    fleet.push(Sample { args: &["--healthy-when", &path], failures: 10, ..Sample::good("2-bad") });
+    fleet.push(Sample { args: &["--healthy-when", &path], ..Sample::good("2-bad") });
     let before = fleet.cluster.instances(Fleet::PORT);
-    let clients = Clients::ask(&fleet.cluster, Fleet::PORT, &PAGES);
+    let clients = fleet.ask();
     let mut args = CANARY.to_vec();
     args.extend(["--canary-steps", "50%:1h", "--no-watch"]);
     fleet.deploy("2-bad", &args).done();
@@ -87,8 +85,7 @@ fn a_canary_that_turns_bad_goes_back_and_nobody_else_is_touched() {
     clients.heard().all_is_well();
     clients.heard().all_is_well().only("1");
     assert_eq!(fleet.cluster.instances(Fleet::PORT), before);
-    let starts: Vec<usize> = (0..3).map(|index| fleet.starts(index, "2-bad").len()).collect();
-    assert_eq!(starts, [1, 0, 0]);
+    assert_eq!(fleet.starts_by_host("2-bad"), [1, 0, 0]);
     let why = fleet.cluster.cutover(&["why", "web"]).done();
     assert!(why.contains("web-1"), "{why}");
 }

@@ -1,10 +1,7 @@
 //! Strict cutovers of real fleets at full load: what instances wrote down themselves proves that no
 //! request reached the old version after one had reached the new one, on whichever host.
 
-use cutover_tests::live::{Clients, Fleet};
-
-/// Half of the clients wait for the second: at any moment something is under way.
-const PAGES: [&str; 2] = ["GET /", "POST /slow?ms=100"];
+use cutover_tests::live::{Clients, Fleet, PAGES};
 
 fn strictly(hosts: u8) {
     let fleet = Fleet::start(hosts);

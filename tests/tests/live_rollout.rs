@@ -6,9 +6,12 @@ use cutover_tests::live::{Cluster, Sample, wait_for};
 
 const PORT: u16 = 8080;
 
-/// Short waits, so that the test is; what they mean is the same.
+/// How long what happens by itself may take, on a machine that is busy.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Short waits, so that the test is, and limits that no good version misses on a machine that is busy.
 const QUICK: [&str; 6] =
-    ["--healthy-for", "300ms", "--healthy-within", "5s", "--progress-within", "30s"];
+    ["--healthy-for", "300ms", "--healthy-within", "30s", "--progress-within", "2m"];
 
 fn deploy<'a>(release: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["deploy", release, "--to", "test"];
@@ -81,7 +84,7 @@ fn a_paused_rollout_begins_nothing_until_it_is_resumed_and_rollback_brings_all_b
     // The soak is long enough that the pause comes before the second batch, however slow we are.
     let soak = ["--batch", "1", "--soak", "1h", "--no-watch"];
     cluster.cutover(&deploy("web@2", &soak)).done();
-    wait_for("the first batch to be watched", Duration::from_secs(30), || {
+    wait_for("the first batch to be watched", SOON, || {
         let why = cluster.cutover(&["why", "web"]).stdout;
         why.contains("Watching the batch").then_some(())
     });
@@ -109,7 +112,7 @@ fn hosts_that_are_excluded_or_drained_are_left_as_they_are_and_the_end_names_the
     // The soak is long enough that all this comes before the second batch, however slow we are.
     let soak = ["--batch", "1", "--soak", "1h", "--no-watch"];
     cluster.cutover(&deploy("web@2", &soak)).done();
-    wait_for("the first batch to be watched", Duration::from_secs(30), || {
+    wait_for("the first batch to be watched", SOON, || {
         let why = cluster.cutover(&["why", "web"]).stdout;
         why.contains("Watching the batch").then_some(())
     });
@@ -137,8 +140,9 @@ fn hosts_that_are_excluded_or_drained_are_left_as_they_are_and_the_end_names_the
     cluster.cutover(&deploy("web@2", &[])).done();
     assert!(serves(&cluster, 1, "2") && serves(&cluster, 2, "1"));
     cluster.cutover(&["agents", "drain", "web-3", "--undo"]).done();
-    cluster.cutover(&deploy("web@2", &[])).done();
-    assert!(serves(&cluster, 2, "2"));
+    wait_for("web-3 to get by itself what the others run", SOON, || {
+        serves(&cluster, 2, "2").then_some(())
+    });
 }
 
 #[test]
@@ -184,7 +188,7 @@ fn an_instance_that_crashes_is_restarted_and_keeps_running_without_a_coordinator
     cluster.stop_the_coordinator();
     let pid = rustix::process::Pid::from_raw(i32::try_from(first.pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    let second = wait_for("the instance to be restarted", Duration::from_secs(20), || {
+    let second = wait_for("the instance to be restarted", SOON, || {
         cluster.instances(PORT)[0].clone().filter(|found| *found != first)
     });
     assert!(serves(&cluster, 0, "1"));
@@ -201,7 +205,7 @@ fn a_host_that_joins_gets_by_itself_what_runs_and_never_what_is_being_tried() {
     push(&cluster, Sample::good("2"));
     cluster.cutover(&deploy("web@1", &["--strategy", "all_at_once"])).done();
     cluster.cutover(&deploy("web@2", &["--batch", "1", "--soak", "1h", "--no-watch"])).done();
-    wait_for("the first batch to be watched", Duration::from_secs(30), || {
+    wait_for("the first batch to be watched", SOON, || {
         let why = cluster.cutover(&["why", "web"]).stdout;
         why.contains("Watching the batch").then_some(())
     });
@@ -210,9 +214,7 @@ fn a_host_that_joins_gets_by_itself_what_runs_and_never_what_is_being_tried() {
     cluster.wait_until_live(3);
     cluster.cutover(&["rollback", "web"]).done();
 
-    wait_for("web-3 to serve what the others do", Duration::from_secs(30), || {
-        serves(&cluster, 2, "1").then_some(())
-    });
+    wait_for("web-3 to serve what the others do", SOON, || serves(&cluster, 2, "1").then_some(()));
     let history = cluster.json(&["history", "web", "--output", "json"]);
     let begun: Vec<(&str, &str)> = history
         .as_array()

@@ -24,8 +24,9 @@ use super::{
     wire::Wire,
 };
 
-/// How long daemons may take to come up: a loaded machine's first start.
-const UP_WITHIN: Duration = Duration::from_secs(60);
+/// How long daemons may take to come up: a loaded machine's first start, or an agent that dials again
+/// as seldom as it does at all, which is every 30 s.
+const UP_WITHIN: Duration = Duration::from_secs(120);
 
 /// A fleet.
 #[derive(Debug)]

@@ -10,10 +10,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Cluster, Failure, Ran, Sample, Served, ask_aside, wait_for};
+use super::{Clients, Cluster, Failure, PAGES, Ran, Sample, Served, ask_aside, wait_for};
 
 /// How long each step of a rollout may take, on a machine that is busy.
-const STEP_WITHIN: Duration = Duration::from_secs(60);
+const STEP_WITHIN: Duration = Duration::from_secs(120);
 
 /// How many are asked for to see a share.
 const REQUESTS: usize = 1_000;
@@ -22,9 +22,10 @@ const REQUESTS: usize = 1_000;
 /// points of a sequence that no stretch of so many leaves by more (`point_of_turn` in the gate).
 const PER_CORE: usize = 4;
 
-/// Short waits, so that tests are; what they mean is the same.
+/// A short wait, so that tests are, and limits that no host misses because the machine is busy, nor
+/// because a test does much while it is sick.
 const QUICK: [&str; 6] =
-    ["--healthy-for", "300ms", "--healthy-within", "60s", "--progress-within", "2m"];
+    ["--healthy-for", "300ms", "--healthy-within", "3m", "--progress-within", "3m"];
 
 /// A cluster whose hosts run version 1 of the sample application. Its instances write down what
 /// they serve.
@@ -37,9 +38,19 @@ pub struct Fleet {
     moods: PathBuf,
 }
 
+/// A request that an instance has until it is let go.
+#[derive(Debug)]
+#[must_use]
+pub struct HeldRequest(JoinHandle<Result<String, Failure>>);
+
 impl Fleet {
     /// The port of the application on each host.
     pub const PORT: u16 = 8080;
+
+    /// How long a gate may hold at a cutover. All that a test does while gates hold has to fit into
+    /// this: a few seconds, and more on a machine that is busy. A host that falls silent meanwhile
+    /// is lost after 10 to 15 s.
+    pub const HOLD: Duration = Duration::from_secs(30);
 
     /// Brings up `hosts` hosts that run version 1; version 2 is pushed.
     ///
@@ -97,9 +108,8 @@ impl Fleet {
     pub fn push_moody(&self, version: &str) {
         let mood = self.moods.join("$AGENT").display().to_string();
         let args = ["--healthy-when", &mood];
-        // How long it may be sick at first is for the test to say, and how long later is short.
-        let good = Sample::good(version);
-        self.push(Sample { args: &args, start_within: "60s", failures: 10, ..good });
+        // How long it may be sick at first is for the test to say.
+        self.push(Sample { args: &args, start_within: "3m", ..Sample::good(version) });
     }
 
     /// Makes moody instances on host `index` healthy.
@@ -139,9 +149,23 @@ impl Fleet {
     ///
     /// When it is refused.
     pub fn begin_blue_green(&self, version: &str, more: &[&str]) {
-        let mut args = vec!["--strategy", "blue_green", "--no-watch"];
+        self.begin_holding_for(Self::HOLD, version, more);
+    }
+
+    fn begin_holding_for(&self, hold: Duration, version: &str, more: &[&str]) {
+        let hold = format!("{}s", hold.as_secs());
+        let mut args = vec!["--strategy", "blue_green", "--hold", &hold, "--no-watch"];
         args.extend(more);
         self.deploy(version, &args).done();
+    }
+
+    /// Begins to ask all hosts.
+    ///
+    /// # Panics
+    ///
+    /// When nobody answers.
+    pub fn ask(&self) -> Clients {
+        Clients::ask(&self.cluster, Self::PORT, &PAGES)
     }
 
     /// Does `verb` to the rollout.
@@ -159,9 +183,13 @@ impl Fleet {
     ///
     /// When it does not.
     pub fn until_why_says(&self, words: &str) {
-        wait_for(&format!("cutover why to say {words:?}"), STEP_WITHIN, || {
-            let why = self.cluster.cutover(&["why", "web"]);
-            why.stdout.contains(words).then_some(())
+        self.until_why_says_one_of(&[words]);
+    }
+
+    fn until_why_says_one_of(&self, words: &[&str]) {
+        wait_for(&format!("cutover why to say one of {words:?}"), STEP_WITHIN, || {
+            let why = self.cluster.cutover(&["why", "web"]).stdout;
+            words.iter().any(|it| why.contains(it)).then_some(())
         });
     }
 
@@ -171,10 +199,57 @@ impl Fleet {
     ///
     /// When it did not.
     pub fn until_over_as(&self, state: &str) {
-        let watched = self.cluster.cutover(&["watch", "web", "--timeout", "2m"]);
+        let (found, why) = self.until_over();
+        assert_eq!(found, state, "{why}");
+    }
+
+    /// Waits until nothing goes on without a person. Returns the rollout's state, and why.
+    fn until_over(&self) -> (String, String) {
+        let watched = self.cluster.cutover(&["watch", "web", "--timeout", "4m"]);
         let history = self.cluster.json(&["history", "web", "--output", "json"]);
-        let why = || self.cluster.cutover(&["why", "web"]).stdout;
-        assert_eq!(history[0]["state"], state, "{}{}", why(), watched.stderr);
+        let state = history[0]["state"].as_str().unwrap_or_default().to_owned();
+        (state, self.cluster.cutover(&["why", "web"]).stdout + &watched.stderr)
+    }
+
+    /// Waits until host `index` alone is not back: it is waited for, or was for as long as a rollback
+    /// waits for a host that is out of reach, which is half a minute, and a person is to be asked.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come to this.
+    pub fn until_all_are_back_but(&self, index: usize) {
+        let name = &self.cluster.agents()[index].name;
+        let waits = format!("for {name} to be as before");
+        let waited = format!("Held for a person: {name} (not connected) did not come back");
+        self.until_why_says_one_of(&[&waits, &waited]);
+    }
+
+    /// Waits until all hosts are there and are as before the rollout. Where one of them was out of
+    /// reach for longer than a rollback waits, this is the person who is asked.
+    ///
+    /// # Panics
+    ///
+    /// When they are not.
+    pub fn until_rolled_back(&self) {
+        self.cluster.wait_until_live(self.cluster.agents().len());
+        if self.until_over().0 == "held" {
+            self.tell("retry");
+        }
+        self.until_over_as("rolled_back");
+    }
+
+    /// Waits until the clients of all hosts were led from `old` to `new`, and demands that it was
+    /// done strictly, and that each host has started each of them once.
+    ///
+    /// # Panics
+    ///
+    /// When it is not so.
+    pub fn until_cut_over_strictly(&self, old: &str, new: &str) {
+        self.until_why_says("Watching the batch");
+        let served = self.served();
+        assert!(served.strictly(old, new).is_ok(), "{:?}", served.strictly(old, new));
+        let once = vec![1; self.cluster.agents().len()];
+        assert_eq!((self.starts_by_host(old), self.starts_by_host(new)), (once.clone(), once));
     }
 
     /// Returns what all instances wrote down so far.
@@ -244,32 +319,43 @@ impl Fleet {
         places.map(|(_, place)| place.parse().expect("an instance says where it listens")).collect()
     }
 
+    /// Returns how often instances of `version` were started on each host.
+    pub fn starts_by_host(&self, version: &str) -> Vec<usize> {
+        let hosts = 0..self.cluster.agents().len();
+        hosts.map(|index| self.starts(index, version).len()).collect()
+    }
+
     /// Returns how often instances of `version` were started on all hosts.
     pub fn starts_everywhere(&self, version: &str) -> usize {
-        (0..self.cluster.agents().len()).map(|index| self.starts(index, version).len()).sum()
+        self.starts_by_host(version).into_iter().sum()
     }
 
-    /// Begins a request at host `index` that is under way until [`Self::let_go`], and returns when
-    /// an instance has it.
+    /// Begins a strict cutover from version 1 to version 2, and returns when all hosts hold what is
+    /// new, for `hold` at most. The first has something under way, until [`Self::let_go`]: so long
+    /// none is armed.
     ///
     /// # Panics
     ///
-    /// When none gets it.
-    pub fn hold_a_request(&self, index: usize) -> JoinHandle<Result<String, Failure>> {
-        let held = ask_aside(self.cluster.hosts(Self::PORT)[index], "POST /held");
+    /// When it does not come to this.
+    pub fn hold_all(&self, hold: Duration) -> HeldRequest {
+        let held = ask_aside(self.cluster.hosts(Self::PORT)[0], "POST /held");
         wait_for("an instance to hold a request", STEP_WITHIN, || {
-            self.cluster.instance_logs(index).contains("holds a request").then_some(())
+            self.cluster.instance_logs(0).contains("holds a request").then_some(())
         });
-        held
+        self.begin_holding_for(hold, "2", &["--keep", "1h"]);
+        self.until_why_says("nothing is under way at web-1, or");
+        HeldRequest(held)
     }
 
-    /// Lets the requests go on that are held.
+    /// Lets the request go on that is held, and demands that version 1 answers it.
     ///
     /// # Panics
     ///
-    /// When the disk does not take a file.
-    pub fn let_go(&self) {
+    /// When it does not.
+    pub fn let_go(&self, held: HeldRequest) {
         fs::write(&self.let_go, "").expect("the disk takes a file");
+        let page = held.0.join().expect("a client tells what it heard").expect("it was answered");
+        assert!(page.contains("web 1 "), "{page}");
     }
 
     /// Cuts host `index` off: its agent hears and says nothing, and its gate goes on.

@@ -18,11 +18,11 @@ mod wait;
 mod wire;
 
 pub use application::{Sample, release_dir};
-pub use asking::{Answer, Clients, Failed, Heard};
+pub use asking::{Answer, Clients, Failed, Heard, PAGES};
 pub use client::{Failure, ask_aside, ask_once};
 pub use cluster::{AgentHandle, Cluster, HeldSlot, Instance, Which};
 pub use dice::Dice;
-pub use fleet::Fleet;
+pub use fleet::{Fleet, HeldRequest};
 pub use opening::{Opening, PROXY_HEADER, Trust};
 pub use programs::{Programs, program_on_path};
 pub use ran::{Ran, run};

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::{super::ran::run, Cluster};
 
-/// How long one HTTP answer may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long one HTTP answer may take, on a machine that is busy.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// One slot that holds something, as `cutover agents show` says it.
 #[derive(Clone, Debug, Eq, PartialEq)]
