@@ -139,12 +139,14 @@ impl Fleet {
             let rollout: Value = serde_json::from_str(&said.deploy.done()).expect("it is json");
             fleet.acknowledged.push(text_of(&rollout, "id"));
         }
-        // What is tidied up after a rollout's end is gone when two looks see the same.
+        // What is tidied up after a rollout's end is gone when two looks see the same, and no instance
+        // is being stopped: on a slow machine that takes longer than from look to look.
         let mut last = BTreeMap::new();
         fleet.shape = wait_for("the fleet to be quiet", Duration::from_secs(20), || {
             thread::sleep(Duration::from_millis(200));
             let before = std::mem::replace(&mut last, promises::shape(&fleet.cluster));
-            (before == last).then_some(before)
+            let is_stopping = before.keys().any(|path| path.ends_with("/stop.json"));
+            (before == last && !is_stopping).then_some(before)
         });
         fleet
     }
