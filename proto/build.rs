@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
         .btree_map(".")
+        .skip_debug([".cutover.v1.Secret", ".cutover.v1.ConfigureEnvironmentRequest"])
         .compile_fds(descriptors)?;
     Ok(())
 }

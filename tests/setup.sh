@@ -57,6 +57,7 @@ need_venv() {
 for_test() {
     need curl curl
     need nginx nginx
+    need prometheus prometheus
     need strace strace
     need mkfs.ext4 e2fsprogs
     need losetup mount
@@ -95,7 +96,7 @@ install_packages() {
     apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $packages \
         </dev/null >&2
     # Nor at the next boot.
-    for service in nginx etcd haproxy; do
+    for service in nginx etcd haproxy prometheus; do
         case "$packages " in
         *" $service"*)
             command -v systemctl >/dev/null 2>&1 && systemctl disable --quiet "$service" 2>/dev/null

@@ -26,6 +26,7 @@ use crate::{
     journal::{DataLock, FileJournal, LockError, OpenJournal, RealDisk, WriteJournal},
     perform::{Host, Performer},
     process::ProcessRuntime,
+    secrets::Secrets,
     session::{self, Outlet, SessionSettings},
     status,
 };
@@ -109,7 +110,8 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> Result<(), RunErr
     );
     let (inbox, received) = mpsc::channel(INBOX_MAX);
     let (channels, channel) = watch::channel(None);
-    let host = describe(&data, &identity, address, channel.clone())?;
+    let secrets = Secrets::in_data(&data);
+    let host = describe(&data, &identity, address, secrets.clone(), channel.clone())?;
     let logs = host.runtime.logs();
     let outlet = Outlet::default();
     let (states, gate_states) = watch::channel(None);
@@ -125,7 +127,7 @@ pub async fn run(settings: RunSettings, shutdown: Shutdown) -> Result<(), RunErr
     tokio::spawn(session::renew_in_time(identity.clone(), channel));
     let local = (address.is_loopback() && is_loopback(&identity.url)).then_some(address);
     let session =
-        SessionSettings { identity: identity.clone(), network: Tcp { local }, dice, logs };
+        SessionSettings { identity: identity.clone(), network: Tcp { local }, dice, logs, secrets };
     tokio::spawn(session::keep(session, outlet, inbox, channels));
     engine.run(performer, shutdown).await?;
     tracing::info!(agent = %identity.name, "the agent ends; what runs keeps running");
@@ -145,6 +147,7 @@ fn describe(
     data: &std::path::Path,
     identity: &AgentIdentity,
     address: IpAddr,
+    secrets: Secrets,
     channel: watch::Receiver<Option<tonic::transport::Channel>>,
 ) -> Result<Host, RunError> {
     let program = std::env::current_exe().map_err(RunError::Program)?;
@@ -158,6 +161,7 @@ fn describe(
         boot_id: boot_id().map_err(RunError::Program)?,
         runtime: ProcessRuntime::new(data.to_owned(), program).map_err(RunError::Program)?,
         releases,
+        secrets,
         channel,
     })
 }

@@ -13,6 +13,7 @@ pub mod narrate;
 pub mod perform;
 pub mod probe;
 pub mod process;
+pub mod secrets;
 pub mod session;
 pub mod shim;
 pub mod status;

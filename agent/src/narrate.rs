@@ -41,6 +41,14 @@ pub fn event(agent: &AgentName, event: &Event, remembered: &Remembered) {
             tracing::info!(%agent, term = term.0, number, applications = routes.routes.len(),
                 "leads to other hosts by newer routes");
         }
+        Event::EdgeArmed { application, .. } => {
+            say(
+                application,
+                None,
+                None,
+                "what is held in front of other hosts is held until it is told",
+            );
+        }
         Event::TermRaised { application, .. } => {
             say(application, None, None, "the goal was repeated in a later term");
         }

@@ -1,5 +1,6 @@
 //! Performs actions: one arm each, no policy. Results come back as inputs.
 
+mod checks;
 mod hooks;
 mod instances;
 mod releases;
@@ -21,7 +22,7 @@ use tracing::Instrument as _;
 
 use crate::{
     artifact::ReleaseDirs, engine::Perform, gate, host::LoadSampler, process::ProcessRuntime,
-    session::Outlet,
+    secrets::Secrets, session::Outlet,
 };
 
 /// What performing needs of this host.
@@ -34,6 +35,7 @@ pub struct Host {
     pub boot_id: String,
     pub runtime: ProcessRuntime,
     pub releases: ReleaseDirs,
+    pub secrets: Secrets,
     /// The connection to the coordinator, while there is one.
     pub channel: watch::Receiver<Option<Channel>>,
 }
@@ -148,13 +150,13 @@ impl Perform for Performer {
             Action::SendHello { session, held } => {
                 self.outlet.send(session, Kind::Hello(self.hello(held).into()));
             }
-            Action::SendHeartbeat { session, nonce, reports, mut edge } => {
+            Action::SendHeartbeat { session, nonce, reports, mut edge, checks } => {
                 let counts = gate::counts(&self.gate_states.borrow());
                 if let Some(edge) = &mut edge {
                     gate::count_hosts(&self.gate_states.borrow(), edge);
                 }
                 let (load, vitals) = (self.sample_load(), self.vitals.take(&reports));
-                let beat = Heartbeat { nonce, load, counts, vitals, reports, edge };
+                let beat = Heartbeat { nonce, load, counts, vitals, reports, edge, checks };
                 self.outlet.send(session, Kind::Heartbeat(beat.into()));
             }
             Action::SendReport { session, report } => {
@@ -195,6 +197,12 @@ impl Perform for Performer {
                 let span = self.span(&place, Some(instance));
                 self.answer(span, |works| {
                     instances::probe(works, place, instance, release, port, probe)
+                });
+            }
+            Action::RunCheck { place, canary, instance, release, port, check } => {
+                let span = self.span(&place, Some(instance));
+                self.answer(span, |works| {
+                    checks::run(works, place, (canary, check), instance, release, port)
                 });
             }
             Action::TellGate { revision, program } => self.gate.tell(revision, *program),

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ApplicationName, Fence, Release, Route};
+use crate::{ApplicationName, Fence, OnceDuty, Release, Route, SecretId};
 
 /// One of two places on a host that can hold a release of an application.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
@@ -134,6 +134,10 @@ pub struct Assignment {
     /// settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<Route>,
+    /// What this host has to do with the `once` hooks of the releases that it is to run, where they
+    /// have not passed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub once: Vec<OnceDuty>,
 }
 
 /// How many peers an assignment names at the most: enough to bear one host's requests, and few
@@ -141,6 +145,12 @@ pub struct Assignment {
 pub const PEERS_MAX: usize = 16;
 
 impl Assignment {
+    /// Returns the secrets that the releases of both slots name.
+    pub fn secrets(&self) -> impl Iterator<Item = SecretId> {
+        let releases = self.slots.iter().filter_map(|(_, slot)| slot.release());
+        releases.flat_map(|release| release.config.secrets.values().copied())
+    }
+
     /// Returns whether `other` asks for the same thing, whoever asks (F5: an equal generation
     /// with another content is a conflict, never a no-op).
     pub fn asks_the_same_as(&self, other: &Self) -> bool {
@@ -148,5 +158,6 @@ impl Assignment {
             && self.slots == other.slots
             && self.timers == other.timers
             && self.route == other.route
+            && self.once == other.once
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentName, ApplicationName, Service, Term};
+use crate::{AgentName, ApplicationName, HoldLimits, HoldState, Service, Term};
 
 /// The label that makes an agent an edge; its value names the environment.
 pub const EDGE_LABEL: &str = "edge";
@@ -53,6 +53,31 @@ pub struct EdgeRoute {
     pub service: Service,
     /// Each once.
     pub hosts: Vec<EdgeHost>,
+    /// Only where the hosts are divided into groups, of which one is led to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutover: Option<EdgeCutover>,
+}
+
+/// How far an edge is in going over from one group of hosts to another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct EdgeCutover {
+    /// How often another group was led to, with the one that the weights speak of. An edge says it
+    /// again, so that its word is of these weights and of none from before.
+    pub switches: u64,
+    /// None: what is new goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<EdgeHold>,
+}
+
+/// That an edge holds what is new, as a host's gate does at a cutover.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct EdgeHold {
+    /// Another hold has another number. One that has ended by itself is not begun again.
+    pub number: u64,
+    /// Whether it lasts until other routes come. Only a hold of this number that is still in force
+    /// is armed; without one, what is new goes on.
+    pub is_armed: bool,
+    pub limits: HoldLimits,
 }
 
 /// A host behind an edge.
@@ -85,6 +110,20 @@ pub struct EdgeReport {
     /// What of it is not served, and why; empty if all is well.
     pub trouble: String,
     pub hosts: Vec<EdgeHostReport>,
+    /// Of those applications that it serves whose hosts are in groups, each once.
+    pub cutovers: Vec<EdgeCutoverReport>,
+}
+
+/// What an edge says of going over from one group of hosts to another.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EdgeCutoverReport {
+    pub application: ApplicationName,
+    /// As it was told in the routes that it speaks of.
+    pub switches: u64,
+    /// The number of the hold that it was told, and whether that was to be armed.
+    pub hold: Option<(u64, bool)>,
+    /// What its gate has said of holding, for the very hold that it was told.
+    pub state: HoldState,
 }
 
 /// One host behind an edge, and what the edge's gate counted of it.
@@ -111,31 +150,71 @@ pub struct EdgeCounts {
 }
 
 impl EdgeRoutes {
+    /// Returns what is to be held, or to stay held, by application.
+    pub fn holds(&self) -> impl Iterator<Item = (ApplicationName, EdgeHold)> {
+        self.routes.iter().filter_map(|route| {
+            let hold = route.cutover.and_then(|cutover| cutover.hold)?;
+            Some((route.application.clone(), hold))
+        })
+    }
+
     /// Returns these routes with every host of which nothing is known as `held` has it. One that
-    /// `held` has not either is left out.
+    /// `held` has not either is left out. Where another group of hosts is led to than `held` says,
+    /// they are those of that group, which got nothing before and is to get all of what is new.
     pub fn resolved(self, held: Option<&Self>) -> Self {
+        let route_of = |application: &ApplicationName| {
+            let mut routes = held.into_iter().flat_map(|held| &held.routes);
+            routes.find(|route| route.application == *application)
+        };
         let of = |application: &ApplicationName, agent: &AgentName| {
-            let routes = held.into_iter().flat_map(|held| &held.routes);
-            let mut routes = routes.filter(|route| route.application == *application);
-            let host = routes.next()?.hosts.iter().find(|host| host.agent == *agent)?;
+            let host = route_of(application)?.hosts.iter().find(|host| host.agent == *agent)?;
             host.lead.map(|lead| EdgeLead { is_certain: false, ..lead })
         };
+        let switches = |cutover: Option<EdgeCutover>| cutover.map(|cutover| cutover.switches);
         let routes = self.routes.into_iter().map(|route| {
-            let EdgeRoute { application, service, hosts } = route;
+            let EdgeRoute { application, service, hosts, cutover } = route;
             // Two that are said to be at one address are one: what is known of it now counts.
             let known = hosts.iter().filter_map(|host| host.lead).map(|lead| lead.address);
             let mut addresses: BTreeSet<SocketAddr> = known.collect();
+            let before = route_of(&application).and_then(|route| switches(route.cutover));
+            let is_switched = before.is_some_and(|before| switches(cutover) != Some(before));
             let hosts = hosts
                 .into_iter()
                 .filter_map(|EdgeHost { agent, lead }| {
-                    let held = || of(&application, &agent);
+                    let held = || {
+                        let lead = of(&application, &agent)?;
+                        let weight = if is_switched { EDGE_WEIGHT_WHOLE } else { lead.weight };
+                        Some(EdgeLead { weight, ..lead })
+                    };
                     let lead = lead.or_else(|| held().filter(|it| addresses.insert(it.address)))?;
                     Some(EdgeHost { agent, lead: Some(lead) })
                 })
                 .collect();
-            EdgeRoute { application, service, hosts }
+            EdgeRoute { application, service, hosts, cutover }
         });
         Self { revision: self.revision, routes: routes.collect() }
+    }
+}
+
+impl EdgeReport {
+    /// Returns what an edge says whose gate follows `routes`, and for which what it is to hold stands
+    /// as `held`.
+    pub fn following(routes: &EdgeRoutes, held: HoldState) -> Self {
+        let cutovers = routes.routes.iter().filter_map(|route| {
+            let EdgeCutover { switches, hold } = route.cutover?;
+            Some(EdgeCutoverReport {
+                application: route.application.clone(),
+                switches,
+                hold: hold.map(|hold| (hold.number, hold.is_armed)),
+                state: if hold.is_some() { held } else { HoldState::Open },
+            })
+        });
+        Self {
+            revision: routes.revision,
+            is_followed: true,
+            cutovers: cutovers.collect(),
+            ..Self::default()
+        }
     }
 }
 
@@ -170,7 +249,7 @@ mod tests {
             trusted_peers: Vec::new(),
             limits: Limits::default(),
         };
-        EdgeRoute { application: application.parse().unwrap(), service, hosts }
+        EdgeRoute { application: application.parse().unwrap(), service, hosts, cutover: None }
     }
 
     fn host(name: &str, lead: Option<(u16, bool)>) -> EdgeHost {

@@ -3,8 +3,11 @@
 //! No I/O, no clock, no async, no luck: whatever is here can run inside the simulator. A thing
 //! enters this crate when two crates need it, not before.
 
+pub mod allow;
 pub mod assignment;
 pub mod backoff;
+pub mod check;
+pub mod config;
 pub mod counts;
 pub mod digest;
 pub mod duration_text;
@@ -18,6 +21,7 @@ pub mod manifest;
 pub mod name;
 pub mod nearest;
 pub mod network;
+pub mod once;
 pub mod pace;
 pub mod planted;
 pub mod protocol;
@@ -31,23 +35,28 @@ pub mod time;
 pub mod vitals;
 pub mod wire;
 
+pub use allow::{Allow, AllowCookie, AllowHeader};
 pub use assignment::{Assignment, Slot, SlotGoal, Slots, Timers};
 pub use backoff::{Backoff, Jitter};
+pub use check::{Check, CheckReport, CommandCheck, Compared};
+pub use config::{Config, SecretId, SecretValue, VariableName};
 pub use counts::SlotCounts;
 pub use digest::Sha256;
 pub use edge::{
-    EdgeCounts, EdgeHost, EdgeHostReport, EdgeLead, EdgeReport, EdgeRevision, EdgeRoute, EdgeRoutes,
+    EdgeCounts, EdgeCutover, EdgeCutoverReport, EdgeHold, EdgeHost, EdgeHostReport, EdgeLead,
+    EdgeReport, EdgeRevision, EdgeRoute, EdgeRoutes,
 };
 pub use error_chain::ErrorChain;
 pub use fence::{Acceptance, Fence, Generation, Term};
 pub use freeze::{FreezeWindow, InvalidWeekWindow, WeekWindow};
 pub use host::{HostLoad, Inventory, Labels};
 pub use latency::{LATENCY_BUCKETS, Latencies, LatencyBucket};
-pub use name::{AgentName, ApplicationName, EnvironmentName, Version};
+pub use name::{AgentName, ApplicationName, CheckName, EnvironmentName, SourceName, Version};
 pub use network::Network;
+pub use once::{OnceDuty, OncePart, OnceReport, OnceStand};
 pub use pace::{
-    Amount, AmountSetting, Batches, CanaryHosts, CanaryStep, CanarySteps, InvalidSetting, MaxLoad,
-    Pauses,
+    Amount, AmountSetting, Batches, CanaryHosts, CanaryStep, CanarySteps, InvalidSetting,
+    JudgeSetting, JudgedLimit, JudgedMetric, MaxLoad, Pauses,
 };
 pub use release::{
     Hook, HookKind, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, StopSignal,
@@ -55,7 +64,7 @@ pub use release::{
 pub use report::{
     Health, HoldState, InstanceEvidence, InstanceId, Phase, Report, SlotReport, Traffic,
 };
-pub use route::{Allow, HoldLimits, Permille, Route, RouteMode};
+pub use route::{HoldLimits, Permille, Route, RouteMode};
 pub use service::{Limits, Protocol, Service, Sticky, Swap, TlsFiles};
 pub use setting::DeploySetting;
 pub use time::Timestamp;

@@ -105,8 +105,21 @@ name!(
     EnvironmentName,
     "environment name"
 );
+name!(
+    /// Names a check that a release declares.
+    CheckName,
+    "check name"
+);
+name!(
+    /// Names a metrics server that the coordinator may ask.
+    SourceName,
+    "source name"
+);
 
 /// Names one release of an application. Compared as text: Cutover orders nothing by it.
+///
+/// As it was pushed, `2.0`; with the config of an environment, of which it is the third,
+/// `2.0~production.3`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Version(Arc<str>);
@@ -116,6 +129,36 @@ impl Version {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns this version with an environment's config of that number, in place of any other.
+    pub fn with_config(&self, environment: &EnvironmentName, number: u32) -> Self {
+        let pushed = self.as_pushed();
+        Self(format!("{pushed}~{environment}.{number}").into())
+    }
+
+    /// Returns the text of the version as it was pushed.
+    pub fn as_pushed(&self) -> &str {
+        self.0.split_once('~').map_or(&*self.0, |(pushed, _)| pushed)
+    }
+
+    /// Returns the version as it was pushed.
+    pub fn pushed(&self) -> Self {
+        if self.config().is_none() { self.clone() } else { Self(self.as_pushed().into()) }
+    }
+
+    /// Returns the environment whose config it has, and the number of that.
+    pub fn config(&self) -> Option<(&str, u32)> {
+        let (environment, number) = self.0.split_once('~')?.1.split_once('.')?;
+        Some((environment, number.parse().ok()?))
+    }
+}
+
+/// Returns whether `text` is an environment with a number from 1, in the one way it is written.
+fn is_config(text: &str) -> bool {
+    text.split_once('.').is_some_and(|(environment, number)| {
+        let parsed = number.parse::<u32>().ok();
+        is_name(environment) && parsed.is_some_and(|it| it > 0 && it.to_string() == number)
+    })
 }
 
 impl FromStr for Version {
@@ -123,8 +166,16 @@ impl FromStr for Version {
 
     fn from_str(text: &str) -> Result<Self, InvalidVersion> {
         let is_inner = |b: u8| b.is_ascii_alphanumeric() || b".-_+".contains(&b);
-        let begins_well = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-        if begins_well && text.len() <= 64 && text.bytes().all(is_inner) {
+        let (pushed, config) = match text.split_once('~') {
+            Some((pushed, config)) => (pushed, Some(config)),
+            None => (text, None),
+        };
+        let begins_well = pushed.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        if begins_well
+            && pushed.len() <= 64
+            && pushed.bytes().all(is_inner)
+            && config.is_none_or(is_config)
+        {
             return Ok(Self(text.into()));
         }
         Err(InvalidVersion(text.chars().take(ECHO_MAX).collect()))
@@ -191,6 +242,34 @@ mod tests {
             assert_eq!(good.parse::<Version>().unwrap().as_str(), good);
         }
         for bad in ["", ".1", "-1", "1/2", "1 2", "../x", "1\n", &"1".repeat(65)] {
+            assert!(bad.parse::<Version>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_may_have_the_config_of_an_environment() {
+        let pushed: Version = "2.0".parse().unwrap();
+
+        let third = pushed.with_config(&"production".parse().unwrap(), 3);
+
+        assert_eq!(third.as_str(), "2.0~production.3");
+        assert_eq!(third.as_str().parse(), Ok(third.clone()));
+        assert_eq!((third.pushed(), pushed.pushed()), (pushed.clone(), pushed.clone()));
+        assert_eq!(third.config(), Some(("production", 3)));
+        assert_eq!(pushed.config(), None);
+        assert_eq!(third.with_config(&"eu".parse().unwrap(), 4).as_str(), "2.0~eu.4");
+        for bad in [
+            "2~",
+            "2~p",
+            "2~p.",
+            "2~p.0",
+            "2~p.01",
+            "2~p.1.2",
+            "2~P.1",
+            "2~p.x",
+            "~p.1",
+            "2~p.4294967296",
+        ] {
             assert!(bad.parse::<Version>().is_err(), "{bad:?}");
         }
     }

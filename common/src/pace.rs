@@ -3,6 +3,7 @@
 //! Whether a count fits a fleet is judged where the fleet is known, when the plan is made.
 
 mod canary;
+mod judge;
 mod load;
 mod pauses;
 
@@ -11,7 +12,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    canary::{CanaryHosts, CanaryStep, CanarySteps, parse_allow},
+    canary::{CanaryHosts, CanaryStep, CanarySteps},
+    judge::{JudgeSetting, JudgedLimit, JudgedMetric},
     load::MaxLoad,
     pauses::Pauses,
 };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ApplicationName, Service, Sha256, Version};
+use crate::{ApplicationName, CheckName, CommandCheck, Config, Service, Sha256, Version};
 
 /// Names a release.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
@@ -33,14 +33,30 @@ pub struct Release {
     /// None: an instance counts as healthy while its process is alive.
     pub probe: Option<ProbeSpec>,
     pub hooks: Vec<Hook>,
+    /// Commands that say whether a canary of it is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CommandCheck>,
     /// None: no gate stands before the application, and it listens wherever it does.
     pub service: Option<Service>,
+    /// What the environment adds that it is deployed to; empty as it was pushed.
+    #[serde(default, skip_serializing_if = "Config::is_empty")]
+    pub config: Config,
 }
 
 impl Release {
     /// Returns the hook of this kind.
     pub fn hook(&self, kind: HookKind) -> Option<&Hook> {
         self.hooks.iter().find(|hook| hook.kind == kind)
+    }
+
+    /// Returns the check of this name.
+    pub fn check(&self, name: &CheckName) -> Option<&CommandCheck> {
+        self.checks.iter().find(|check| check.name == *name)
+    }
+
+    /// Returns the hook that one host of an environment runs for all.
+    pub fn once_hook(&self) -> Option<&Hook> {
+        self.hooks.iter().find(|hook| hook.once)
     }
 
     /// Returns how long the hooks may take together that bring the release into service.
@@ -182,6 +198,10 @@ pub struct Hook {
     pub kind: HookKind,
     pub command: Vec<String>,
     pub within: Duration,
+    /// Whether one host of an environment runs it for all, once for the release. Only a
+    /// `before_start` can be that: the others are about the host that they run on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
 }
 
 /// When a hook runs.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{ApplicationName, Fence, Sha256, Slots, Version};
+use crate::{ApplicationName, Fence, OnceReport, Sha256, Slots, Version};
 
 /// The whole state of one application on one host.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Report {
     /// was not measured yet.
     pub outage: Option<Duration>,
     pub hold: HoldState,
+    /// How the `once` hooks stand that it ran, of the releases in its goal.
+    pub once: Vec<OnceReport>,
 }
 
 /// Whether the gate holds what is new for an application.

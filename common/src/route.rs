@@ -4,10 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Assignment, Protocol, Slot, SlotGoal,
-    service::{InvalidSticky, check_header},
-};
+use crate::{Allow, Assignment, Protocol, Slot, SlotGoal};
 
 /// Where a gate leads, and whether it leads anywhere at this time.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -133,43 +130,6 @@ impl From<Permille> for u32 {
     }
 }
 
-/// A header by which a client reaches a slot whatever the shares are. Only for HTTP.
-#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
-pub struct Allow {
-    pub header: String,
-    /// The whole value that it must have.
-    pub value: String,
-}
-
-/// Why a header lets nobody through.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum InvalidAllow {
-    #[error("the gate cannot look at it")]
-    Header(#[source] InvalidSticky),
-    #[error("its value is no text of 1 to {VALUE_MAX} visible characters")]
-    Value,
-}
-
-/// The longest value: a long random text has room.
-const VALUE_MAX: usize = 128;
-
-impl Allow {
-    /// Judges its name and value.
-    ///
-    /// # Errors
-    ///
-    /// Refuses what no gate can look for.
-    pub fn check(&self) -> Result<(), InvalidAllow> {
-        check_header(&self.header).map_err(InvalidAllow::Header)?;
-        let is_visible = self.value.bytes().all(|byte| byte.is_ascii_graphic());
-        if is_visible && (1..=VALUE_MAX).contains(&self.value.len()) {
-            Ok(())
-        } else {
-            Err(InvalidAllow::Value)
-        }
-    }
-}
-
 /// Why a goal's route and its slots do not go together.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidRoute {
@@ -183,12 +143,10 @@ pub enum InvalidRoute {
     Ungated(Slot),
     #[error("both slots are to run, and their releases cannot stand beside each other")]
     NotBeside,
-    #[error("the route lets clients through by a header, and the service is no HTTP")]
+    #[error("the route lets clients through by a header or a cookie, and the service is no HTTP")]
     OnlyHttp,
     #[error("the route's {0} is out of range")]
     OutOfRange(&'static str),
-    #[error("the route's header lets nobody through")]
-    Allow(#[source] InvalidAllow),
 }
 
 impl Assignment {
@@ -211,11 +169,8 @@ impl Assignment {
         if let Some(field) = mode.limits().and_then(HoldLimits::out_of_range) {
             return Err(InvalidRoute::OutOfRange(field));
         }
-        if let Some(allow) = allow {
-            allow.check().map_err(InvalidRoute::Allow)?;
-            if service.protocol != Protocol::Http {
-                return Err(InvalidRoute::OnlyHttp);
-            }
+        if allow.is_some() && service.protocol != Protocol::Http {
+            return Err(InvalidRoute::OnlyHttp);
         }
         let slot = to.other();
         match running.of(slot) {
@@ -224,7 +179,7 @@ impl Assignment {
             None => {
                 let needs = [
                     ("a share", *share > Permille::NONE),
-                    ("a header", allow.is_some()),
+                    ("a header or a cookie", allow.is_some()),
                     ("a hold", *mode != RouteMode::Open),
                 ];
                 match needs.into_iter().find(|(_, needs)| *needs) {

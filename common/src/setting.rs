@@ -19,8 +19,14 @@ pub enum DeploySetting {
     CanaryPromote,
     /// What follows when a canary cannot be judged.
     CanaryUnsure,
+    /// When a canary is worse than the old release, and what is enough evidence.
+    CanaryJudge,
+    /// Which of the release's checks a canary is asked.
+    CanaryChecks,
     /// By which header clients reach the new release on purpose.
     CanaryHeader,
+    /// By which cookie they do.
+    CanaryCookie,
     /// Whether no request may get the old release after one got the new.
     Cutover,
     /// How long requests are held at a cutover at the most.
@@ -29,6 +35,8 @@ pub enum DeploySetting {
     Keep,
     /// Whether a person says when to cut over.
     Approve,
+    /// The label by whose values hosts are in two groups, of which edges lead to one.
+    Groups,
     /// Where to stop before clients notice.
     Until,
     /// Whether the next host begins as soon as one is done, instead of when its batch is.
@@ -58,18 +66,22 @@ pub enum DeploySetting {
 
 impl DeploySetting {
     /// All of them, in the order to show.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 32] = [
         Self::Strategy,
         Self::Batch,
         Self::CanaryHosts,
         Self::CanarySteps,
         Self::CanaryPromote,
         Self::CanaryUnsure,
+        Self::CanaryJudge,
+        Self::CanaryChecks,
         Self::CanaryHeader,
+        Self::CanaryCookie,
         Self::Cutover,
         Self::Hold,
         Self::Keep,
         Self::Approve,
+        Self::Groups,
         Self::Until,
         Self::Sliding,
         Self::PauseAfter,
@@ -98,11 +110,15 @@ impl DeploySetting {
             Self::CanarySteps => "canary_steps",
             Self::CanaryPromote => "canary_promote",
             Self::CanaryUnsure => "canary_unsure",
+            Self::CanaryJudge => "canary_judge",
+            Self::CanaryChecks => "canary_checks",
             Self::CanaryHeader => "canary_header",
+            Self::CanaryCookie => "canary_cookie",
             Self::Cutover => "cutover",
             Self::Hold => "hold",
             Self::Keep => "keep",
             Self::Approve => "approve",
+            Self::Groups => "groups",
             Self::Until => "until",
             Self::Sliding => "sliding",
             Self::PauseAfter => "pause_after",

@@ -37,6 +37,7 @@ use crate::{
     logs::LogDesk,
     metrics,
     outlets::{Operators, Outlets},
+    prometheus::Asker,
     replay::{Replay, replay},
     settings::Settings,
     store::{AppendError, EventStore, OpenError, SledStore, StoreThread},
@@ -120,12 +121,17 @@ impl Listening {
     }
 }
 
-/// Runs the coordinator of `data` until shutdown.
+/// Runs the coordinator of `data` until shutdown; `asker` has the metrics servers that it may ask.
 ///
 /// # Errors
 ///
 /// When it cannot start, or an event cannot be made durable.
-pub async fn run(data: PathBuf, settings: Settings, shutdown: Shutdown) -> Result<(), RunError> {
+pub async fn run(
+    data: PathBuf,
+    settings: Settings,
+    asker: Asker,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
     let store_dir = data.join("store");
     let store = tokio::task::spawn_blocking(move || SledStore::open(&store_dir))
         .await
@@ -134,7 +140,7 @@ pub async fn run(data: PathBuf, settings: Settings, shutdown: Shutdown) -> Resul
     let core = replay(&store)?;
     tracing::info!(events = store.last().0, term = core.term().0, "replayed the event log");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start(core.last_event()));
-    let identity = Arc::new(Identity::open(&data, incarnation, wall())?);
+    let identity = Arc::new(Identity::open(&data, incarnation, core.all_sealed(), wall())?);
     let archives = Arc::new(ArchiveStore::in_folder(&data.join("artifacts")).await?);
     let (thread, store) = StoreThread::start(Box::new(store)).map_err(RunError::Thread)?;
 
@@ -147,7 +153,12 @@ pub async fn run(data: PathBuf, settings: Settings, shutdown: Shutdown) -> Resul
     let (engine, handle) = Engine::new(core, Ledger::new(store.clone()), clock, {
         let (identity, enrolments) = (identity.clone(), enrolments.clone());
         let (live, operators) = (live.clone(), operators.clone());
-        move |changed| Outlets::new(identity, incarnation, enrolments, live, operators, changed)
+        move |changed| {
+            let mut outlets =
+                Outlets::new(identity, incarnation, enrolments, live, operators, changed);
+            outlets.asker = asker;
+            outlets
+        }
     });
     let parts = Parts {
         engine: handle,

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use cutover_common::{SourceName, name::InvalidName};
 use cutover_runtime::telemetry::LogFormat;
+
+use crate::prometheus::NamedFile;
 
 /// The coordinator of Cutover: runs rollouts, and tells agents what their servers should run.
 #[derive(Debug, Parser)]
@@ -27,6 +30,9 @@ pub enum Command {
     Restore(Restore),
     /// Read the whole event store and say whether it is sound.
     Check(Check),
+    /// Give those secrets up that the key of the data directory does not open, as it is lost. They
+    /// have to be set anew. The coordinator must not be running.
+    ForgetSecrets(ForgetSecrets),
 }
 
 /// Where everything is kept.
@@ -76,6 +82,16 @@ pub struct Run {
     /// Where /livez, /readyz and /metrics are served, if it is not what `init` was given.
     #[arg(long, value_name = "ADDR")]
     pub listen_web: Option<SocketAddr>,
+    /// A Prometheus server that checks of canaries may ask, by the name that a cutover.toml has for
+    /// it: main=http://prometheus:9090. May be given several times.
+    #[arg(long, value_name = "NAME=URL", value_parser = named)]
+    pub metrics: Vec<(SourceName, String)>,
+    /// The file with the bearer token for one of them; read for each question.
+    #[arg(long, value_name = "NAME=FILE", value_parser = named_file)]
+    pub metrics_token: Vec<NamedFile>,
+    /// The file with the authorities that are trusted for one of them; needed for https.
+    #[arg(long, value_name = "NAME=FILE", value_parser = named_file)]
+    pub metrics_ca: Vec<NamedFile>,
     /// How log lines are written: text or json.
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = log_format)]
     pub log_format: LogFormat,
@@ -103,6 +119,23 @@ pub struct Restore {
 pub struct Check {
     #[command(flatten)]
     pub data: DataDir,
+}
+
+#[derive(Debug, Args)]
+pub struct ForgetSecrets {
+    #[command(flatten)]
+    pub data: DataDir,
+}
+
+fn named(text: &str) -> Result<(SourceName, String), String> {
+    // What stands behind the name is not repeated: it may hold a password.
+    let (name, value) = text.split_once('=').ok_or("write a name, =, and the rest: main=...")?;
+    let name = name.parse().map_err(|error: InvalidName| error.to_string())?;
+    Ok((name, value.to_owned()))
+}
+
+fn named_file(text: &str) -> Result<NamedFile, String> {
+    named(text).map(|(name, file)| (name, file.into()))
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

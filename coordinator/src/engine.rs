@@ -179,6 +179,19 @@ impl EngineHandle {
     }
 }
 
+/// Brings what became of an action back to the loop, and keeps no loop alive.
+#[derive(Clone)]
+pub(crate) struct AnswerTo(mpsc::WeakSender<Message>);
+
+impl AnswerTo {
+    /// Tells what happened. Nobody hears it when the coordinator is shutting down.
+    pub(crate) async fn tell(self, input: Input) {
+        if let Some(inbox) = self.0.upgrade() {
+            drop(inbox.send(Message::Input(Box::new(input))).await);
+        }
+    }
+}
+
 /// The loop's own things.
 pub struct Engine {
     core: Coordinator,
@@ -200,7 +213,8 @@ impl Engine {
     ) -> (Self, EngineHandle) {
         let (sender, inbox) = mpsc::channel(INBOX_MAX);
         let (changed, changes) = watch::channel(0);
-        let outlets = make_outlets(changed);
+        let mut outlets = make_outlets(changed);
+        outlets.answers = Some(AnswerTo(sender.downgrade()));
         let engine = Self { core, ledger, clock, inbox, outlets, next_reply: 0, next_session: 0 };
         (engine, EngineHandle { inbox: sender, changes })
     }
@@ -215,7 +229,9 @@ impl Engine {
         let mut looks: Vec<Look> = Vec::new();
         let boot_nonce = cutover_runtime::dice::uuid();
         let started = self.core.handle(self.clock.now(), Input::Started { boot_nonce });
-        self.finish(vec![started], &mut looks).await?;
+        let sources = self.outlets.asker.names();
+        let named = self.core.handle(self.clock.now(), Input::SourcesNamed { sources });
+        self.finish(vec![started, named], &mut looks).await?;
         loop {
             let mut steps = Vec::new();
             let wake = self.sleep();

@@ -13,6 +13,7 @@ pub mod logs;
 pub mod metrics;
 mod narrate;
 pub mod outlets;
+pub mod prometheus;
 pub mod replay;
 pub mod settings;
 pub mod store;

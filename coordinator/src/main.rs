@@ -8,6 +8,7 @@ use cutover_coordinator::{
     app,
     args::{Cli, Command, Run},
     commands::{self, Failure},
+    prometheus::{Asker, SourceFlags},
     settings::Settings,
 };
 use cutover_runtime::{
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => commands::backup(&args),
         Command::Restore(args) => commands::restore(&args),
         Command::Check(args) => commands::check(&args),
+        Command::ForgetSecrets(args) => commands::forget_secrets(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,13 +44,16 @@ fn run(args: Run) -> Result<(), Failure> {
     settings.listen_agents = args.listen_agents.unwrap_or(settings.listen_agents);
     settings.listen_operators = args.listen_operators.unwrap_or(settings.listen_operators);
     settings.listen_web = args.listen_web.unwrap_or(settings.listen_web);
+    let flags =
+        SourceFlags { urls: args.metrics, tokens: args.metrics_token, cas: args.metrics_ca };
+    let asker = Asker::new(flags.open().map_err(|error| failed(&error))?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| failed(&error))?;
     runtime.block_on(async {
         let shutdown = Shutdown::on_signals().map_err(|error| failed(&error))?;
-        app::run(args.data.data, settings, shutdown).await.map_err(|error| Failure {
+        app::run(args.data.data, settings, asker, shutdown).await.map_err(|error| Failure {
             text: ErrorChain(&error).to_string(),
             status: error.exit_status(),
         })

@@ -47,7 +47,7 @@ pub fn render(core: &Coordinator, last: Sequence, counts: &Counts) -> String {
     registry.register("agents", "Enrolled agents, by presence", agents);
 
     let rollouts = Labelled::default();
-    for state in ["advancing", "baking", "rolling_back", "paused", "held"] {
+    for state in ["queued", "advancing", "baking", "rolling_back", "paused", "held"] {
         rollouts.get_or_create(&vec![("state", state)]).set(0);
     }
     for rollout in core.active() {
@@ -61,6 +61,8 @@ pub fn render(core: &Coordinator, last: Sequence, counts: &Counts) -> String {
         };
         rollouts.get_or_create(&vec![("state", state)]).inc();
     }
+    let queued = gauge(core.queue().waiting().count());
+    rollouts.get_or_create(&vec![("state", "queued")]).set(queued);
     registry.register("rollouts", "Rollouts that are not over, by state", rollouts);
 
     let numbers: [(&str, &str, i64); 4] = [

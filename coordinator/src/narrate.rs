@@ -1,5 +1,6 @@
 //! What is remembered, as log lines: one for each event, with the ids that a search needs.
 
+use cutover_common::VariableName;
 use cutover_coordinator_core::{Event, EventKind};
 
 /// Logs `event`, which is on disk.
@@ -29,14 +30,15 @@ pub(crate) fn narrate(event: &Event) {
         EventKind::AgentUndrained { agent, by, reason } => {
             tracing::info!(%agent, by, reason, "agent takes part again");
         }
-        EventKind::EnvironmentCreated { name, select, by } => {
-            tracing::info!(environment = %name, ?select, by, "environment created");
+        EventKind::EnvironmentCreated { .. }
+        | EventKind::EnvironmentFrozen { .. }
+        | EventKind::EnvironmentThawed { .. }
+        | EventKind::EnvironmentConfigured { .. } => of_environment(&event.kind),
+        EventKind::SecretsLost { secrets } => {
+            tracing::warn!(secrets = secrets.len(), "secrets that nobody can read were given up");
         }
-        EventKind::EnvironmentFrozen { environment, window, by, reason } => {
-            tracing::info!(%environment, ?window, by, reason, "environment frozen");
-        }
-        EventKind::EnvironmentThawed { environment, by } => {
-            tracing::info!(%environment, by, "environment thawed");
+        EventKind::ReleaseConfigured { name } => {
+            tracing::info!(release = %name, "release configured");
         }
         EventKind::ReleaseRegistered { release, by, .. } => {
             tracing::info!(release = %release.name, digest = %release.digest, by, "release pushed");
@@ -53,6 +55,38 @@ pub(crate) fn narrate(event: &Event) {
             by = started.by,
             "rollout started"
         ),
+        EventKind::RolloutQueued(queued) => tracing::info!(
+            rollout = %queued.id,
+            application = %queued.application,
+            environment = %queued.environment,
+            to = %queued.to,
+            by = queued.by,
+            "rollout queued"
+        ),
+        EventKind::RolloutDequeued { id, how, .. } => {
+            tracing::info!(rollout = %id, ?how, "rollout left the queue");
+        }
         EventKind::Rollout { id, change, .. } => tracing::info!(rollout = %id, ?change, "rollout"),
+    }
+}
+
+fn of_environment(kind: &EventKind) {
+    if let EventKind::EnvironmentCreated { name, select, by } = kind {
+        tracing::info!(environment = %name, ?select, by, "environment created");
+    }
+    if let EventKind::EnvironmentFrozen { environment, window, by, reason } = kind {
+        tracing::info!(%environment, ?window, by, reason, "environment frozen");
+    }
+    if let EventKind::EnvironmentThawed { environment, by } = kind {
+        tracing::info!(%environment, by, "environment thawed");
+    }
+    if let EventKind::EnvironmentConfigured { environment, application, set, unset, by } = kind {
+        // The names alone: values may be nobody's business.
+        let names = |names: Vec<&VariableName>| {
+            names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(",")
+        };
+        let application = application.as_ref().map(ToString::to_string).unwrap_or_default();
+        let (set, unset) = (names(set.keys().collect()), names(unset.iter().collect()));
+        tracing::info!(%environment, application, set, unset, by, "environment configured");
     }
 }

@@ -8,12 +8,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use cutover_common::{
-    AgentName, Sha256,
+    AgentName, Assignment, SecretId, Sha256, SourceName,
     protocol::{HEARTBEAT_EVERY, PROTOCOL},
-    wire::{Farewell, LogQuery, Welcome},
+    wire::{Echo, Farewell, LogQuery, Secrets, Welcome},
 };
 use cutover_coordinator_core::{
-    Action, Answer, Coordinator, EndReason, Refusal, SessionId, enrolment::Operator, input::ReplyId,
+    Action, Answer, Coordinator, EndReason, Input, Refusal, SessionId,
+    enrolment::Operator,
+    input::{QueryId, ReplyId},
 };
 use cutover_proto::v1::{self as pb, coordinator_message::Kind};
 use cutover_runtime::{
@@ -24,7 +26,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{identity::Identity, ledger::Durable, listen::LiveConnections};
+use crate::{
+    engine::AnswerTo, identity::Identity, ledger::Durable, listen::LiveConnections,
+    prometheus::Asker,
+};
 
 /// How many messages may wait for a slow agent. Beyond that its session ends, and the next one
 /// shows it the newest goals: nobody is sent a history to catch up on.
@@ -64,6 +69,9 @@ pub struct Outlets {
     pub live: LiveConnections,
     pub operators: Operators,
     pub changed: watch::Sender<u64>,
+    /// The metrics servers that may be asked; none unless somebody names them.
+    pub asker: Asker,
+    pub(crate) answers: Option<AnswerTo>,
     waiters: BTreeMap<ReplyId, Waiter>,
     sessions: BTreeMap<SessionId, SessionOutlet>,
     admitted: BTreeSet<(AgentName, Uuid)>,
@@ -86,6 +94,8 @@ impl Outlets {
             live,
             operators,
             changed,
+            asker: Asker::default(),
+            answers: None,
             waiters: BTreeMap::new(),
             sessions: BTreeMap::new(),
             admitted: BTreeSet::new(),
@@ -137,14 +147,20 @@ impl Outlets {
                     };
                     self.send(session, Kind::Welcome(welcome.into()));
                 }
-                Action::Echo { session, nonce } => {
-                    self.send(session, Kind::Echo(pb::HeartbeatEcho { nonce: nonce.to_string() }));
+                Action::Echo { session, nonce, compared } => {
+                    self.send(session, Kind::Echo(Echo { nonce, compared }.into()));
                 }
                 Action::Assign { session, assignment } => {
+                    if let Some(secrets) = self.secrets_of(&assignment, core) {
+                        self.send(session, Kind::Secrets(secrets.into()));
+                    }
                     self.send(session, Kind::Assignment((*assignment).into()));
                 }
                 Action::RouteEdge { session, routes } => {
                     self.send(session, Kind::EdgeRoutes((*routes).into()));
+                }
+                Action::Query { query, source, text, within } => {
+                    self.ask(query, source, text, within);
                 }
                 Action::EndSession { session, reason } => self.end_session(session, reason),
                 Action::Enrolments(valid) => self.admit(valid),
@@ -155,6 +171,33 @@ impl Outlets {
             self.operators.store(Arc::new(core.enrolments().operators.clone()));
             self.changed.send_modify(|count| *count = count.wrapping_add(1));
         }
+    }
+
+    fn ask(&self, query: QueryId, source: SourceName, text: String, within: Duration) {
+        let Some(answers) = self.answers.clone() else { return };
+        let asked = self.asker.clone().ask(source, text, within);
+        tokio::spawn(async move {
+            let found = asked.await;
+            answers.tell(Input::Queried { query, found }).await;
+        });
+    }
+
+    /// Returns the values that an assignment names, if any. One that cannot be read is left out: the
+    /// agent may have it already, and says so otherwise.
+    fn secrets_of(&self, assignment: &Assignment, core: &Coordinator) -> Option<Secrets> {
+        let named: BTreeSet<SecretId> = assignment.secrets().collect();
+        if named.is_empty() {
+            return None;
+        }
+        let opened = named.into_iter().filter_map(|id| {
+            let sealed = core.sealed(id)?;
+            let value = self.identity.sealing.open(id, sealed).inspect_err(|error| {
+                let application = &assignment.application;
+                tracing::error!(%application, secret = %id.0, "could not read a secret: {error}");
+            });
+            Some((id, value.ok()?))
+        });
+        Some(Secrets(opened.collect()))
     }
 
     fn answer(&mut self, reply: ReplyId, answer: Result<Answer, Refusal>) {

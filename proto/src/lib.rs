@@ -13,3 +13,23 @@
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/cutover.v1.rs"));
 }
+
+/// Messages that hold secrets say nothing of them.
+mod unprintable {
+    use std::fmt;
+
+    use crate::v1;
+
+    impl fmt::Debug for v1::Secret {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("Secret").field("id", &self.id).finish_non_exhaustive()
+        }
+    }
+
+    impl fmt::Debug for v1::ConfigureEnvironmentRequest {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let mut shown = f.debug_struct("ConfigureEnvironmentRequest");
+            shown.field("environment", &self.environment).finish_non_exhaustive()
+        }
+    }
+}

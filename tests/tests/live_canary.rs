@@ -24,11 +24,19 @@ fn is_of(host: SocketAddr, version: &str, header: &str) -> bool {
 fn a_canary_gets_its_share_step_by_step_and_whoever_asks_for_it_gets_it() {
     let fleet = Fleet::start(3);
     let hosts = fleet.cluster.hosts(Fleet::PORT);
-    begin(&fleet, "20%:1h,50%:1h", &["--canary-header", "x-canary=1"]);
+    let on_purpose = ["--canary-header", "x-canary=1", "--canary-cookie", "canary=1"];
+    begin(&fleet, "20%:1h,50%:1h", &on_purpose);
     fleet.until_why_says("Comparing");
     fleet.assert_share(0, "2", 20);
     assert!((0..50).all(|_| is_of(hosts[0], "2", "x-canary: 1\r\n")), "the header reaches it");
-    assert!((0..50).all(|_| is_of(hosts[1], "1", "x-canary: 1\r\n")), "there is none to reach");
+    let cookies = "cookie: theme=dark; canary=1\r\n";
+    assert!((0..50).all(|_| is_of(hosts[0], "2", cookies)), "so does the cookie");
+    let gets_the_old_one = |more| (0..50).any(|_| is_of(hosts[0], "1", more));
+    assert!(gets_the_old_one("cookie: theme=dark\r\n"), "who has another one goes by the share");
+    assert!(gets_the_old_one("cookie: xcanary=1; canary=2\r\n"), "so does who has no such one");
+    for more in ["x-canary: 1\r\n", cookies] {
+        assert!((0..50).all(|_| is_of(hosts[1], "1", more)), "there is none to reach");
+    }
 
     let clients = fleet.ask();
     fleet.tell("promote");

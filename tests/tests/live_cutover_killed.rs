@@ -1,9 +1,17 @@
-//! kill -9 of the coordinator in the middle of a cutover, a canary and a rollback, and hosts that
-//! are cut off there: clients get the old version or the new one, and never one after the other.
+//! kill -9 of the coordinator and of gates in the middle of a cutover, a canary and a rollback, and
+//! hosts that are cut off there: clients get the old version or the new one, and never one after
+//! the other.
 
-use cutover_tests::live::{Clients, Fleet, HeldRequest};
+use std::time::{Duration, Instant};
+
+use cutover_tests::live::{Clients, Fleet, HeldRequest, wait_for};
+use rustix::process::{Signal, kill_process};
 
 const PAGES: [&str; 1] = ["GET /"];
+
+/// How long it may take until a gate is there again, on a machine that is busy: less than a gate may
+/// hold, so that what is waited for in vain is no gate that gave up.
+const SOON: Duration = Duration::from_secs(10);
 
 /// All hosts of three hold; something is under way at the first.
 fn holding() -> (Fleet, Clients, HeldRequest) {
@@ -103,6 +111,87 @@ fn a_coordinator_that_is_killed_when_it_has_decided_goes_on_and_all_get_the_new_
     fleet.cluster.wait_until_live(3);
     fleet.until_cut_over_strictly("1", "2");
     drop(clients.heard());
+    clients.heard().all_is_well().only("2");
+}
+
+/// Kills the gate of host `index`, which holds what is new, and waits for its next one.
+fn kill_the_gate(fleet: &Fleet, index: usize) {
+    let holds = || fleet.cluster.gate_status(index)["services"][0]["held"].as_u64();
+    wait_for("the gate to hold requests", SOON, || holds().filter(|held| *held > 0));
+    let gates = fleet.cluster.gates(index);
+    let [old] = gates[..] else { panic!("one gate: {gates:?}") };
+    kill_process(old, Signal::KILL).expect("a process of ours can be killed");
+    wait_for("the next gate to be there", SOON, || {
+        let gates = fleet.cluster.gates(index);
+        matches!(gates[..], [next] if next != old).then_some(())
+    });
+}
+
+/// Does so where something else keeps all from being led over, and returns when the next one holds.
+fn kill_the_gate_that_holds(fleet: &Fleet, index: usize) -> Instant {
+    kill_the_gate(fleet, index);
+    // It may be asked from when it listens, and then it serves, too.
+    wait_for("the next gate to hold requests", SOON, || {
+        let said = fleet.cluster.gate_status_if_there(index)?;
+        said["services"][0]["held"].as_u64().filter(|held| *held > 0)
+    });
+    Instant::now()
+}
+
+#[test]
+fn a_gate_that_is_killed_while_it_holds_is_followed_by_one_that_holds_on() {
+    let (fleet, clients, held) = holding();
+    let hosts = fleet.cluster.hosts(Fleet::PORT);
+
+    let back = kill_the_gate_that_holds(&fleet, 1);
+
+    assert_eq!(fleet.served().count("2"), 0, "nobody has switched");
+    fleet.let_go(held);
+    fleet.until_cut_over_strictly("1", "2");
+    let heard = clients.heard();
+    heard.of(hosts[1]).only_lost_connections_before(back).moved("1", "2");
+    for host in [hosts[0], hosts[2]] {
+        heard.of(host).all_is_well().moved("1", "2");
+    }
+    clients.heard().all_is_well().only("2");
+}
+
+#[test]
+fn what_a_killed_gate_had_under_way_is_waited_for_no_longer() {
+    let (fleet, clients, held) = holding();
+    let hosts = fleet.cluster.hosts(Fleet::PORT);
+
+    kill_the_gate(&fleet, 0);
+
+    // Nothing was let go: the old version still works for a client that is gone. Nothing else is under
+    // way, so that all are led over before anybody could look at the next gate.
+    fleet.until_why_says("Watching the batch");
+    let back = Instant::now();
+    let begun_late = fleet.served().strictly("1", "2").map_or_else(|overlap| overlap.begun, |_| 0);
+    assert_eq!(begun_late, 0, "nobody is given to the old version after the new one");
+    fleet.lost(held);
+    let heard = clients.heard();
+    heard.of(hosts[0]).only_lost_connections_before(back).moved("1", "2");
+    for host in [hosts[1], hosts[2]] {
+        heard.of(host).all_is_well().moved("1", "2");
+    }
+}
+
+#[test]
+fn a_gate_that_is_killed_while_it_is_armed_is_followed_by_one_that_holds_until_it_is_told() {
+    let (fleet, clients) = arming();
+    let hosts = fleet.cluster.hosts(Fleet::PORT);
+
+    let back = kill_the_gate_that_holds(&fleet, 0);
+
+    assert_eq!(fleet.served().count("2"), 0, "nobody has switched");
+    fleet.reconnect(1);
+    fleet.until_cut_over_strictly("1", "2");
+    let heard = clients.heard();
+    heard.of(hosts[0]).only_lost_connections_before(back).moved("1", "2");
+    for host in [hosts[1], hosts[2]] {
+        heard.of(host).all_is_well().moved("1", "2");
+    }
     clients.heard().all_is_well().only("2");
 }
 

@@ -41,7 +41,7 @@ fn a_window_slides_past_a_host_that_takes_long_is_never_wider_and_no_request_fai
     assert_eq!(fleet.starts_by_host("2-late"), [1, 1, 0, 0], "the window is full");
 
     fleet.make_healthy(1);
-    fleet.until_why_says("3 of 4 hosts run 2-late.");
+    fleet.until_why_says("3 of 4 hosts run 2-late");
     let heard = clients.heard();
     hosts[1..].iter().for_each(|host| heard.of(*host).all_is_well().moved("1", "2-late"));
     heard.of(hosts[0]).all_is_well().only("1");
@@ -60,20 +60,20 @@ fn a_rollout_waits_for_a_person_after_each_batch_it_was_told_to_also_when_its_co
     let hosts = fleet.cluster.hosts(Fleet::PORT);
     let clients = fleet.ask();
     fleet.deploy("2", &["--batch", "1", "--pause-after", "1,2", "--no-watch"]).done();
-    fleet.until_why_says("Batch 1 of 3 is done, and waits for a person to promote it.");
+    fleet.until_why_says("Batch 1 is done, and waits for a person to promote it.");
 
     // A restart is no promotion.
     fleet.cluster.kill_the_coordinator();
     fleet.cluster.start_the_coordinator();
     fleet.cluster.wait_until_live(3);
-    fleet.until_why_says("Batch 1 of 3 is done, and waits for a person to promote it.");
+    fleet.until_why_says("Batch 1 is done, and waits for a person to promote it.");
     let heard = clients.heard();
     heard.of(hosts[0]).all_is_well().moved("1", "2");
     hosts[1..].iter().for_each(|host| heard.of(*host).all_is_well().only("1"));
     assert_eq!(fleet.starts_by_host("2"), [1, 0, 0]);
 
     fleet.tell("promote");
-    fleet.until_why_says("Batch 2 of 3 is done, and waits for a person to promote it.");
+    fleet.until_why_says("Batch 2 is done, and waits for a person to promote it.");
     clients.heard().of(hosts[2]).all_is_well().only("1");
     assert_eq!(fleet.starts_by_host("2"), [1, 1, 0]);
 

@@ -92,7 +92,14 @@ fn a_paused_rollout_begins_nothing_until_it_is_resumed_and_rollback_brings_all_b
     assert!(refused.contains("not over"), "{refused}");
     cluster.cutover(&["pause", "web", "--reason", "lunch"]).done();
     let why = cluster.cutover(&["why", "web"]).done();
-    assert!(why.contains("Paused by admin (lunch)"), "{why}");
+    assert!(why.contains(" by admin (lunch)"), "{why}");
+    let agent = cluster.agents()[1].name.as_str();
+    let of_host = cluster.cutover(&["why", "web", agent]).done();
+    assert!(of_host.contains(&format!("{agent}, in batch 2, was not told to run 2")), "{of_host}");
+    let of_batch = cluster.cutover(&["why", "web", "--batch", "1"]).done();
+    assert!(of_batch.contains("1 of 1 are done with 2. Paused "), "{of_batch}");
+    let refused = cluster.cutover(&["why", "web", "--batch", "3"]).failed_with(2);
+    assert!(refused.contains("give a number from 1 to 2"), "{refused}");
     cluster.cutover(&["resume", "web"]).done();
     assert!(serves(&cluster, 0, "2") && serves(&cluster, 1, "1"));
 
@@ -101,6 +108,35 @@ fn a_paused_rollout_begins_nothing_until_it_is_resumed_and_rollback_brings_all_b
     assert!((0..2).all(|index| serves(&cluster, index, "1")));
     let why = cluster.cutover(&["why", "web"]).done();
     assert!(why.contains("a bug"), "{why}");
+}
+
+#[test]
+fn a_queued_deploy_outlives_the_coordinator_and_begins_when_its_turn_comes() {
+    let mut cluster = Cluster::start(2);
+    for version in ["1", "2", "3"] {
+        push(&cluster, Sample::good(version));
+    }
+    cluster.cutover(&deploy("web@1", &["--strategy", "all_at_once"])).done();
+    cluster.cutover(&deploy("web@2", &["--batch", "1", "--soak", "1h", "--no-watch"])).done();
+    let accepted = cluster.cutover(&deploy("web@3", &["--if-busy", "queue", "--no-watch"])).done();
+    assert!(accepted.contains("queued"), "{accepted}");
+
+    cluster.kill_the_coordinator();
+    cluster.start_the_coordinator();
+
+    let status = cluster.json(&["status", "web", "--output", "json"]);
+    let queue = &status[0]["queue"];
+    assert_eq!(queue[0]["to_version"], "3", "{status}");
+    let id = queue[0]["rollout"].as_str().expect("a queued rollout has an id");
+    let why = cluster.cutover(&["why", id]).done();
+    assert!(why.contains("Waiting for rollout"), "{why}");
+    let refused = cluster.cutover(&["why", id, "--batch", "1"]).failed_with(3);
+    assert!(refused.contains("has not begun"), "{refused}");
+    assert!((0..2).all(|index| !serves(&cluster, index, "3")), "its turn has not come");
+
+    cluster.cutover(&["abort", "web"]).done();
+    cluster.cutover(&["watch", id]).done();
+    assert!((0..2).all(|index| serves(&cluster, index, "3")));
 }
 
 #[test]

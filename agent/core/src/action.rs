@@ -6,8 +6,8 @@ use std::{
 };
 
 use cutover_common::{
-    ApplicationName, EdgeReport, Fence, HookKind, InstanceId, ProbeSpec, Release, Report, Sha256,
-    Slot,
+    ApplicationName, CheckReport, CommandCheck, EdgeReport, Fence, Generation, HookKind,
+    InstanceId, ProbeSpec, Release, Report, SecretId, Sha256, Slot, check::CanaryId,
 };
 use uuid::Uuid;
 
@@ -36,6 +36,10 @@ pub struct Retained {
     pub releases: BTreeMap<ApplicationName, BTreeSet<Sha256>>,
     /// Records of processes that run or are looked for.
     pub instances: BTreeSet<(ApplicationName, InstanceId)>,
+    /// Values of secrets that what is wanted or runs needs.
+    pub secrets: BTreeSet<SecretId>,
+    /// The goals that were looked at for this: of a later one it says nothing.
+    pub goals: BTreeMap<ApplicationName, Generation>,
 }
 
 /// Something to do, once the events that led to it are on disk.
@@ -52,6 +56,8 @@ pub enum Action {
         reports: Vec<Report>,
         /// What was counted is for the shell to fill in.
         edge: Option<EdgeReport>,
+        /// How the checks of canaries stand.
+        checks: Vec<CheckReport>,
     },
     SendReport {
         session: SessionId,
@@ -115,6 +121,16 @@ pub enum Action {
         release: Arc<Release>,
         port: Option<u16>,
         probe: ProbeSpec,
+    },
+    /// Run a check of a canary's release. It changes nothing, and may be run at any time, again and
+    /// again. Answered by `Checked`.
+    RunCheck {
+        place: Place,
+        canary: CanaryId,
+        instance: InstanceId,
+        release: Arc<Release>,
+        port: Option<u16>,
+        check: CommandCheck,
     },
     /// Have the gate follow a program. Answered by `GateAnswered`; from then on `GateSaid` tells
     /// of each change of its state, and `GateLost` when it is gone.

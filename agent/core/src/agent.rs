@@ -7,13 +7,14 @@ use uuid::Uuid;
 
 use crate::{
     Action, Event, Hold, IllegalEvent, Input, Life, Remembered, Retained,
+    checks::Checking,
     edge::EdgeLink,
     gate::GateLink,
     hold::hold_text,
-    hooks::patience,
+    hooks::{Once, patience},
     invariants,
     lease::Permission,
-    prepare::Preparation,
+    prepare::{Preparation, prepared_as},
     probe::Watch,
     report,
     session::Session,
@@ -31,6 +32,7 @@ pub struct Agent {
     pub(crate) session: Session,
     pub(crate) gate: GateLink,
     pub(crate) edge: EdgeLink,
+    pub(crate) checking: Checking,
     retained: Option<Retained>,
     rest: Rest,
     /// Of the latest call.
@@ -106,6 +108,7 @@ impl Agent {
         // Most calls are a heartbeat's or a probe's, and leave everything as it was decided.
         if turn.is_moot && self.rests() {
             self.ask_probes(&mut turn);
+            self.run_checks(&mut turn);
             if self.beat_at().is_some_and(|at| turn.now >= at) {
                 self.speak(&mut turn);
             }
@@ -114,6 +117,7 @@ impl Agent {
         self.follow_edge(&mut turn);
         self.pursue(&mut turn);
         self.ask_probes(&mut turn);
+        self.run_checks(&mut turn);
         self.tell_gate(&mut turn);
         if turn.changes_house() || self.retained.is_none() {
             self.retain(&mut turn);
@@ -136,7 +140,12 @@ impl Agent {
             Slot::ALL.into_iter().filter_map(|slot| volatile.slots.of(slot).watch.as_ref())
         });
         let probes = watches.filter_map(Watch::next_at);
-        self.beat_at().into_iter().chain(self.rest.until).chain(probes).min()
+        self.beat_at()
+            .into_iter()
+            .chain(self.rest.until)
+            .chain(probes)
+            .chain(self.checks_wake())
+            .min()
     }
 
     /// Returns when the next heartbeat is due.
@@ -151,7 +160,7 @@ impl Agent {
     fn decides_at(&self) -> Option<Timestamp> {
         let slots = self.remembered.applications.keys().flat_map(|name| self.wakes_of(name));
         let gate = self.gate.retry_at().filter(|at| *at > self.now);
-        slots.chain(gate).min()
+        slots.chain(gate).chain(self.edge_wakes()).min()
     }
 
     fn wakes_of(&self, name: &ApplicationName) -> Vec<Timestamp> {
@@ -236,7 +245,8 @@ impl Agent {
         let (fence, refused) = (application.fence(), volatile.refused);
         let outage = application.outage;
         let hold = self.hold_state(name, application);
-        Some(Report { application: name.clone(), fence, slots, refused, outage, hold })
+        let once = application.once_reports();
+        Some(Report { application: name.clone(), fence, slots, refused, outage, hold, once })
     }
 
     pub(crate) fn view<'a>(
@@ -261,8 +271,9 @@ impl Agent {
             other_state: application.slots.of(slot.other()),
             preparation: goal
                 .release()
-                .and_then(|release| volatile.preparations.get(&release.digest)),
+                .and_then(|release| volatile.preparations.get(&prepared_as(release))),
             installed: &application.installed,
+            once: Once::of(application),
             in_flight: live.in_flight,
             hook_in_flight: live.hook,
             health: live.watch.as_ref().map_or(Health::Unknown, |watch| {
@@ -331,6 +342,9 @@ impl Agent {
                 PreviousReleaseRemoved: releases.extend(application.recent.back());
                 releases.extend(application.retained())
             );
+            retained.goals.insert(name.clone(), application.fence().generation);
+            let configs = application.named().map(|release| &release.config);
+            retained.secrets.extend(configs.flat_map(|config| config.secrets.values()));
             let ids = Slot::ALL.into_iter().filter_map(|slot| {
                 application.slots.of(slot).instance.as_ref().map(|instance| instance.id)
             });
@@ -338,9 +352,11 @@ impl Agent {
             let Some(volatile) = self.volatile.get(name) else { continue };
             // What is being prepared stays until its answer was heard: otherwise it could be
             // wanted again, answered for, and removed in between.
-            releases.extend(volatile.preparations.iter().filter_map(|(digest, preparation)| {
-                matches!(preparation, Preparation::InFlight { .. }).then_some(*digest)
-            }));
+            releases.extend(volatile.preparations.iter().filter_map(
+                |((digest, _), preparation)| {
+                    matches!(preparation, Preparation::InFlight { .. }).then_some(*digest)
+                },
+            ));
         }
         if self.retained.as_ref() != Some(&retained) {
             // Before the preparations of this call, which rely on it.
@@ -354,14 +370,16 @@ impl Agent {
         let now = turn.now;
         let Some(session) = self.session.joined() else { return };
         let reports = self.reports();
-        let beats = self.beat_at().is_some_and(|at| now >= at);
+        let has_news = self.has_edge_news();
+        let beats = has_news || self.beat_at().is_some_and(|at| now >= at);
         let edge = if beats { self.edge_report() } else { None };
+        let checks = if beats { self.check_reports() } else { Vec::new() };
         let is_due = match &mut self.session {
-            Session::Joined { lease, .. } if now >= lease.beat_at() => {
+            Session::Joined { lease, .. } if beats => {
                 let nonce = turn.draw_id();
                 lease.beat(now, nonce);
                 let reports = planted!(HeartbeatSaysNothing: Vec::new(); reports.clone());
-                turn.act(Action::SendHeartbeat { session, nonce, reports, edge });
+                turn.act(Action::SendHeartbeat { session, nonce, reports, edge, checks });
                 true
             }
             Session::Joined { .. } | Session::Opened { .. } | Session::Away => false,

@@ -3,13 +3,14 @@
 mod traffic;
 
 use cutover_common::{
-    EdgeRevision, EdgeRoutes, Fence, HookKind, InstanceEvidence, InstanceId, Sha256, Slot, Term,
-    planted,
+    ApplicationName, EdgeRevision, EdgeRoutes, Fence, Generation, HookKind, InstanceEvidence,
+    InstanceId, Release, Sha256, Slot, Term, planted,
 };
 
 use crate::{
-    Application, Ending, Event, HookEnd, HookProgress, HookRun, Instance, Life, Remembered,
-    hooks::before_the_start,
+    Application, Ending, Event, HookEnd, HookProgress, HookRun, Instance, Life, OnceRun,
+    Remembered,
+    hooks::{Once, before_the_start},
     remembered::{SlotState, TrafficState},
     traffic::can_stand_beside,
 };
@@ -55,12 +56,23 @@ impl Remembered {
                 for application in self.applications.values_mut() {
                     application.assignment.fence = Fence::default();
                     traffic::forget_generation(&mut application.traffic.hold);
+                    for run in &mut application.once {
+                        run.permit = Generation::default();
+                    }
                 }
                 if let Some(edge) = &mut self.edge {
                     edge.revision = EdgeRevision::default();
                 }
             }
-            Event::EdgeRouted(routes) => self.edge = Some(self.newer_routes(routes)?),
+            Event::EdgeRouted(routes) => {
+                self.edge = Some(self.newer_routes(routes)?);
+                self.edge_armed.retain(|name, number| {
+                    routes.holds().any(|(held, hold)| {
+                        held == *name && hold.is_armed && hold.number == *number
+                    })
+                });
+            }
+            Event::EdgeArmed { application, number } => self.arm_edge(application, *number)?,
             Event::SplitBrainSeen { term } => self.split = self.split.max(Some(*term)),
             Event::AssignmentAccepted(assignment) => {
                 let known = self.applications.get_mut(&assignment.application);
@@ -133,6 +145,19 @@ impl Remembered {
 }
 
 impl Remembered {
+    fn arm_edge(&mut self, application: &ApplicationName, number: u64) -> Result<(), &'static str> {
+        let is_told = self
+            .edge
+            .iter()
+            .flat_map(EdgeRoutes::holds)
+            .any(|(name, hold)| name == *application && hold.is_armed && hold.number == number);
+        if !is_told {
+            return Err("an edge arms what its routes say (G4)");
+        }
+        self.edge_armed.insert(application.clone(), number);
+        Ok(())
+    }
+
     fn newer_routes(&self, routes: &EdgeRoutes) -> Result<EdgeRoutes, &'static str> {
         let held = self.edge.as_ref().map(|held| held.revision);
         if planted!(OlderEdgeRoutesAccepted: false; held >= Some(routes.revision)) {
@@ -171,8 +196,29 @@ fn apply_to_slot(
             *state = SlotState::default();
         }
         Event::HookBegun { id, kind, release, .. } => {
-            let run = HookRun { id: *id, kind: *kind, release: *release, generation, end: None };
-            begin_hook(state, run)?;
+            // Only what is wanted has hooks begun.
+            let wanted = application.assignment.slots.of(slot).release();
+            let wanted = wanted
+                .filter(|wanted| wanted.digest == *release)
+                .ok_or("a hook is run for what is wanted")?;
+            let is_once = wanted.hook(*kind).is_some_and(|hook| hook.once);
+            let once = Once { duties: &application.assignment.once, runs: &application.once };
+            let permit = once.permit(*release).filter(|_| is_once);
+            if is_once && permit.is_none() {
+                return Err("a once hook is run with a permit, and once for each (E10)");
+            }
+            let run = HookRun {
+                id: *id,
+                kind: *kind,
+                release: *release,
+                version: Some(wanted.name.version.clone()),
+                generation,
+                end: None,
+            };
+            begin_hook(state, run, wanted, is_once)?;
+            if let Some(permit) = permit {
+                application.begin_once(OnceRun { id: *id, release: *release, permit, end: None });
+            }
         }
         Event::HookOver { id, end, .. } => {
             let open = state.hooks.iter_mut().find(|run| run.id == *id && run.end.is_none());
@@ -182,6 +228,9 @@ fn apply_to_slot(
             state.forget_hooks();
             if kind == HookKind::Install && *end == HookEnd::Passed {
                 application.installed.insert(release);
+            }
+            if let Some(once) = application.once.iter_mut().find(|run| run.id == *id) {
+                once.end = Some(end.clone());
             }
         }
         Event::StartStarted { instance, port, .. } => {
@@ -233,7 +282,7 @@ fn apply_to_slot(
         Event::StopDone { instance, .. } => match named(state, *instance)?.life {
             Life::Stopping { .. } | Life::Stopped { .. } | Life::Ended { .. } => {
                 if let Some(gone) = state.instance.take() {
-                    state.forget_hooks_of(gone.release.digest);
+                    state.forget_hooks_of(&gone.release);
                 }
                 application.traffic.leave_aside(slot);
                 if application.traffic.to == Some(slot) {
@@ -252,6 +301,7 @@ fn apply_to_slot(
         | Event::SplitBrainSeen { .. }
         | Event::AssignmentAccepted(_)
         | Event::EdgeRouted(_)
+        | Event::EdgeArmed { .. }
         | Event::Shifted { .. }
         | Event::HoldBegun { .. }
         | Event::HoldArmed { .. }
@@ -262,15 +312,20 @@ fn apply_to_slot(
     Ok(())
 }
 
-fn begin_hook(state: &mut SlotState, run: HookRun) -> Result<(), &'static str> {
+fn begin_hook(
+    state: &mut SlotState,
+    run: HookRun,
+    release: &Release,
+    is_once: bool,
+) -> Result<(), &'static str> {
     if state.open_hook().is_some() {
         return Err("a slot runs one hook at a time");
     }
-    let known = state.hook_run(run.release, run.kind);
-    if known.is_some_and(|known| known.end == Some(HookEnd::Passed)) {
+    let known = state.hook_run(release, run.kind);
+    if !is_once && known.is_some_and(|known| known.end == Some(HookEnd::Passed)) {
         return Err("a hook that has passed is not run again (E3)");
     }
-    state.hooks.retain(|known| known.release != run.release || known.kind != run.kind);
+    state.hooks.retain(|known| known.kind != run.kind || !known.is_for(release));
     state.hooks.push(run);
     Ok(())
 }
@@ -282,6 +337,7 @@ fn start(
     port: Option<u16>,
 ) -> Result<Sha256, &'static str> {
     let generation = application.fence().generation;
+    let once = Once { duties: &application.assignment.once, runs: &application.once };
     let slots = &mut application.slots;
     let beside = slots.of(slot.other()).instance.clone();
     let state = slots.of_mut(slot);
@@ -293,7 +349,7 @@ fn start(
         Some(_) => return Err("the slot has an instance"),
     };
     let is_installed = application.installed.contains(&release.digest);
-    let hooks = before_the_start(&release, state, is_installed, generation);
+    let hooks = before_the_start(&release, state, is_installed, once, generation);
     if planted!(StartsBeforeHooks: false; !hooks.has_passed()) {
         return Err("a release is started when its hooks have passed (E9)");
     }

@@ -28,6 +28,11 @@ pub enum Event {
     AssignmentAccepted(Box<Assignment>),
     /// The gate leads to these hosts from here on, in front of them.
     EdgeRouted(Box<EdgeRoutes>),
+    /// What the edge holds of an application is held until other routes come.
+    EdgeArmed {
+        application: ApplicationName,
+        number: u64,
+    },
     /// The goal that is held was repeated in a later term.
     TermRaised {
         application: ApplicationName,

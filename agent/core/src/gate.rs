@@ -11,8 +11,8 @@ use std::{
 };
 
 use cutover_common::{
-    Allow, ApplicationName, Backoff, EdgeRoute, HoldLimits, Permille, Service, Slot, Slots,
-    Timestamp, planted,
+    Allow, ApplicationName, Backoff, EdgeHost, HoldLimits, HoldState, Permille, Service, Slot,
+    Slots, Timestamp, planted,
 };
 use uuid::Uuid;
 
@@ -34,7 +34,17 @@ pub const PORTS: std::ops::Range<u16> = 20_000..32_000;
 pub struct GateProgram {
     pub services: BTreeMap<ApplicationName, GateService>,
     /// Where it leads to in front of other hosts. None of them has the port of another service.
-    pub edges: BTreeMap<ApplicationName, EdgeRoute>,
+    pub edges: BTreeMap<ApplicationName, GateEdge>,
+}
+
+/// One application's port in front of other hosts, and where it leads.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct GateEdge {
+    pub service: Service,
+    /// Their weights are what they get when nothing is held.
+    pub hosts: Vec<EdgeHost>,
+    /// What of the new may be held. None: it goes on.
+    pub hold: Option<HoldLimits>,
 }
 
 /// One application's port, and where it leads.
@@ -88,6 +98,9 @@ pub struct GateState {
     pub revision: Option<u64>,
     /// The slots at which something is under way, or can still come.
     pub busy: BTreeSet<(ApplicationName, Slot)>,
+    /// The applications for which something is under way at a host behind this edge, or can still
+    /// come.
+    pub busy_edges: BTreeSet<ApplicationName>,
     /// The services with which something is wrong.
     pub troubles: BTreeMap<ApplicationName, GateTrouble>,
 }
@@ -180,8 +193,25 @@ impl GateLink {
     }
 
     /// Returns whether the gate has said that it leads to `edges`.
-    pub(crate) fn follows_edges(&self, edges: &BTreeMap<ApplicationName, EdgeRoute>) -> bool {
+    pub(crate) fn follows_edges(&self, edges: &BTreeMap<ApplicationName, GateEdge>) -> bool {
         self.follows.as_ref().is_some_and(|(program, _)| program.edges == *edges)
+    }
+
+    /// Returns what the gate has said of holding what is new for the hosts behind it.
+    pub(crate) fn edge_state(&self, name: &ApplicationName) -> HoldState {
+        let holds =
+            |program: &GateProgram| program.edges.get(name).is_some_and(|edge| edge.hold.is_some());
+        let Some((program, state)) = &self.follows else { return HoldState::Open };
+        if !(self.is_served(name) && holds(program)) {
+            return HoldState::Open;
+        }
+        // What it is being told is followed at any moment.
+        let stays = self.telling.iter().all(|(_, program)| holds(program));
+        if stays && planted!(EdgeDrainedBeforeEmpty: true; !state.busy_edges.contains(name)) {
+            HoldState::Drained
+        } else {
+            HoldState::Holding
+        }
     }
 
     /// Returns when the gate is to be told again.

@@ -1,7 +1,9 @@
 //! Inputs: what happened, as the daemon tells the core.
 
 use cutover_common::{
-    ApplicationName, Assignment, EdgeRoutes, InstanceEvidence, InstanceId, Sha256, Term,
+    ApplicationName, Assignment, CommandCheck, Compared, EdgeRoutes, InstanceEvidence, InstanceId,
+    Sha256, Term, Version,
+    check::{Answer, CanaryId},
 };
 use uuid::Uuid;
 
@@ -37,6 +39,8 @@ pub enum Input {
     Echoed {
         session: SessionId,
         nonce: Uuid,
+        /// The canaries that are being compared on this host: all of them.
+        compared: Vec<Compared>,
     },
     Assigned {
         session: SessionId,
@@ -53,6 +57,7 @@ pub enum Input {
     /// [`Action::Prepare`](crate::Action::Prepare) ended.
     PrepareEnded {
         application: ApplicationName,
+        version: Version,
         digest: Sha256,
         result: Result<(), PrepareFailure>,
     },
@@ -96,6 +101,15 @@ pub enum Input {
     Probed {
         instance: InstanceId,
         answer: ProbeAnswer,
+    },
+    /// [`Action::RunCheck`](crate::Action::RunCheck) ended.
+    Checked {
+        application: ApplicationName,
+        canary: CanaryId,
+        check: CommandCheck,
+        answer: Answer,
+        /// For people: how it ended.
+        detail: String,
     },
     /// [`Action::TellGate`](crate::Action::TellGate) ended.
     GateAnswered {

@@ -1,15 +1,14 @@
 //! Intake: what an input means: events to remember, and volatile facts.
 
 use cutover_common::{
-    ApplicationName, Assignment, HookKind, InstanceEvidence, InstanceId, Sha256, Slot, Timestamp,
-    planted,
+    ApplicationName, Assignment, HookKind, InstanceEvidence, InstanceId, Slot, Timestamp, planted,
 };
 
 use crate::{
     Action, Agent, Ending, Event, Finding, HookEnd, HookId, HookProgress, Input, Life,
     PrepareFailure, ProbeAnswer, SessionId, SessionRefusal, Welcome, goal, invariants,
     lease::Lease,
-    prepare::Preparation,
+    prepare::{Preparation, PreparedAs, prepared_as},
     session::{self, Session},
     slots::Work,
     supervise::RESTART_BACKOFF,
@@ -26,11 +25,12 @@ impl Agent {
             Input::Tick => turn.is_moot = true,
             Input::SessionOpened { session } => self.open(turn, session),
             Input::Welcomed { session, welcome } => self.welcome(turn, session, &welcome),
-            Input::Echoed { session, nonce } => {
+            Input::Echoed { session, nonce, compared } => {
                 turn.is_moot = true;
                 match &mut self.session {
                     Session::Joined { session: open, lease } if *open == session => {
                         lease.echo(nonce);
+                        self.checking.compare(compared, turn.now);
                     }
                     Session::Joined { .. } | Session::Opened { .. } | Session::Away => {}
                 }
@@ -50,8 +50,8 @@ impl Agent {
                     self.session = Session::Away;
                 }
             }
-            Input::PrepareEnded { application, digest, result } => {
-                self.prepare_ended(turn, &application, digest, result);
+            Input::PrepareEnded { application, version, digest, result } => {
+                self.prepare_ended(turn, &application, (digest, version), result);
             }
             Input::Started { evidence } => self.started(turn, evidence),
             Input::StartFailed { instance, detail } => self.start_failed(turn, instance, detail),
@@ -64,6 +64,10 @@ impl Agent {
                 self.stop_failed(turn, instance, detail)
             ),
             Input::Probed { instance, answer } => self.probed(turn, instance, answer),
+            Input::Checked { application, canary, check, answer, detail } => {
+                turn.is_moot = true;
+                self.checking.answered(&application, canary, &check, (answer, detail), turn.now);
+            }
             Input::GateAnswered { revision, result } => self.gate.answered(turn, revision, result),
             Input::GateSaid { state } => self.gate.said(state),
             Input::GateLost { detail } => self.gate.lost(detail),
@@ -129,10 +133,10 @@ impl Agent {
                 let volatile = self.volatile.entry(name.clone()).or_default();
                 let application = &self.remembered.applications[&name];
                 // What is not wanted is not tried again. What is in flight answers first.
-                volatile.preparations.retain(|digest, preparation| {
+                volatile.preparations.retain(|of, preparation| {
                     let is_wanted = |slot| {
                         let release = application.goal(slot).release();
-                        release.is_some_and(|release| release.digest == *digest)
+                        release.is_some_and(|release| prepared_as(release) == *of)
                     };
                     matches!(preparation, Preparation::InFlight { .. })
                         || Slot::ALL.into_iter().any(is_wanted)
@@ -158,17 +162,17 @@ impl Agent {
         &mut self,
         turn: &mut Turn,
         name: &ApplicationName,
-        digest: Sha256,
+        of: PreparedAs,
         result: Result<(), PrepareFailure>,
     ) {
         let Some(volatile) = self.volatile.get_mut(name) else { return };
         let Some(application) = self.remembered.applications.get(name) else { return };
-        let Some(Preparation::InFlight { failures }) = volatile.preparations.remove(&digest) else {
+        let Some(Preparation::InFlight { failures }) = volatile.preparations.remove(&of) else {
             return;
         };
         let wants = |slot: &Slot| {
             let wanted = application.goal(*slot).release();
-            wanted.is_some_and(|release| release.digest == digest)
+            wanted.is_some_and(|release| prepared_as(release) == of)
                 && application.slots.of(*slot).prepared.as_ref() != wanted
         };
         let slots: Vec<Slot> = Slot::ALL.into_iter().filter(wants).collect();
@@ -177,7 +181,7 @@ impl Agent {
                 let generation = application.fence().generation;
                 let jitter = turn.draw_jitter();
                 let failed = Preparation::failed(failure, failures, generation, turn.now, jitter);
-                volatile.preparations.insert(digest, failed);
+                volatile.preparations.insert(of, failed);
             }
             return;
         }

@@ -8,6 +8,7 @@
 //! - **E3** A hook runs at most once.
 //! - **E9** A release is started when its hooks have passed that pass before, and gets traffic when
 //!   those after its start have.
+//! - **E10** A `once` hook runs where its coordinator permits it, at most once for each permit.
 //! - **E7** What is wanted, prepared or in use stays on disk.
 //! - **A2** Without a coordinator everything is kept running.
 //! - **G1** Traffic goes to a live instance, and to none that is being stopped.

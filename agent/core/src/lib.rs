@@ -10,6 +10,7 @@
 pub mod action;
 pub mod agent;
 mod apply;
+mod checks;
 pub mod edge;
 mod event;
 pub mod gate;
@@ -36,11 +37,13 @@ pub use action::{Action, HookId, Place, Retained};
 pub use agent::{Agent, Step};
 pub use apply::IllegalEvent;
 pub use event::Event;
-pub use gate::{GateAllow, GateProgram, GateService, GateState, GateTrouble, GateUpstream};
+pub use gate::{
+    GateAllow, GateEdge, GateProgram, GateService, GateState, GateTrouble, GateUpstream,
+};
 pub use goal::AssignmentRefusal;
 pub use input::{Finding, Input, PrepareFailure, ProbeAnswer, Retry, SessionId, Welcome};
 pub use remembered::{
     Application, Aside, Binding, Ending, Hold, HookEnd, HookProgress, HookRun, Instance, Life,
-    Remembered, SlotState, TrafficState,
+    OnceRun, Remembered, SlotState, TrafficState,
 };
 pub use session::SessionRefusal;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cutover_common::{Backoff, Generation, Jitter, Timestamp};
+use cutover_common::{Backoff, Generation, Jitter, Release, Sha256, Timestamp, Version};
 
 use crate::{PrepareFailure, Retry};
 
@@ -17,7 +17,15 @@ const BACKOFF: Backoff =
 /// (promises.md A7): the coordinator sees by itself that it cannot reach this host.
 const FAILURES_MAX: u32 = 3;
 
-/// How the preparation of one content goes. Volatile: after a restart it is asked for again.
+/// What is prepared: a content, for one release. Another config of the same content needs other
+/// secrets.
+pub(crate) type PreparedAs = (Sha256, Version);
+
+pub(crate) fn prepared_as(release: &Release) -> PreparedAs {
+    (release.digest, release.name.version.clone())
+}
+
+/// How the preparation of one release goes. Volatile: after a restart it is asked for again.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Preparation {
     InFlight { failures: u32 },

@@ -9,7 +9,7 @@ use crate::{
     gate::PORTS,
     hooks::before_the_traffic,
     intake::At,
-    prepare::Preparation,
+    prepare::{Preparation, prepared_as},
     probe::Watch,
     slots::{Decision, HookWork, SlotStep, Work, decide},
     traffic::{TrafficDecision, TrafficView},
@@ -228,8 +228,9 @@ impl Agent {
         let Some(release) = application.goal(slot).release().cloned() else { return };
         let place = application.place(slot);
         let preparations = &mut self.volatile.entry(name.clone()).or_default().preparations;
-        let failures = preparations.get(&release.digest).map_or(0, Preparation::failures);
-        preparations.insert(release.digest, Preparation::InFlight { failures });
+        let of = prepared_as(&release);
+        let failures = preparations.get(&of).map_or(0, Preparation::failures);
+        preparations.insert(of, Preparation::InFlight { failures });
         turn.act(Action::Prepare { place, release });
     }
 

@@ -9,13 +9,17 @@ use std::{
 
 use cutover_common::{
     Allow, ApplicationName, Assignment, EdgeRoutes, Fence, Generation, HoldLimits, HookKind,
-    InstanceEvidence, InstanceId, Permille, Release, Service, Sha256, Slot, SlotGoal, Slots, Term,
-    Timestamp,
+    InstanceEvidence, InstanceId, OnceReport, OnceStand, Permille, Release, Service, Sha256, Slot,
+    SlotGoal, Slots, Term, Timestamp, Version,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::traffic::can_stand_beside;
+
+/// Of how many releases the run of a `once` hook is remembered: the permit of an older one has been
+/// overtaken by as many deploys.
+const ONCE_RUNS_MAX: usize = 16;
 
 /// How many releases of an application stay on disk without being in use (design §5).
 pub const RECENT_MAX: usize = 5;
@@ -30,6 +34,9 @@ pub struct Remembered {
     /// Where the gate leads to in front of other hosts. None: it was never told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edge: Option<EdgeRoutes>,
+    /// The numbers of the holds of the edge that last until other routes come.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub edge_armed: BTreeMap<ApplicationName, u64>,
 }
 
 /// The coordinator process that this agent obeys.
@@ -56,6 +63,20 @@ pub struct Application {
     /// How long nobody was served when it was last replaced in place without a gate.
     #[serde(default)]
     pub outage: Option<Duration>,
+    /// The latest run of each release's `once` hook here, the last one at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub once: Vec<OnceRun>,
+}
+
+/// A run of a hook that this host was told to run for all. It is remembered beyond the slot that it
+/// was run for: whoever told the host asks how it ended, however late.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct OnceRun {
+    pub id: Uuid,
+    pub release: Sha256,
+    pub permit: Generation,
+    /// None: it may be running.
+    pub end: Option<HookEnd>,
 }
 
 /// Where the gate was told to send what is new.
@@ -160,6 +181,9 @@ pub struct HookRun {
     pub id: Uuid,
     pub kind: HookKind,
     pub release: Sha256,
+    /// With which config. None: begun by an older agent, which did not tell configs apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
     /// Of the goal that it ran for: what failed is tried again for a later one.
     pub generation: Generation,
     /// None: it may be running; after a crash of the agent nobody knows, and it is not run again
@@ -243,6 +267,7 @@ impl Application {
             installed: BTreeSet::new(),
             traffic: TrafficState::default(),
             outage: None,
+            once: Vec::new(),
         }
     }
 
@@ -288,6 +313,38 @@ impl Application {
         self.slots.iter().filter_map(|(_, state)| state.instance.as_ref()?.port)
     }
 
+    /// Notes that the `once` hook of `run` was begun.
+    pub(crate) fn begin_once(&mut self, run: OnceRun) {
+        self.once.retain(|known| known.release != run.release);
+        self.once.push(run);
+        if self.once.len() > ONCE_RUNS_MAX
+            && let Some(oldest) = self.once.iter().position(|run| run.end.is_some())
+        {
+            self.once.remove(oldest);
+        }
+    }
+
+    /// Returns what is said of the `once` hooks that were run here, of the releases in the goal.
+    pub(crate) fn once_reports(&self) -> Vec<OnceReport> {
+        let is_meant = |release: Sha256| {
+            let goals = Slot::ALL.into_iter().filter_map(|slot| self.goal(slot).release());
+            goals.into_iter().any(|goal| goal.digest == release)
+        };
+        let told = |run: &OnceRun| OnceReport {
+            release: run.release,
+            permit: run.permit,
+            stand: match &run.end {
+                None => OnceStand::Running,
+                Some(HookEnd::Passed) => OnceStand::Passed,
+                Some(HookEnd::Failed { .. }) => OnceStand::Failed,
+                Some(HookEnd::Interrupted) => OnceStand::Interrupted,
+            },
+        };
+        // What runs for all is told of as long as it runs: nobody else is to begin meanwhile.
+        let is_told = |run: &&OnceRun| run.end.is_none() || is_meant(run.release);
+        self.once.iter().filter(is_told).map(told).collect()
+    }
+
     /// Returns the slot that holds this instance.
     pub fn slot_of(&self, id: InstanceId) -> Option<Slot> {
         Slot::ALL.into_iter().find(|slot| {
@@ -315,51 +372,66 @@ impl Application {
     /// Returns the contents that must stay on disk (E7): wanted, prepared, in use, or here
     /// lately while the application is still wanted at all.
     pub fn retained(&self) -> impl Iterator<Item = Sha256> {
+        let is_wanted = Slot::ALL.into_iter().any(|slot| self.goal(slot).release().is_some());
+        let recent = self.recent.iter().copied().filter(move |_| is_wanted);
+        self.named().map(|release| release.digest).chain(recent)
+    }
+
+    /// Returns the releases that are wanted, prepared or in use.
+    pub fn named(&self) -> impl Iterator<Item = &Arc<Release>> {
         let goals = Slot::ALL.into_iter().filter_map(|slot| self.goal(slot).release());
-        let is_wanted = goals.clone().next().is_some();
         let held = Slot::ALL.into_iter().flat_map(|slot| {
             let state = self.slots.of(slot);
             let running = state.instance.as_ref().map(|instance| &instance.release);
             state.prepared.as_ref().into_iter().chain(running)
         });
-        let recent = self.recent.iter().copied().filter(move |_| is_wanted);
-        goals.chain(held).map(|release| release.digest).chain(recent)
+        goals.chain(held)
     }
 }
 
 impl SlotState {
-    /// Returns the run of this hook of this content.
-    pub(crate) fn hook_run(&self, release: Sha256, kind: HookKind) -> Option<&HookRun> {
-        self.hooks.iter().find(|run| run.release == release && run.kind == kind)
+    /// Returns the run of this hook that counts for `release`.
+    pub(crate) fn hook_run(&self, release: &Release, kind: HookKind) -> Option<&HookRun> {
+        self.hooks.iter().find(|run| run.kind == kind && run.is_for(release))
     }
 
     /// Forgets the runs for an instance of `release` that is gone for good.
-    pub(crate) fn forget_hooks_of(&mut self, release: Sha256) {
+    pub(crate) fn forget_hooks_of(&mut self, release: &Release) {
         self.hooks.retain(|run| {
-            run.end.is_none() || run.release != release || run.kind == HookKind::Install
+            run.end.is_none() || !run.is_for(release) || run.kind == HookKind::Install
         });
     }
 
     /// Forgets the runs of releases that are in this slot no more.
     pub(crate) fn forget_hooks(&mut self) {
-        let prepared = self.prepared.as_ref().map(|release| release.digest);
-        let runs = self.instance.as_ref().map(|instance| instance.release.digest);
+        let prepared = self.prepared.as_deref();
+        let runs = self.instance.as_ref().map(|instance| &*instance.release);
         self.hooks.retain(|run| {
-            let content = Some(run.release);
+            let is_of = |release: Option<&Release>| release.is_some_and(|it| run.is_for(it));
             let is_waited_for = match run.kind {
-                HookKind::Install | HookKind::BeforeStart => content == prepared,
+                HookKind::Install | HookKind::BeforeStart => is_of(prepared),
                 HookKind::AfterStart
                 | HookKind::Smoke
                 | HookKind::BeforeStop
                 | HookKind::AfterStop => false,
             };
-            run.end.is_none() || is_waited_for || content == runs
+            run.end.is_none() || is_waited_for || is_of(runs)
         });
     }
 
     /// Returns the run that may be going on.
     pub(crate) fn open_hook(&self) -> Option<&HookRun> {
         self.hooks.iter().find(|run| run.end.is_none())
+    }
+}
+
+impl HookRun {
+    /// Returns whether how it ended counts for `release`. What is installed is installed for each
+    /// config of a content; all other hooks may do something else with another one.
+    pub(crate) fn is_for(&self, release: &Release) -> bool {
+        let has_its_config =
+            self.version.as_ref().is_none_or(|version| *version == release.name.version);
+        self.release == release.digest && (self.kind == HookKind::Install || has_its_config)
     }
 }
 

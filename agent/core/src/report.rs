@@ -50,9 +50,13 @@ fn vacant(view: &SlotView<'_>, live: &LiveSlot, decision: &Decision) -> SlotRepo
         Decision::Wait(Waiting::ForHook(HookKind::Install)) => {
             (Phase::Preparing, waiting_text(view, decision))
         }
-        Decision::Wait(Waiting::ForOtherSlot | Waiting::ForPermission(_) | Waiting::ForHook(_)) => {
-            (Phase::Waiting, waiting_text(view, decision))
-        }
+        Decision::Wait(
+            Waiting::ForOtherSlot
+            | Waiting::ForPermission(_)
+            | Waiting::ForHook(_)
+            | Waiting::ForOnce(_)
+            | Waiting::ForOnceLease(_),
+        ) => (Phase::Waiting, waiting_text(view, decision)),
         Decision::Do(_) | Decision::Wait(_) | Decision::Rest => match view.goal {
             SlotGoal::Absent => (Phase::Empty, String::new()),
             SlotGoal::Prepared(wanted) | SlotGoal::Running(wanted) => {
@@ -173,6 +177,12 @@ fn waiting_text(view: &SlotView<'_>, decision: &Decision) -> String {
             Some(_) => format!("running its {kind} hook"),
             None => format!("its {kind} hook is run once it is healthy"),
         },
+        Waiting::ForOnce(kind) => {
+            format!("waits until its {kind} hook has passed on the host that runs it for all")
+        }
+        Waiting::ForOnceLease(kind) => format!(
+            "its {kind} hook is for all hosts, and waits for a fresh lease from the coordinator"
+        ),
         Waiting::ForGoal { kind, end } => stuck_text(*kind, end),
         Waiting::ForStopRetry { .. } => "stopping is tried again".to_owned(),
         Waiting::ForRetry { detail, at: Some(_) } => format!("{detail}; tried again"),

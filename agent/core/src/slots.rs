@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     HookEnd, HookId, HookProgress, HookRun, Instance, Life,
-    hooks::{Standing, before_the_start, before_the_traffic},
+    hooks::{Once, Standing, before_the_start, before_the_traffic},
     lease::Permission,
     prepare::{NextTry, Preparation},
     remembered::SlotState,
@@ -34,6 +34,7 @@ pub struct SlotView<'a> {
     pub preparation: Option<&'a Preparation>,
     /// The contents whose install hook has passed on this host.
     pub installed: &'a BTreeSet<Sha256>,
+    pub once: Once<'a>,
     /// What was asked of the world for this slot and is not answered.
     pub in_flight: Option<Work>,
     /// The same for a hook that is to bring a release into service.
@@ -140,6 +141,10 @@ pub enum Waiting {
     },
     /// A hook that is to bring the goal's release into service.
     ForHook(HookKind),
+    /// Such a hook is run by another host for all, and has not passed there.
+    ForOnce(HookKind),
+    /// Such a hook is run here for all hosts, and needs a fresh lease.
+    ForOnceLease(HookKind),
     /// Such a hook failed or was interrupted; only another goal helps.
     ForGoal {
         kind: HookKind,
@@ -201,7 +206,8 @@ fn decide_preparation(view: &SlotView<'_>) -> Option<Decision> {
     }))
 }
 
-/// Hooks that bring a release into service take nothing down, so they wait for no lease.
+/// Hooks that bring a release into service take nothing down, so they wait for no lease, but for one
+/// that changes what all hosts share.
 fn decide_hook(view: &SlotView<'_>) -> Option<Decision> {
     if let Some(run) = view.state.open_hook() {
         return Some(decide_open_hook(view, run));
@@ -226,9 +232,21 @@ fn decide_hook(view: &SlotView<'_>) -> Option<Decision> {
     };
     match standing {
         Standing::Passed => None,
+        // What all hosts share is changed only while their coordinator is heard: one that has lost
+        // this host may have let another run it.
+        Standing::Due(kind) if is_once(view, kind) && view.permission != Permission::Fresh => {
+            Some(Decision::Wait(Waiting::ForOnceLease(kind)))
+        }
         Standing::Due(kind) => Some(Decision::Do(SlotStep::RunHook(kind))),
-        Standing::Running(_) | Standing::Stuck { .. } => Some(waits_for(standing)),
+        Standing::Running(_) | Standing::Awaited(_) | Standing::Stuck { .. } => {
+            Some(waits_for(standing))
+        }
     }
+}
+
+fn is_once(view: &SlotView<'_>, kind: HookKind) -> bool {
+    let hook = view.goal.release().and_then(|release| release.hook(kind));
+    hook.is_some_and(|hook| hook.once)
 }
 
 fn waits_for(standing: Standing<'_>) -> Decision {
@@ -237,6 +255,7 @@ fn waits_for(standing: Standing<'_>) -> Decision {
             Decision::Wait(Waiting::ForGoal { kind, end: end.clone() })
         }
         Standing::Running(kind) | Standing::Due(kind) => Decision::Wait(Waiting::ForHook(kind)),
+        Standing::Awaited(kind) => Decision::Wait(Waiting::ForOnce(kind)),
         Standing::Passed => Decision::Rest,
     }
 }
@@ -247,14 +266,14 @@ fn decide_open_hook(view: &SlotView<'_>, run: &HookRun) -> Decision {
     let wait = Decision::Wait(Waiting::ForHook(run.kind));
     let end = Decision::Do(SlotStep::EndHook(HookId { run: run.id, kind: run.kind }));
     let is_wanted = match view.goal {
-        SlotGoal::Running(release) => release.digest == run.release,
-        SlotGoal::Prepared(release) => {
-            release.digest == run.release && run.kind == HookKind::Install
-        }
+        SlotGoal::Running(release) => run.is_for(release),
+        SlotGoal::Prepared(release) => run.is_for(release) && run.kind == HookKind::Install,
         SlotGoal::Absent => false,
     };
+    // It is for all hosts, and would be left half done.
+    let is_once = view.once.runs.iter().any(|known| known.id == run.id);
     match view.hook_in_flight {
-        Some(HookWork::Running(_)) if is_wanted => wait,
+        Some(HookWork::Running(_)) if is_wanted || is_once => wait,
         Some(HookWork::Ending(_)) => wait,
         Some(HookWork::Running(_)) | None => end,
     }
@@ -264,16 +283,17 @@ fn decide_open_hook(view: &SlotView<'_>, run: &HookRun) -> Decision {
 fn standing_before_start<'a>(
     goal: &SlotGoal,
     state: &'a SlotState,
-    view: &SlotView<'_>,
+    view: &SlotView<'a>,
 ) -> Standing<'a> {
     let Some(release) = goal.release() else { return Standing::Passed };
     let is_installed = view.installed.contains(&release.digest);
-    let standing = before_the_start(release, state, is_installed, view.generation);
+    let standing = before_the_start(release, state, is_installed, view.once, view.generation);
     let is_later = match standing {
         Standing::Passed => false,
-        Standing::Due(kind) | Standing::Running(kind) | Standing::Stuck { kind, .. } => {
-            kind != HookKind::Install
-        }
+        Standing::Due(kind)
+        | Standing::Running(kind)
+        | Standing::Awaited(kind)
+        | Standing::Stuck { kind, .. } => kind != HookKind::Install,
     };
     // What comes later is the affair of a release that is to run.
     if is_later && !goal.wants_instance() { Standing::Passed } else { standing }

@@ -10,7 +10,7 @@ use cutover_common::{Health, HoldLimits, Release, RouteMode, Slot, SlotGoal, Slo
 
 use crate::{
     Application, Aside, Hold, Instance, Life, TrafficState,
-    hooks::{before_the_start, before_the_traffic},
+    hooks::{Once, before_the_start, before_the_traffic},
     lease::Permission,
 };
 
@@ -187,7 +187,8 @@ fn has_to_make_room(
     let is_installed = application.installed.contains(&release.digest);
     let generation = application.fence().generation;
     let is_ready = state.prepared.as_ref() == Some(release)
-        && before_the_start(release, state, is_installed, generation).has_passed();
+        && before_the_start(release, state, is_installed, Once::of(application), generation)
+            .has_passed();
     let is_in_the_way = if old == slot {
         instance.release != *release
     } else {

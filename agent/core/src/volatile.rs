@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{Fence, Report, Sha256, Slot, Slots, Timestamp, planted};
+use cutover_common::{Fence, Report, Slot, Slots, Timestamp, planted};
 
 use crate::{
     Instance,
-    prepare::Preparation,
+    prepare::{Preparation, PreparedAs},
     probe::Watch,
     slots::{HookWork, Work},
     supervise::Crashes,
@@ -15,7 +15,7 @@ use crate::{
 /// The volatile side of one application.
 #[derive(Debug, Default)]
 pub(crate) struct Volatile {
-    pub(crate) preparations: BTreeMap<Sha256, Preparation>,
+    pub(crate) preparations: BTreeMap<PreparedAs, Preparation>,
     pub(crate) slots: Slots<LiveSlot>,
     /// What the coordinator of this session was told last.
     pub(crate) reported: Option<Report>,

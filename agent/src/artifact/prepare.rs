@@ -21,6 +21,7 @@ use super::{
     room::{self, DiskFull, Need, RoomError},
     unpack::{UnpackError, unpack},
 };
+use crate::secrets::MissingSecret;
 
 /// How long a detail may be, in characters: what fits a report, and a line or two of a terminal.
 const DETAIL_MAX: usize = 400;
@@ -40,13 +41,15 @@ pub enum PrepareError {
     Fetch(#[source] FetchError),
     #[error("could not prepare the release")]
     Unpack(#[source] UnpackError),
+    #[error("could not prepare the release")]
+    Secret(#[from] MissingSecret),
     #[error("the work was cut short")]
     Ended(#[from] JoinError),
 }
 
 impl PrepareError {
     /// Returns the stable code (promises.md §3 row 56, §4 rows 26 to 40).
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::Full(_) | Self::Unpack(UnpackError::Full(_)) => "DISK_FULL",
             Self::Fetch(FetchError::DigestMismatch { .. }) => "DIGEST_MISMATCH",
@@ -55,7 +58,9 @@ impl PrepareError {
             Self::Unpack(UnpackError::Verify(error) | UnpackError::Write(error)) => error.code(),
             Self::Unpack(UnpackError::Shared { .. }) => "SHARED_TAKEN",
             Self::Unpack(UnpackError::NoOpenat2(_)) => "KERNEL_TOO_OLD",
-            Self::Room(_)
+            Self::Secret(error) if error.is_of_full_disk() => "DISK_FULL",
+            Self::Secret(_)
+            | Self::Room(_)
             | Self::Folder(_)
             | Self::Unpack(
                 UnpackError::Room(_) | UnpackError::Folder(_) | UnpackError::Rewind(_),

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use cutover_common::{Release, ReleaseRef, RunSpec, Sha256, StopSignal};
+use cutover_common::{Config, Release, ReleaseRef, RunSpec, Sha256, StopSignal};
 use cutover_runtime::archive::{Declared, pack};
 
 /// Luck that can be repeated: splitmix64.
@@ -100,7 +100,9 @@ fn release(declared: Declared) -> Release {
         },
         probe: None,
         hooks: Vec::new(),
+        checks: Vec::new(),
         service: None,
+        config: Config::default(),
     }
 }
 

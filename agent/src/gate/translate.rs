@@ -3,18 +3,21 @@
 use std::{net::IpAddr, time::Duration};
 
 use cutover_agent_core::{
-    GateAllow, GateProgram, GateService, GateState, GateTrouble, GateUpstream,
+    GateAllow, GateEdge, GateProgram, GateService, GateState, GateTrouble, GateUpstream,
 };
 use cutover_common::{
-    AgentName, Allow, ApplicationName, EdgeHostReport, EdgeLead, EdgeReport, EdgeRoute, HoldLimits,
-    Permille, Protocol, Service, Slot, SlotCounts, Sticky, TlsFiles,
+    AgentName, ApplicationName, EdgeHostReport, EdgeLead, EdgeReport, HoldLimits, Permille,
+    Protocol, Service, Slot, SlotCounts, Sticky, TlsFiles,
 };
 use cutover_gate::{
-    Counts, State,
+    Counts, State, UpstreamState,
     program::{self, Drain, Flow, Program, Route, Upstream, UpstreamKind, UpstreamName},
 };
 
 use crate::host::reached_at;
+
+/// How the names of hosts behind an edge begin: no slot has such a name.
+const HOST: &str = "host-";
 
 /// What each peer gets: they share evenly.
 const WHOLE: u16 = Permille::ALL.get();
@@ -22,7 +25,7 @@ const WHOLE: u16 = Permille::ALL.get();
 /// Returns the program that the gate is told, on a host whose services listen on `address`.
 pub(super) fn program(revision: u64, wanted: &GateProgram, address: IpAddr) -> Program {
     let services = wanted.services.iter().map(|(name, it)| service(name, it, address));
-    let edges = wanted.edges.values().map(|route| edge(route, address));
+    let edges = wanted.edges.iter().map(|(name, it)| edge(name, it, address));
     Program { revision, services: services.chain(edges).collect() }
 }
 
@@ -52,17 +55,21 @@ fn service(name: &ApplicationName, wanted: &GateService, address: IpAddr) -> pro
         drain: None,
     });
     let upstreams: Vec<Upstream> = upstreams.chain(peers).collect();
-    let flow = hold.map_or(Flow::Open, |HoldLimits { within, requests, bytes }| Flow::Hold {
-        for_ms: millis(within),
-        requests_max: requests,
-        bytes_max: bytes,
-    });
-    let allow = allow.clone().map(|GateAllow { slot, by: Allow { header, value } }| {
-        program::Allow { header, value: Some(value), upstream: slot_name(slot) }
-    });
+    let flow = flow(*hold);
+    let allow = allow
+        .clone()
+        .map(|GateAllow { slot, by }| program::Allow { by, upstream: slot_name(slot) });
     let mut served = served(name, service, address, upstreams);
     (served.route.flow, served.route.allow) = (flow, allow);
     served
+}
+
+fn flow(hold: Option<HoldLimits>) -> Flow {
+    hold.map_or(Flow::Open, |HoldLimits { within, requests, bytes }| Flow::Hold {
+        for_ms: millis(within),
+        requests_max: requests,
+        bytes_max: bytes,
+    })
 }
 
 fn slot_name(slot: Slot) -> UpstreamName {
@@ -70,8 +77,8 @@ fn slot_name(slot: Slot) -> UpstreamName {
 }
 
 /// Returns what the gate does in front of other hosts.
-fn edge(route: &EdgeRoute, address: IpAddr) -> program::Service {
-    let EdgeRoute { application, service, hosts } = route;
+fn edge(name: &ApplicationName, wanted: &GateEdge, address: IpAddr) -> program::Service {
+    let GateEdge { service, hosts, hold } = wanted;
     let drain = drain_of(service);
     let upstreams = hosts.iter().filter_map(|host| {
         let EdgeLead { address, weight, is_certain } = host.lead?;
@@ -79,19 +86,22 @@ fn edge(route: &EdgeRoute, address: IpAddr) -> program::Service {
             name: host_name(&host.agent),
             address,
             kind: UpstreamKind::Host,
-            weight,
+            // With no weight the gate can say that nothing is under way there, nor can come.
+            weight: if hold.is_some() { 0 } else { weight },
             // Who is gone is not reached, and another one is asked.
             is_healthy: true,
             is_in_doubt: !is_certain,
             drain: (weight == 0).then_some(drain),
         })
     });
-    served(application, service, address, upstreams.collect())
+    let mut served = served(name, service, address, upstreams.collect());
+    served.route.flow = flow(*hold);
+    served
 }
 
-/// Returns what a host is called among an edge's upstreams: no slot has such a name.
+/// Returns what a host is called among an edge's upstreams.
 fn host_name(agent: &AgentName) -> UpstreamName {
-    format!("host-{agent}").parse().expect("an agent's name makes a name")
+    format!("{HOST}{agent}").parse().expect("an agent's name makes a name")
 }
 
 fn drain_of(service: &Service) -> Drain {
@@ -155,8 +165,13 @@ pub(super) fn state(said: &State) -> GateState {
         let (is_served, detail) = (service.is_served, service.trouble.clone());
         (service.application.clone(), GateTrouble { is_served, detail })
     });
-    let (busy, troubles) = (busy.collect(), troubles.collect());
-    GateState { gate: said.gate, revision: said.revision, busy, troubles }
+    let is_host = |upstream: &UpstreamState| upstream.name.as_str().starts_with(HOST);
+    let leads_on = said.services.iter().filter(|service| {
+        service.upstreams.iter().any(|upstream| is_host(upstream) && !upstream.is_empty)
+    });
+    let busy_edges = leads_on.map(|service| service.application.clone());
+    let (busy, busy_edges, troubles) = (busy.collect(), busy_edges.collect(), troubles.collect());
+    GateState { gate: said.gate, revision: said.revision, busy, busy_edges, troubles }
 }
 
 /// Returns what was counted of each slot, for the heartbeat.
@@ -230,14 +245,17 @@ pub(super) fn holds(program: &Program) -> bool {
 
 /// Returns whether something is under way at a slot that gets nothing new.
 pub(super) fn is_leaving(program: &GateProgram, state: &GateState) -> bool {
-    state.busy.iter().any(|(name, slot)| {
-        !program.services.get(name).is_some_and(|service| service.gives_to(*slot))
-    })
+    let holds =
+        |name: &ApplicationName| program.edges.get(name).is_some_and(|edge| edge.hold.is_some());
+    state.busy_edges.iter().any(holds)
+        || state.busy.iter().any(|(name, slot)| {
+            !program.services.get(name).is_some_and(|service| service.gives_to(*slot))
+        })
 }
 
 #[cfg(test)]
 mod tests {
-    use cutover_common::{Limits, Slots, Swap};
+    use cutover_common::{Allow, AllowCookie, AllowHeader, Limits, Slots, Swap};
 
     use super::*;
 
@@ -284,8 +302,10 @@ mod tests {
         let upstream =
             |port, weight| Some(GateUpstream { port, weight, is_healthy: true, drains: false });
         let upstreams = Slots { blue: upstream(20_001, 900), green: upstream(20_002, 100) };
-        let by = Allow { header: "X-Canary".to_owned(), value: "x".repeat(128) };
-        let allow = Some(GateAllow { slot: Slot::Green, by });
+        let longest = "x".repeat(128);
+        let header = AllowHeader::new("X-Canary", &longest).unwrap();
+        let by = Allow::Either(header, AllowCookie::new("canary", &longest).unwrap());
+        let allow = Some(GateAllow { slot: Slot::Green, by: by.clone() });
         let plain = Service { tls: None, sticky: None, ..service() };
         for (within, requests, bytes) in [
             (HoldLimits::WITHIN.start(), HoldLimits::REQUESTS.start(), HoldLimits::BYTES.start()),
@@ -311,9 +331,8 @@ mod tests {
             let weights: Vec<u16> =
                 route.upstreams.iter().map(|upstream| upstream.weight).collect();
             assert_eq!(weights, [900, 100]);
-            let allow = route.allow.unwrap();
-            assert_eq!((allow.upstream.as_str(), allow.header.as_str()), ("green", "X-Canary"));
-            assert_eq!(allow.value.unwrap().len(), 128);
+            let told = route.allow.unwrap();
+            assert_eq!((told.upstream.as_str(), Some(told.by)), ("green", Some(by.clone())));
         }
     }
 

@@ -116,6 +116,7 @@ async fn spec(
         run: hook.run,
         command: command.map_err(|error| ErrorChain(&error).to_string())?,
         env,
+        secrets: works.host.secrets.paths(&release.config),
         directory: variables.release_dir,
         within: declared.within,
         log: runtime.logs().hook(&place.application, place.slot, hook.kind),

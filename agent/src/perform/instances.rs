@@ -15,7 +15,9 @@ use super::Works;
 use crate::{
     host::reached_at,
     probe::{CommandPlace, ask},
-    process::{Adopted, Ended, ExitCause, LogSpec, StartSpec, Started, StopSpec, Variables},
+    process::{
+        Adopted, Ended, ExitCause, LogSpec, StartSpec, Started, StopSpec, Variables, end_checks,
+    },
 };
 
 /// How long to wait before asking again what could not be found out: an unknown outcome is
@@ -127,6 +129,10 @@ pub(super) async fn stop(
     instance: InstanceId,
     release: Arc<Release>,
 ) -> Input {
+    if !release.checks.is_empty() {
+        // Of an agent that was killed while one ran.
+        end_checks(instance).await;
+    }
     let run = &release.run;
     let spec = StopSpec { signal: run.stop_signal, grace: run.stop_within };
     match works.host.runtime.stop(&place.application, instance, spec).await {
@@ -160,6 +166,7 @@ pub(super) async fn probe(
 ) -> Input {
     let variables = variables(&works, &place, Some(instance), &release, port);
     let filled = environment(&variables, &release).and_then(|env| {
+        let secrets = works.host.secrets.paths(&release.config);
         let target = match probe.target {
             ProbeTarget::Command(argv) => {
                 let argv = variables.fill_in_all(&argv);
@@ -167,13 +174,13 @@ pub(super) async fn probe(
             }
             target @ (ProbeTarget::Http { .. } | ProbeTarget::Tcp { .. }) => target,
         };
-        Ok((env, target))
+        Ok((env, secrets, target))
     });
     let answer = match filled {
         Err(text) => ProbeAnswer { passed: false, text },
-        Ok((env, target)) => {
+        Ok((env, secrets, target)) => {
             let directory = &variables.release_dir;
-            let asked = CommandPlace { instance, env: &env, directory };
+            let asked = CommandPlace { instance, env: &env, secrets: &secrets, directory };
             let address = reached_at(works.host.address);
             let answer = ask(&target, (address, port), probe.timeout, asked).await;
             ProbeAnswer { passed: answer.passed, text: answer.detail }
@@ -205,6 +212,7 @@ async fn launch(
         release_dir: variables.release_dir.clone(),
         command: command.map_err(|error| ErrorChain(&error).to_string())?,
         env: environment(&variables, release)?,
+        secrets: works.host.secrets.paths(&release.config),
         log: LogSpec::at(runtime.log_path(&place.application, place.slot)),
     })
 }
@@ -234,7 +242,8 @@ pub(super) fn variables(
         release_dir: host.releases.path(&place.application, release.digest),
         data_dir: host.runtime.shared_dir(&place.application),
         application: place.application.clone(),
-        version: release.name.version.clone(),
+        // The application knows nothing of the config in it.
+        version: release.name.version.pushed(),
         instance,
         slot: place.slot,
         agent: host.agent.clone(),
@@ -242,8 +251,8 @@ pub(super) fn variables(
     }
 }
 
-/// Returns an instance's whole environment. PORT and ADDRESS are in it without being asked for,
-/// as servers expect on other platforms.
+/// Returns an instance's whole environment, but for secrets. PORT and ADDRESS are in it without
+/// being asked for, as servers expect on other platforms.
 pub(super) fn environment(
     variables: &Variables,
     release: &Release,
@@ -254,5 +263,8 @@ pub(super) fn environment(
     }
     let declared = variables.fill_in_values(&release.run.env);
     env.extend(declared.map_err(|error| ErrorChain(&error).to_string())?);
+    let config = &release.config;
+    env.extend(config.env.iter().map(|(name, value)| (name.clone().into(), value.clone())));
+    env.retain(|name, _| !config.secrets.keys().any(|secret| secret.as_str() == name));
     Ok(env)
 }

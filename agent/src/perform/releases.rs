@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, error::Error as _, sync::Arc};
 
 use bytes::Bytes;
 use cutover_agent_core::{Input, PrepareFailure, Retained, Retry};
-use cutover_common::{ApplicationName, ErrorChain, Release, Sha256};
+use cutover_common::{ApplicationName, ErrorChain, Release, ReleaseRef, Sha256};
 use cutover_proto::v1::{self as pb, agent_link_client::AgentLinkClient};
 use futures::{Stream, TryStreamExt as _};
 use tokio::sync::watch;
@@ -38,20 +38,31 @@ impl OpenArchive {
 
 /// Brings a release to disk.
 pub(super) async fn prepare(works: Arc<Works>, release: Arc<Release>) -> Input {
-    let (application, digest) = (release.name.application.clone(), release.digest);
+    let (name, digest) = (release.name.clone(), release.digest);
     // A removal that was begun when nobody wanted this release has ended after this.
     drop(works.removing.lock().await);
     tracing::info!(version = %release.name.version, "preparing the release");
     let open = |offset| open_archive(works.clone(), release.clone(), offset);
-    let prepared = artifact::prepare(&works.host.data, &release, open).await;
+    let prepared = match require_secrets(&works, &release).await {
+        Ok(()) => artifact::prepare(&works.host.data, &release, open).await.map(drop),
+        Err(error) => Err(error),
+    };
     let result = match prepared {
-        Ok(_) => Ok(()),
+        Ok(()) => Ok(()),
         Err(error) => {
             tracing::warn!("could not prepare the release: {}", ErrorChain(&error));
             Err(PrepareFailure { detail: error.detail(), retry: retry(&error) })
         }
     };
-    Input::PrepareEnded { application, digest, result }
+    let ReleaseRef { application, version } = name;
+    Input::PrepareEnded { application, version, digest, result }
+}
+
+/// A release that lacks one would be found out only when it is started, in the place of what runs.
+async fn require_secrets(works: &Works, release: &Arc<Release>) -> Result<(), PrepareError> {
+    let (secrets, release) = (works.host.secrets.clone(), release.clone());
+    tokio::task::spawn_blocking(move || secrets.require(&release.config)).await??;
+    Ok(())
 }
 
 /// Tells what a full disk did from what is wrong with the content itself, and from a connection
@@ -71,6 +82,7 @@ fn retry(error: &PrepareError) -> Retry {
         | PrepareError::Folder(_)
         | PrepareError::Fetch(_)
         | PrepareError::Unpack(_)
+        | PrepareError::Secret(_)
         | PrepareError::Ended(_) => Retry::Later,
     }
 }
@@ -99,6 +111,7 @@ pub(super) async fn keep_house(works: Arc<Works>, mut changes: watch::Receiver<R
         changes.borrow_and_update();
         remove_releases(&works).await;
         remove_instances(&works).await;
+        remove_secrets(&works).await;
     }
 }
 
@@ -156,6 +169,16 @@ async fn remove_instances(works: &Works) {
                 "could not remove what is left of an instance: {}", ErrorChain(&error)
             );
         }
+    }
+}
+
+async fn remove_secrets(works: &Works) {
+    let Retained { secrets: named, goals, .. } = works.retained.borrow().clone();
+    let secrets = works.host.secrets.clone();
+    match tokio::task::spawn_blocking(move || secrets.retain(&named, &goals)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "could not remove secrets that nothing needs"),
+        Err(_) => tracing::error!("removing secrets was cut short"),
     }
 }
 

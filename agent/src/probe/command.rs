@@ -9,10 +9,11 @@ use crate::process::{
 };
 
 pub(super) async fn ask(argv: &[String], within: Duration, place: CommandPlace<'_>) -> ProbeAnswer {
-    let CommandPlace { instance, env, directory } = place;
+    let CommandPlace { instance, env, secrets, directory } = place;
     let mut env = env.clone();
     mark_probe(&mut env, instance);
-    let result = run_bounded(BoundedCommand { argv, env: &env, directory, within }, None).await;
+    let result =
+        run_bounded(BoundedCommand { argv, env: &env, secrets, directory, within }, None).await;
     // Who left its process group would stay for ever, and another one at each probe.
     end_probe(instance).await;
     let how = match result.end {

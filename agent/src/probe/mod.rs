@@ -7,9 +7,14 @@ mod command;
 mod http;
 mod tcp;
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use cutover_common::{InstanceId, ProbePort, ProbeTarget};
+use cutover_common::{InstanceId, ProbePort, ProbeTarget, VariableName};
 
 /// How many characters of an answer are kept: a line for people.
 const DETAIL_CHARS_MAX: usize = 200;
@@ -39,6 +44,8 @@ pub struct CommandPlace<'a> {
     pub instance: InstanceId,
     /// The whole environment, to which the token of its probes is added.
     pub env: &'a BTreeMap<String, String>,
+    /// What is in the environment besides, by the files that hold the values.
+    pub secrets: &'a BTreeMap<VariableName, PathBuf>,
     pub directory: &'a Path,
 }
 
@@ -78,7 +85,7 @@ pub async fn ask(
 }
 
 /// Escapes control characters and bidirectional tricks (promises.md §4 row 72), and cuts.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let is_shown = |c: char| !c.is_control() && !is_format(c);
     let escaped: String = text
         .trim()

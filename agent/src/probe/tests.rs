@@ -22,7 +22,12 @@ async fn probe(target: ProbeTarget, timeout: Duration) -> ProbeAnswer {
     let env = BTreeMap::from([("WORD".to_owned(), "given".to_owned())]);
     // Tests that run beside each other must not end each other's probes.
     let instance = InstanceId(Uuid::new_v4());
-    let place = CommandPlace { instance, env: &env, directory: Path::new("/tmp") };
+    let place = CommandPlace {
+        instance,
+        env: &env,
+        secrets: &BTreeMap::new(),
+        directory: Path::new("/tmp"),
+    };
     ask(&target, (LOCALHOST, None), timeout, place).await
 }
 

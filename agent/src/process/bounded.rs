@@ -5,12 +5,12 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io,
     os::unix::process::ExitStatusExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
-use cutover_common::ErrorChain;
+use cutover_common::{ErrorChain, VariableName};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use tokio::{
     io::AsyncReadExt,
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{blocking, end_watch::EndWatch, kept_output::KeptOutput};
-use crate::shim::program::find_program;
+use crate::{secrets::reveal, shim::program::find_program};
 
 /// How much of the output's end is kept: what fits into a report beside all the rest.
 const OUTPUT_BYTES_MAX: usize = 4 * 1024;
@@ -34,6 +34,8 @@ const REST_WITHIN: Duration = Duration::from_millis(200);
 pub struct BoundedCommand<'a> {
     pub argv: &'a [String],
     pub env: &'a BTreeMap<String, String>,
+    /// What is in the environment besides, by the files that hold the values.
+    pub secrets: &'a BTreeMap<VariableName, PathBuf>,
     pub directory: &'a Path,
     pub within: Duration,
 }
@@ -100,6 +102,7 @@ fn spawn(command: BoundedCommand<'_>) -> Result<Running, String> {
     let name = command.argv.first().map_or("", String::as_str);
     let program =
         find_program(name, command.directory).map_err(|error| ErrorChain(&error).to_string())?;
+    let secrets = reveal(command.secrets)?;
     let could_not = |error: io::Error| format!("could not run {name:?}: {error}");
     let (reader, writer) = io::pipe().map_err(could_not)?;
     let stderr = writer.try_clone().map_err(could_not)?;
@@ -109,6 +112,7 @@ fn spawn(command: BoundedCommand<'_>) -> Result<Running, String> {
         .args(&command.argv[1..])
         .env_clear()
         .envs(command.env)
+        .envs(secrets.iter().map(|(name, value)| (name.as_str(), value)))
         .current_dir(command.directory)
         .process_group(0)
         .stdin(Stdio::null())

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use cutover_common::VariableName;
 use uuid::Uuid;
 
 use super::{
@@ -28,6 +29,8 @@ pub struct HookSpec {
     pub run: Uuid,
     pub command: Vec<String>,
     pub env: BTreeMap<String, String>,
+    /// What is in the environment besides, by the files that hold the values.
+    pub secrets: BTreeMap<VariableName, PathBuf>,
     pub directory: PathBuf,
     pub within: Duration,
     /// Where its output is kept.
@@ -46,14 +49,20 @@ impl ProcessRuntime {
     /// Runs a hook to its end. Its process group is dead when this returns, and also when the
     /// future is dropped.
     pub async fn run_hook(&self, spec: HookSpec) -> HookOutcome {
-        let HookSpec { run, command, mut env, directory, within, log } = spec;
+        let HookSpec { run, command, mut env, secrets, directory, within, log } = spec;
         env.insert(HOOK_VARIABLE.to_owned(), run.to_string());
         env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
         let path = log.clone();
         let kept = blocking(move || KeptOutput::create(&path)).await.inspect_err(|error| {
             tracing::warn!(path = %log.display(), %error, "the hook's output is not kept");
         });
-        let command = BoundedCommand { argv: &command, env: &env, directory: &directory, within };
+        let command = BoundedCommand {
+            argv: &command,
+            env: &env,
+            secrets: &secrets,
+            directory: &directory,
+            within,
+        };
         let result = run_bounded(command, kept.ok()).await;
         let outcome = if result.end == CommandEnd::Exited(0) {
             HookOutcome::Passed

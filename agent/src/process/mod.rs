@@ -17,6 +17,7 @@
 //! with the systemd runtime.
 
 pub mod bounded;
+mod check;
 mod end_watch;
 mod hook;
 pub mod identity;
@@ -45,6 +46,7 @@ use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 pub use self::{
+    check::{CheckSpec, end_checks, run_check},
     hook::{HookOutcome, HookSpec},
     kept_output::KEPT_BYTES_MAX,
     log_files::{LogFiles, open_log, with_old_files},

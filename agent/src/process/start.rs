@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cutover_common::{ApplicationName, InstanceEvidence, InstanceId};
+use cutover_common::{ApplicationName, InstanceEvidence, InstanceId, VariableName};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep},
@@ -44,6 +44,8 @@ pub struct StartSpec {
     /// The whole environment, to which `PATH`, if it has none, and the instance's token are
     /// added.
     pub env: BTreeMap<String, String>,
+    /// What is in the environment besides, by the files that hold the values: no record has them.
+    pub secrets: BTreeMap<VariableName, PathBuf>,
     pub log: LogSpec,
 }
 
@@ -149,10 +151,10 @@ impl ProcessRuntime {
 }
 
 fn write_spec(dir: &Path, spec: StartSpec) -> Result<(), StartError> {
-    let StartSpec { application: _, instance, release_dir, command, mut env, log } = spec;
+    let StartSpec { application: _, instance, release_dir, command, mut env, secrets, log } = spec;
     env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
     env.insert(INSTANCE_VARIABLE.to_owned(), instance.0.to_string());
-    let spec = Spec { instance: instance.0, command, env, directory: release_dir, log };
+    let spec = Spec { instance: instance.0, command, env, secrets, directory: release_dir, log };
     let could_not = |path: PathBuf| move |source| StartError::Write { path, source };
     make_private_dir(dir).map_err(could_not(dir.to_owned()))?;
     write_record(dir, SPEC_FILE, &spec).map_err(could_not(dir.join(SPEC_FILE)))

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 
 pub use self::{outlet::Outlet, renewal::renew_in_time};
-use crate::{join::AgentIdentity, process::LogFiles};
+use crate::{join::AgentIdentity, process::LogFiles, secrets::Secrets};
 
 /// After a connection that could not be made or broke: a restarted coordinator is found again in
 /// seconds, and 1000 agents do not all dial in one second.
@@ -47,6 +47,8 @@ pub struct SessionSettings<N> {
     pub dice: Arc<dyn Dice>,
     /// What operators may read.
     pub logs: LogFiles,
+    /// Where the values of secrets are kept.
+    pub secrets: Secrets,
 }
 
 /// How a session ended.
@@ -155,6 +157,7 @@ async fn attempt<N: Network>(
     if inbox.send(Input::SessionOpened { session }).await.is_err() {
         return Ok(());
     }
-    let serving = stream::Serving { inbox, session, logs: settings.logs.clone() };
+    let (logs, secrets) = (settings.logs.clone(), settings.secrets.clone());
+    let serving = stream::Serving { inbox, session, logs, secrets };
     stream::serve(channel, inlet, serving, was_welcomed).await
 }

@@ -15,7 +15,7 @@ use tonic::{Streaming, transport::Channel};
 use uuid::Uuid;
 
 use super::{SessionEnd, logs::Readings, outlet::Inlet};
-use crate::process::LogFiles;
+use crate::{process::LogFiles, secrets::Secrets};
 
 /// The largest message of a coordinator (promises.md §4 row 4).
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -25,6 +25,7 @@ pub(super) struct Serving<'a> {
     pub(super) inbox: &'a mpsc::Sender<Input>,
     pub(super) session: SessionId,
     pub(super) logs: LogFiles,
+    pub(super) secrets: Secrets,
 }
 
 /// Something that the coordinator wants.
@@ -32,6 +33,8 @@ enum Received {
     Input(Input),
     /// To read a log, under this name.
     Log(Uuid, LogQuery),
+    /// To keep the values of secrets.
+    Secrets(wire::Secrets),
 }
 
 /// Serves a session until it ends. Ok: the engine is gone.
@@ -41,10 +44,12 @@ pub(super) async fn serve(
     serving: Serving<'_>,
     was_welcomed: &mut bool,
 ) -> Result<(), SessionEnd> {
-    let Serving { inbox, session, logs } = serving;
+    let Serving { inbox, session, logs, secrets } = serving;
     let Inlet { messages, mut refused } = inlet;
     let mut link = AgentLinkClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let mut readings = Readings::new(logs, link.clone());
+    // Values that came, and whose goal comes next.
+    let mut values = wire::Secrets(Vec::new());
     let opened = timeout(SILENCE_MAX, link.session(ReceiverStream::new(messages))).await;
     let mut incoming = opened
         .map_err(|_| SessionEnd::Silent)?
@@ -61,16 +66,37 @@ pub(super) async fn serve(
         let input = match received {
             Received::Input(input) => input,
             // Whoever was not welcomed is no coordinator of ours.
-            Received::Log(..) if !*was_welcomed => continue,
+            Received::Log(..) | Received::Secrets(_) if !*was_welcomed => continue,
+            Received::Secrets(sent) => {
+                values = sent;
+                continue;
+            }
             Received::Log(id, query) => {
                 readings.begin(id, query);
                 continue;
             }
         };
         *was_welcomed |= matches!(input, Input::Welcomed { .. });
+        if let Input::Assigned { assignment, .. } = &input {
+            let sent = std::mem::replace(&mut values, wire::Secrets(Vec::new()));
+            keep(&secrets, sent, assignment).await;
+        }
         if inbox.send(input).await.is_err() {
             return Ok(());
         }
+    }
+}
+
+/// Keeps values, durably, before the goal behind them is looked at.
+async fn keep(secrets: &Secrets, sent: wire::Secrets, assignment: &Assignment) {
+    if sent.0.is_empty() {
+        return;
+    }
+    let (application, generation) = (assignment.application.clone(), assignment.fence.generation);
+    let secrets = secrets.clone();
+    let kept = tokio::task::spawn_blocking(move || secrets.keep(&sent, &application, generation));
+    if kept.await.is_err() {
+        tracing::error!("keeping secrets was cut short");
     }
 }
 
@@ -103,9 +129,9 @@ fn parse(message: pb::CoordinatorMessage, session: SessionId) -> Result<Received
             let welcome = Welcome { incarnation, term, boot_nonce };
             Ok(Received::Input(Input::Welcomed { session, welcome }))
         }
-        Some(Kind::Echo(pb::HeartbeatEcho { nonce })) => {
-            let nonce = Uuid::try_parse(&nonce).map_err(|error| bad(&error))?;
-            Ok(Received::Input(Input::Echoed { session, nonce }))
+        Some(Kind::Echo(echo)) => {
+            let wire::Echo { nonce, compared } = echo.try_into().map_err(|error| bad(&error))?;
+            Ok(Received::Input(Input::Echoed { session, nonce, compared }))
         }
         Some(Kind::Assignment(assignment)) => {
             let assignment: Assignment = assignment.try_into().map_err(|error| bad(&error))?;
@@ -115,6 +141,9 @@ fn parse(message: pb::CoordinatorMessage, session: SessionId) -> Result<Received
         Some(Kind::LogWanted(wanted)) => {
             let (id, query) = LogQuery::from_wanted(wanted).map_err(|error| bad(&error))?;
             Ok(Received::Log(id, query))
+        }
+        Some(Kind::Secrets(secrets)) => {
+            Ok(Received::Secrets(secrets.try_into().map_err(|error| bad(&error))?))
         }
         Some(Kind::EdgeRoutes(routes)) => {
             let routes: EdgeRoutes = routes.try_into().map_err(|error| bad(&error))?;

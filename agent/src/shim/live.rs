@@ -30,6 +30,7 @@ use super::{
 use crate::{
     host::boot_id,
     process::{identity::ProcessMark, sweep::kill_own_descendants},
+    secrets::reveal,
 };
 
 /// How long to go on killing what an application left behind. A killed process ends within
@@ -159,6 +160,7 @@ fn start(spec: &Spec, dir: &Path) -> Result<(Child, mpsc::Receiver<()>), String>
     let program =
         find_program(name, &spec.directory).map_err(|error| ErrorChain(&error).to_string())?;
 
+    let secrets = reveal(&spec.secrets)?;
     let (done, copied) = mpsc::channel();
     let (log, lines) = (RotatingLog::new(spec.log.clone()), ErrorLines::begin(dir));
     thread::Builder::new()
@@ -176,6 +178,7 @@ fn start(spec: &Spec, dir: &Path) -> Result<(Child, mpsc::Receiver<()>), String>
         .args(&spec.command[1..])
         .env_clear()
         .envs(&spec.env)
+        .envs(secrets.iter().map(|(name, value)| (name.as_str(), value)))
         .current_dir(&spec.directory)
         .process_group(0)
         .stdin(Stdio::null())

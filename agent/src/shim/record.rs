@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cutover_common::Timestamp;
+use cutover_common::{Timestamp, VariableName};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
@@ -46,6 +46,9 @@ pub struct Spec {
     pub command: Vec<String>,
     /// The whole environment; nothing is inherited.
     pub env: BTreeMap<String, String>,
+    /// What is in the environment besides, by the files that hold the values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<VariableName, PathBuf>,
     pub directory: PathBuf,
     pub log: LogSpec,
 }

@@ -12,8 +12,10 @@ use std::{
 };
 
 use cutover_common::{
-    Assignment, Fence, Generation, InstanceVitals, Release, ReleaseRef, Report, Route, RunSpec,
-    Slot, SlotGoal, SlotReport, Slots, StopSignal, Term, Timers, protocol::PROTOCOL, wire::Welcome,
+    Assignment, Config, Fence, Generation, InstanceVitals, Release, ReleaseRef, Report, Route,
+    RunSpec, Slot, SlotGoal, SlotReport, Slots, StopSignal, Term, Timers,
+    protocol::PROTOCOL,
+    wire::{Secrets, Welcome},
 };
 use cutover_proto::v1::{
     self as pb,
@@ -265,7 +267,9 @@ impl Coordinator {
             },
             probe: None,
             hooks: Vec::new(),
+            checks: Vec::new(),
             service: None,
+            config: Config::default(),
         }
     }
 
@@ -286,10 +290,17 @@ impl Coordinator {
             rollout: "r1".to_owned(),
             peers: Vec::new(),
             route,
+            once: Vec::new(),
         };
         state.assignment = Some(assignment.clone());
         for session in &state.sessions {
             session.try_send(Ok(to_agent(ToAgent::Assignment(assignment.clone().into())))).ok();
+        }
+    }
+
+    pub fn send_secrets(&self, secrets: &Secrets) {
+        for session in &self.state.lock().unwrap().sessions {
+            session.try_send(Ok(to_agent(ToAgent::Secrets(secrets.clone().into())))).ok();
         }
     }
 
@@ -405,7 +416,7 @@ impl Coordinator {
                 state.reports.extend(reports);
                 // An empty nonce keeps the session alive and permits nothing.
                 let nonce = if state.echoes { beat.nonce } else { Uuid::nil().to_string() };
-                Some(pb::HeartbeatEcho { nonce })
+                Some(pb::HeartbeatEcho { nonce, compared: Vec::new() })
             }
         }
     }

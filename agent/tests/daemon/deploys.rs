@@ -1,9 +1,11 @@
 //! Releases are fetched, started, replaced in place, kept alive.
 
 use cutover_common::{
-    Health, Hook, HookKind, InstanceVitals, Phase, Release, Slot, SlotGoal, SlotReport,
+    Health, Hook, HookKind, InstanceVitals, Phase, Release, SecretId, SecretValue, Slot, SlotGoal,
+    SlotReport, wire::Secrets,
 };
 use rustix::process::{Pid, Signal, kill_process};
+use uuid::Uuid;
 
 use super::{
     coordinator::Coordinator,
@@ -40,6 +42,7 @@ pub fn release_with_hook(coordinator: &Coordinator, version: &str, hook: &str) -
         kind: HookKind::BeforeStop,
         command: vec!["./hook".to_owned()],
         within: std::time::Duration::from_secs(20),
+        once: false,
     });
     release
 }
@@ -135,6 +138,33 @@ async fn heartbeats_tell_what_an_instance_needs_and_complains_of_before_and_afte
     coordinator.until_hellos(hellos + 1).await;
     let told = coordinator.until_vitals("the next agent goes on", is_measured).await;
     assert_eq!(told.instance, instance);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_cannot_be_kept_fails_what_names_it_and_ends_no_session() {
+    let coordinator = Coordinator::start().await;
+    let host = Host::joined(&coordinator).await;
+    let one = coordinator.release("1", &[("server", SERVER)]);
+    coordinator.assign(1, running(&one), SlotGoal::Absent);
+    let blue = coordinator.until_slot("release 1 settles", Slot::Blue, is_settled).await;
+
+    let in_its_place = host.data().join("secrets");
+    std::fs::write(&in_its_place, "no folder").unwrap();
+    let (id, value) = (SecretId(Uuid::from_u128(1)), b"hunter2".to_vec());
+    let mut two = coordinator.release("2", &[("server", SERVER)]);
+    two.config.secrets.insert("DB_PASSWORD".parse().unwrap(), id);
+    coordinator.send_secrets(&Secrets(vec![(id, SecretValue::new(value).unwrap())]));
+    coordinator.assign(2, prepared(&one), running(&two));
+    let failed = |slot: &SlotReport| slot.phase == Phase::Failed;
+    let green = coordinator.until_slot("preparing fails", Slot::Green, failed).await;
+    let why = "the value of the secret DB_PASSWORD could not be kept: could not write ";
+    assert!(green.detail.contains(why), "{}", green.detail);
+    assert!(is_alive(pid_of(&blue)));
+    assert_eq!(coordinator.hellos(), 1, "it is the same session");
+
+    std::fs::remove_file(&in_its_place).unwrap();
+    coordinator.until_slot("release 2 settles", Slot::Green, is_settled).await;
+    assert_eq!(coordinator.hellos(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,7 @@ fn release(coordinator: &Coordinator, version: &str, scripts: &[(HookKind, &str)
             kind,
             command: vec![format!("./{kind}")],
             within: Duration::from_secs(20),
+            once: false,
         })
         .collect();
     release

@@ -11,6 +11,7 @@ fn hook(place: &Place, script: &str) -> HookSpec {
         run: place.instance.0,
         command: ["sh", "-c", script].map(str::to_owned).to_vec(),
         env: BTreeMap::from([("OUT".to_owned(), place.root().join("out").display().to_string())]),
+        secrets: BTreeMap::new(),
         directory: place.release_dir(),
         within: LONG,
         log: place.root().join("data/logs/web/blue.smoke.log"),

@@ -87,6 +87,7 @@ impl Place {
             release_dir: self.release_dir(),
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),
             env: [].into(),
+            secrets: [].into(),
             log: LogSpec::at(self.log_path()),
         }
     }

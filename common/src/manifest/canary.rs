@@ -1,18 +1,22 @@
 //! `canary` of a `[[deploy]]`.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    deploy::name,
     problem::{Problem, duration_in},
     reader::{Item, Reader, Section, read},
     strategy::{Promotion, Unsure},
-    words::{CANARY, CANARY_STEP},
+    words::{CANARY, CANARY_STEP, JUDGE},
 };
 use crate::{
-    Allow, CanaryHosts, CanaryStep, CanarySteps, duration_text,
-    pace::{echo, parse_allow},
+    AllowCookie, AllowHeader, CanaryHosts, CanaryStep, CanarySteps, CheckName, JudgeSetting,
+    check::{CHECKS_MAX, ChosenChecks},
+    duration_text,
+    nearest::nearest,
+    pace::echo,
 };
 
 /// What it says, each key only if it was written.
@@ -22,11 +26,22 @@ pub struct CanarySpec {
     pub steps: Option<CanarySteps>,
     pub promote: Option<Promotion>,
     pub unsure: Option<Unsure>,
-    pub header: Option<Allow>,
+    pub judge: Option<JudgeSetting>,
+    /// None: all that are declared.
+    #[serde(default)]
+    pub checks: Option<ChosenChecks>,
+    /// How clients reach the new release on purpose; by one of them, where both are written.
+    pub header: Option<AllowHeader>,
+    #[serde(default)]
+    pub cookie: Option<AllowCookie>,
 }
 
 /// Reads `canary = { hosts = 1, steps = [{ weight = "5%", hold = "5m" }] }`.
-pub(super) fn read_canary(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<CanarySpec> {
+pub(super) fn read_canary(
+    item: &Item<'_>,
+    declared: Option<&BTreeSet<CheckName>>,
+    reader: &mut Reader<'_>,
+) -> Option<CanarySpec> {
     let section = Section::open(item, &CANARY, reader)?;
     let hosts = section.read("hosts", reader, |item| {
         if let Some(digits) = item.decimal() {
@@ -42,9 +57,74 @@ pub(super) fn read_canary(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Ca
         .read("promote", reader, |item| Ok(item.string("\"manual\"")?.parse::<Promotion>()?));
     let unsure =
         section.read("unsure", reader, |item| Ok(item.string("\"wait\"")?.parse::<Unsure>()?));
-    let header =
-        section.read("header", reader, |item| Ok(parse_allow(item.string("\"x-canary=1\"")?)?));
-    Some(CanarySpec { hosts, steps, promote, unsure, header })
+    let judge = section.item("judge").and_then(|item| read_judge(&item, reader));
+    let checks = section.item("checks").and_then(|item| read_chosen(&item, declared, reader));
+    let header = section.read("header", reader, |item| {
+        Ok(item.string("\"x-canary=1\"")?.parse::<AllowHeader>()?)
+    });
+    let cookie = section
+        .read("cookie", reader, |item| Ok(item.string("\"canary=1\"")?.parse::<AllowCookie>()?));
+    Some(CanarySpec { hosts, steps, promote, unsure, judge, checks, header, cookie })
+}
+
+/// Reads `checks = ["error-ratio", "queue"]`; all of them must be declared.
+fn read_chosen(
+    item: &Item<'_>,
+    declared: Option<&BTreeSet<CheckName>>,
+    reader: &mut Reader<'_>,
+) -> Option<ChosenChecks> {
+    let Some(entries) = item.entries() else {
+        let problem = format!("{} is no list of names", item.description());
+        reader
+            .refuse(&item.place, Problem::new(problem, "write [\"error-ratio\"], or [] for none"));
+        return None;
+    };
+    let mut chosen = Vec::new();
+    let mut are_read = true;
+    for entry in entries.take(CHECKS_MAX + 1) {
+        let name = read(&entry, reader, |item| declared_check(item, declared));
+        are_read &= name.is_some();
+        chosen.extend(name);
+    }
+    are_read.then(|| chosen.into_iter().collect())
+}
+
+fn declared_check(
+    item: &Item<'_>,
+    declared: Option<&BTreeSet<CheckName>>,
+) -> Result<CheckName, Problem> {
+    let check: CheckName = name(item)?;
+    // Where the declarations cannot be read, that is the mistake.
+    let Some(declared) = declared.filter(|declared| !declared.contains(&check)) else {
+        return Ok(check);
+    };
+    let instead = match nearest(check.as_str(), declared.iter().map(CheckName::as_str)) {
+        Some(near) => format!("write {near:?}"),
+        None => format!("declare it: [[checks]] with name = \"{check}\""),
+    };
+    Err(Problem::new(format!("there is no check \"{check}\""), instead))
+}
+
+/// Reads `judge = { false_alarms = "0.5%", errors = "2x+0.5%", memory = "off" }`.
+fn read_judge(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<JudgeSetting> {
+    let section = Section::open(item, &JUDGE, reader)?;
+    let mut setting = JudgeSetting::default();
+    let mut is_read = true;
+    for key in JudgeSetting::KEYS {
+        let Some(item) = section.item(key) else { continue };
+        let said = read(&item, reader, |item| {
+            let text = match item.decimal() {
+                Some(digits) if key == "requests_min" => digits,
+                Some(_) | None => item.string("\"off\", \"2x\" or what else it takes")?,
+            };
+            Ok(setting.say(key, text)?)
+        });
+        is_read &= said.is_some();
+    }
+    if !is_read || setting == JudgeSetting::default() {
+        return None;
+    }
+    read(item, reader, |_| Ok(setting.checked()?))
 }
 
 fn read_canary_steps(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<CanarySteps> {

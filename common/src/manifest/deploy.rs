@@ -13,8 +13,8 @@ use super::{
     words::DEPLOY,
 };
 use crate::{
-    Amount, AmountSetting, Batches, DeploySetting, EnvironmentName, InvalidSetting, MaxLoad,
-    Pauses, duration_text, host::is_label_part, pace::echo,
+    Amount, AmountSetting, Batches, CheckName, DeploySetting, EnvironmentName, InvalidSetting,
+    MaxLoad, Pauses, duration_text, host::is_label_part, pace::echo,
 };
 
 /// The settings of one `[[deploy]]`, each only if it was written.
@@ -28,6 +28,9 @@ pub struct DeploySpec {
     pub hold: Option<Duration>,
     pub keep: Option<Duration>,
     pub approve: Option<bool>,
+    /// The key of the label by whose values hosts are in two groups.
+    #[serde(default)]
+    pub groups: Option<String>,
     pub sliding: Option<bool>,
     pub pause_after: Option<Pauses>,
     /// The key of the label that says in which zone a host is.
@@ -118,8 +121,12 @@ impl Timing {
     }
 }
 
-/// Reads all `[[deploy]]`.
-pub(super) fn read_deploys(top: &Section<'_>, reader: &mut Reader<'_>) -> Option<Vec<DeploySpec>> {
+/// Reads all `[[deploy]]`. `checks`: those that are declared, if that could be read.
+pub(super) fn read_deploys(
+    top: &Section<'_>,
+    checks: Option<&BTreeSet<CheckName>>,
+    reader: &mut Reader<'_>,
+) -> Option<Vec<DeploySpec>> {
     let Some(item) = top.item("deploy") else {
         return Some(Vec::new());
     };
@@ -133,7 +140,7 @@ pub(super) fn read_deploys(top: &Section<'_>, reader: &mut Reader<'_>) -> Option
     let mut environments = BTreeSet::new();
     let mut deploys = Vec::new();
     for entry in entries {
-        let deploy = read_deploy(&entry, &mut environments, reader);
+        let deploy = read_deploy(&entry, checks, &mut environments, reader);
         deploys.extend(deploy);
     }
     (deploys.len() == count).then_some(deploys)
@@ -141,6 +148,7 @@ pub(super) fn read_deploys(top: &Section<'_>, reader: &mut Reader<'_>) -> Option
 
 fn read_deploy(
     item: &Item<'_>,
+    checks: Option<&BTreeSet<CheckName>>,
     environments: &mut BTreeSet<EnvironmentName>,
     reader: &mut Reader<'_>,
 ) -> Option<DeploySpec> {
@@ -172,15 +180,17 @@ fn read_deploy(
     refuse_impossible_waits(&section, healthy_for, healthy_within, progress_within, reader);
     let auto_rollback = section.read(DeploySetting::AutoRollback.name(), reader, Item::boolean);
     let approve = section.read(DeploySetting::Approve.name(), reader, Item::boolean);
+    let groups =
+        section.read(DeploySetting::Groups.name(), reader, |item| label_key(item, "group"));
     let cutover = section.read(DeploySetting::Cutover.name(), reader, |item| {
         Ok(item.string("\"strict\"")?.parse::<CutoverMode>()?)
     });
     let canary = section
         .item("canary")
-        .map_or_else(|| Some(CanarySpec::default()), |item| read_canary(&item, reader))?;
+        .map_or_else(|| Some(CanarySpec::default()), |item| read_canary(&item, checks, reader))?;
     let sliding = section.read(DeploySetting::Sliding.name(), reader, Item::boolean);
     let pause_after = section.read(DeploySetting::PauseAfter.name(), reader, pauses);
-    let zone = section.read(DeploySetting::Zone.name(), reader, label_key);
+    let zone = section.read(DeploySetting::Zone.name(), reader, |item| label_key(item, "zone"));
     let max_load = section.read(DeploySetting::MaxLoad.name(), reader, |item| {
         Ok(MaxLoad::parse(item.string("\"80%\"")?)?)
     });
@@ -193,6 +203,7 @@ fn read_deploy(
         hold,
         keep,
         approve,
+        groups,
         sliding,
         pause_after,
         zone,
@@ -249,13 +260,15 @@ fn pauses(item: &Item<'_>) -> Result<Pauses, Problem> {
     Ok(Pauses::new(batches)?)
 }
 
-fn label_key(item: &Item<'_>) -> Result<String, Problem> {
-    let text = item.string("\"zone\"")?;
+/// Reads the key of a label, such as `example`.
+fn label_key(item: &Item<'_>, example: &str) -> Result<String, Problem> {
+    let text = item.string(&format!("{example:?}"))?;
     if is_label_part(text) {
         return Ok(text.to_owned());
     }
     let problem = format!("{} is no key of a label", echo(text));
-    Err(Problem::new(problem, "write the key of a label that agents have, such as \"zone\""))
+    let instead = format!("write the key of a label that agents have, such as {example:?}");
+    Err(Problem::new(problem, instead))
 }
 
 /// Refuses waits that no rollout could pass. The coordinator judges again with flags and defaults.

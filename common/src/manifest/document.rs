@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
 use super::{
+    checks::read_checks,
     compatibility::{VersionRange, read_compatibility},
     deploy::{DeploySpec, name, read_deploys},
     health::{ProbedService, read_health},
@@ -15,7 +16,7 @@ use super::{
     syntax::SyntaxMap,
     words::{APPLICATION, TOP},
 };
-use crate::{ApplicationName, Hook, ProbeSpec, RunSpec, Service};
+use crate::{ApplicationName, Check, CommandCheck, Hook, ProbeSpec, RunSpec, Service};
 
 /// Everything that a `cutover.toml` says, checked.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -27,6 +28,9 @@ pub struct Manifest {
     /// None: an instance counts as healthy while its process is alive.
     pub probe: Option<ProbeSpec>,
     pub hooks: Vec<Hook>,
+    /// What its canaries are asked.
+    #[serde(default)]
+    pub checks: Vec<Check>,
     /// Beside which versions this one can serve. None: any.
     #[serde(default)]
     pub beside: Option<VersionRange>,
@@ -52,6 +56,11 @@ impl Manifest {
         let top = Section::top(table.get_ref(), &TOP, text, &mut reader);
         let manifest = read_manifest(&top, &mut reader);
         reader.finish(manifest)
+    }
+
+    /// Returns the checks that agents run.
+    pub fn command_checks(&self) -> Vec<CommandCheck> {
+        self.checks.iter().filter_map(Check::command).collect()
     }
 
     /// Returns what the file says about deploys to `environment`.
@@ -82,14 +91,18 @@ fn read_manifest(top: &Section<'_>, reader: &mut Reader<'_>) -> Option<Manifest>
     };
     let probe = read_health(top, probed, reader);
     let hooks = read_hooks(top, reader);
+    let checks = read_checks(top, reader);
     let beside = read_compatibility(top, reader);
-    let deploys = read_deploys(top, reader);
+    let names =
+        checks.as_ref().map(|checks| checks.iter().map(|check| check.name.clone()).collect());
+    let deploys = read_deploys(top, names.as_ref(), reader);
     Some(Manifest {
         application: application?,
         run: run?,
         service,
         probe,
         hooks: hooks?,
+        checks: checks?,
         beside,
         deploys: deploys?,
     })

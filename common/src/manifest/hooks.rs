@@ -50,5 +50,6 @@ fn read_hook(kind: HookKind, item: &Item<'_>, reader: &mut Reader<'_>) -> Option
         .required("command", &example, reader)
         .and_then(|item| read_argv(&item, Program::NotAbsolute, reader));
     let within = hook.read("within", reader, |item| item.duration(&WITHIN));
-    Some(Hook { kind, command: command?, within: within.unwrap_or(within_default(kind)) })
+    let once = hook.read("once", reader, Item::boolean).unwrap_or_default();
+    Some(Hook { kind, command: command?, within: within.unwrap_or(within_default(kind)), once })
 }

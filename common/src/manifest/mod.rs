@@ -5,6 +5,7 @@
 //! in docs/cutover-toml.md all follow it.
 
 mod canary;
+mod checks;
 mod clients;
 mod compatibility;
 mod deploy;
@@ -27,6 +28,8 @@ pub use document::Manifest;
 pub use mistake::{ManifestMistakes, Mistake};
 pub use strategy::{CutoverMode, Promotion, Strategy, Unreachable, Unsure};
 
+#[cfg(test)]
+mod checks_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]

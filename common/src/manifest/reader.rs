@@ -16,7 +16,7 @@ use super::{
     syntax::SyntaxMap,
     words::{NOT_SUPPORTED, Standing, Words},
 };
-use crate::pace::echo;
+use crate::{check::Limit, pace::echo};
 
 /// A key or value in the file.
 #[derive(Clone, Debug)]
@@ -140,6 +140,18 @@ impl<'v> Item<'v> {
             .and_then(|integer| T::try_from(integer).ok())
             .filter(|integer| range.contains(integer))
             .ok_or_else(|| Problem::new(format!("{} is out of range", self.source()), instead))
+    }
+
+    /// Returns the number, whole or not, if it can be compared with.
+    pub(super) fn number(&self) -> Result<Limit, Problem> {
+        let instead = "write a number without quotes, such as 0.05";
+        let read = match (self.value.as_integer(), self.value.as_float()) {
+            (Some(integer), _) if integer.radix() == 10 => integer.as_str().parse().ok(),
+            (_, Some(float)) => float.as_str().parse().ok(),
+            _ => None,
+        };
+        let refuse = || Problem::new(format!("{} is no number", self.description()), instead);
+        read.and_then(Limit::new).ok_or_else(refuse)
     }
 
     /// Returns the boolean.

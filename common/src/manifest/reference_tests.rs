@@ -2,9 +2,14 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
-use super::{Manifest, ManifestMistakes, Strategy, Timing, health, hooks, run, service, words};
+use super::{
+    Manifest, ManifestMistakes, Strategy, Timing, checks, health, hooks, run, service, words,
+};
 use crate::{
-    Batches, HookKind, Limits, Service, StopSignal, duration_text::print, size_text::print as size,
+    Batches, HookKind, Limits, Service, StopSignal,
+    check::{CHECKS_MAX, MetricQuery},
+    duration_text::print,
+    size_text::print as size,
 };
 
 const REFERENCE: &str = include_str!("../../../docs/cutover-toml.md");
@@ -83,6 +88,12 @@ fn the_reference_gives_the_ranges_of_the_parser() {
     for kind in HookKind::ALL {
         assert_range(&format!("hooks.{kind}.within"), &hooks::WITHIN);
     }
+    assert_range("checks.every", &checks::EVERY);
+    assert_range("checks.within", &checks::WITHIN);
+    let failures = format!("{} to {}", checks::FAILURES.start(), checks::FAILURES.end());
+    assert_says("checks.failures", &failures);
+    assert_says("checks", &format!("at most {CHECKS_MAX}"));
+    assert_says("checks.prometheus", &format!("at most {} bytes", MetricQuery::BYTES_MAX));
     for timing in Timing::ALL {
         assert_range(&format!("deploy.{}", timing.name()), &timing.range());
     }
@@ -120,6 +131,8 @@ fn the_reference_gives_the_defaults_of_the_parser() {
         ("health.every", health::EVERY_DEFAULT),
         ("health.timeout", health::TIMEOUT_DEFAULT),
         ("health.start_within", health::START_WITHIN_DEFAULT),
+        ("checks.every", checks::EVERY_DEFAULT),
+        ("checks.within", checks::WITHIN_DEFAULT),
     ] {
         // 60 seconds are written as such, as in the example.
         let written = if default.as_secs() == 60 { "60s".to_owned() } else { print(default) };
@@ -129,6 +142,7 @@ fn the_reference_gives_the_defaults_of_the_parser() {
         let default = print(hooks::within_default(kind));
         assert_says(&format!("hooks.{kind}.within"), &format!("| `\"{default}\"`"));
     }
+    assert_says("checks.failures", &format!("| {} |", checks::FAILURES_DEFAULT));
     assert_says("health.passes", &format!("| {} |", health::PASSES_DEFAULT));
     assert_says("health.failures", &format!("| {} |", health::FAILURES_DEFAULT));
     assert_says("run.stop_signal", &format!("| `\"{}\"` |", StopSignal::default().name()));
@@ -138,7 +152,7 @@ fn the_reference_gives_the_defaults_of_the_parser() {
 fn the_examples_of_the_reference_are_manifests() {
     let examples = blocks("toml");
 
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     for example in examples {
         Manifest::parse(example).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     }

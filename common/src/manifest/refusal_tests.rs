@@ -190,6 +190,20 @@ fn tables_of_the_wrong_kind_are_told_apart() {
 }
 
 #[test]
+fn only_before_start_can_run_on_one_host_for_all() {
+    let hook = |kind: &str, once: &str| {
+        format!("[hooks]\n{kind} = {{ command = [\"./x\"], once = {once} }}\n")
+    };
+    insta::assert_snapshot!(
+        [refused_with(&hook("install", "true")), refused_with(&hook("before_start", "1"))].join("\n"),
+        @r#"
+    cutover.toml:6:32: hooks.install.once: unknown name; remove it, or do this in before_start: that alone runs on one host for all, the other hooks are about the host that they run on
+    cutover.toml:6:44: hooks.before_start.once: integer 1 is neither true nor false; write true or false, without quotes
+    "#
+    );
+}
+
+#[test]
 fn settings_that_can_never_work_together_are_refused() {
     let deploy = |lines: &str| refused_with(&format!("[[deploy]]\nenvironment = \"e\"\n{lines}\n"));
 

@@ -7,7 +7,13 @@ use super::{
     reader::{Item, Reader, Section, read},
     words::RUN,
 };
-use crate::{RunSpec, StopSignal, nearest::nearest, pace::echo, release::is_shared_path};
+use crate::{
+    RunSpec, StopSignal, VariableName,
+    config::{InvalidVariableName, VALUE_BYTES_MAX},
+    nearest::nearest,
+    pace::echo,
+    release::is_shared_path,
+};
 
 /// From one millisecond, the smallest unit there is, to an hour: a stop that takes longer holds
 /// up a rollout of ten batches for a day.
@@ -20,17 +26,6 @@ pub(super) const STOP_WITHIN_DEFAULT: Duration = Duration::from_secs(30);
 /// The most arguments of an argv and variables of an environment: far above what people write by
 /// hand, and below the 1,000 that a message may carry.
 const COUNT_MAX: usize = 256;
-
-/// The longest argument or value, in bytes. Linux itself refuses one of 128 KiB (`MAX_ARG_STRLEN`).
-const BYTES_MAX: usize = 32 * 1024;
-
-/// The longest name of an environment variable, in bytes.
-const ENV_NAME_BYTES_MAX: usize = 128;
-
-/// Variables that decide what other programs a program runs, and prefixes of such: a release must
-/// not take over its runtime that way (promises.md §4 row 23).
-const ENV_REFUSED: [&str; 5] = ["PATH", "BASH_ENV", "ENV", "IFS", "SHELLOPTS"];
-const ENV_PREFIXES_REFUSED: [&str; 2] = ["LD_", "CUTOVER_"];
 
 /// The most folders that stay from release to release: each is a link, made with every release.
 const SHARED_MAX: usize = 32;
@@ -150,7 +145,7 @@ fn bounded(text: &str) -> Result<&str, Problem> {
         let problem = "contains a NUL, which no program can be given";
         return Err(Problem::new(problem, "remove \\u0000"));
     }
-    if text.len() > BYTES_MAX {
+    if text.len() > VALUE_BYTES_MAX {
         let problem = format!("is {} bytes long", text.len());
         return Err(Problem::new(problem, "write at most 32 KiB, or put it into a file"));
     }
@@ -208,23 +203,20 @@ fn read_env(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<BTreeMap<String,
 }
 
 fn refused_name(name: &str) -> Option<Problem> {
-    let begins_well = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    let goes_on_well = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if !begins_well || !goes_on_well || name.len() > ENV_NAME_BYTES_MAX {
-        let problem = format!("{} is no name of an environment variable", echo(name));
-        let instead = "write letters, digits and underscores, at most 128, not a digit first";
-        return Some(Problem::new(problem, instead));
-    }
-    let is_refused = ENV_REFUSED.contains(&name)
-        || ENV_PREFIXES_REFUSED.iter().any(|prefix| name.starts_with(prefix));
-    is_refused.then(|| {
-        let problem = format!("{name} must not be set by a release");
-        let instead = if name == "PATH" {
-            "remove it, and write programs with their path"
-        } else {
-            "remove it, or give the program an argument"
-        };
-        Problem::new(problem, instead)
+    Some(match name.parse::<VariableName>().err()? {
+        InvalidVariableName::NoName(_) => {
+            let problem = format!("{} is no name of an environment variable", echo(name));
+            let instead = "write letters, digits and underscores, at most 128, not a digit first";
+            Problem::new(problem, instead)
+        }
+        reserved @ InvalidVariableName::Reserved(_) => {
+            let instead = if name == "PATH" {
+                "remove it, and write programs with their path"
+            } else {
+                "remove it, or give the program an argument"
+            };
+            Problem::new(reserved.to_string(), instead)
+        }
     })
 }
 

@@ -102,7 +102,7 @@ pause_after = [0]
     cutover.toml:42:8: deploy[1].zone: "a b" is no key of a label; write the key of a label that agents have, such as "zone"
     cutover.toml:43:12: deploy[1].max_load: "0%" is no share of a host's cpus; write a percentage from "1%" to "100%", such as "80%"
     cutover.toml:44:15: deploy[1].pause_after: 0 is no batch; count batches from 1
-    cutover.toml:46:2: colour: unknown name; valid names: application, run, service, health, hooks, compatibility, deploy
+    cutover.toml:46:2: colour: unknown name; valid names: application, run, service, health, hooks, checks, compatibility, deploy
     "#);
 }
 
@@ -141,6 +141,7 @@ passes = 4
 failures = 5
 start_within = "2m"
 [hooks]
+before_start = { command = ["./hooks/migrate"], once = true }
 before_stop = { command = ["./hooks/drain", "--now"], within = "10s" }
 [[deploy]]
 environment = "staging"
@@ -148,7 +149,7 @@ environment = "staging"
 environment = "production"
 strategy = "rolling"
 batch = [1, 5, "20%"]
-canary = { hosts = "10%", steps = [{ weight = "5%", hold = "5m" }], promote = "manual", unsure = "pass", header = "x-canary=1" }
+canary = { hosts = "10%", steps = [{ weight = "5%", hold = "5m" }], promote = "manual", unsure = "pass", judge = { false_alarms = "0.5%", requests_min = 200, errors = "2x+0.5%", memory = "off" }, header = "x-canary=1", cookie = "canary=1" }
 cutover = "relaxed"
 hold = "5s"
 keep = "1h"
@@ -189,7 +190,9 @@ fn every_key_is_read() {
     assert_eq!(probe.timeout, duration("1500ms").unwrap());
     assert_eq!((probe.passes, probe.failures), (4, 5));
     assert_eq!(probe.start_within, duration("2m").unwrap());
-    let [hook] = manifest.hooks.as_slice() else { panic!("one hook") };
+    let [first, hook] = manifest.hooks.as_slice() else { panic!("two hooks") };
+    assert_eq!((first.kind, first.once), (HookKind::BeforeStart, true));
+    assert!(!hook.once);
     assert_eq!(hook.kind, HookKind::BeforeStop);
     assert_eq!(hook.command, ["./hooks/drain", "--now"]);
     assert_eq!(hook.within, duration("10s").unwrap());
@@ -203,7 +206,10 @@ fn every_key_is_read() {
             steps: "5%:5m".parse().ok(),
             promote: Some(Promotion::Manual),
             unsure: Some(Unsure::Pass),
-            header: crate::pace::parse_allow("x-canary=1").ok(),
+            judge: "false_alarms=0.5%,requests_min=200,errors=2x+0.5%,memory=off".parse().ok(),
+            checks: None,
+            header: "x-canary=1".parse().ok(),
+            cookie: "canary=1".parse().ok(),
         },
         cutover: Some(CutoverMode::Relaxed),
         hold: duration("5s").ok(),
@@ -240,6 +246,7 @@ fn nothing_said(environment: &str) -> DeploySpec {
         hold: None,
         keep: None,
         approve: None,
+        groups: None,
         sliding: None,
         pause_after: None,
         zone: None,

@@ -1,6 +1,6 @@
 //! Every key of `cutover.toml`: what is known, what is planned, and where a wrong one belongs.
 
-use crate::{HookKind, nearest::nearest};
+use crate::{HookKind, JudgeSetting, nearest::nearest};
 
 /// The keys of one table.
 #[derive(Debug)]
@@ -20,7 +20,16 @@ const PUSH: &str = "remove it, build outside and push with `cutover release push
 
 pub(super) const TOP: Words = Words {
     table: "",
-    known: &["application", "run", "service", "health", "hooks", "compatibility", "deploy"],
+    known: &[
+        "application",
+        "run",
+        "service",
+        "health",
+        "hooks",
+        "checks",
+        "compatibility",
+        "deploy",
+    ],
     later: &[("source", PUSH), ("build", PUSH)],
 };
 
@@ -94,11 +103,12 @@ pub(super) const HOOKS: Words = Words {
 };
 
 const fn hook(table: &'static str) -> Words {
-    Words { table, known: &["command", "within"], later: &[("once", REMOVE)] }
+    Words { table, known: &["command", "within"], later: &[] }
 }
 
 static INSTALL: Words = hook("[hooks.install]");
-static BEFORE_START: Words = hook("[hooks.before_start]");
+static BEFORE_START: Words =
+    Words { table: "[hooks.before_start]", known: &["command", "within", "once"], later: &[] };
 static AFTER_START: Words = hook("[hooks.after_start]");
 static SMOKE: Words = hook("[hooks.smoke]");
 static BEFORE_STOP: Words = hook("[hooks.before_stop]");
@@ -116,6 +126,22 @@ pub(super) const fn hook_words(kind: HookKind) -> &'static Words {
     }
 }
 
+pub(super) const CHECK: Words = Words {
+    table: "[[checks]]",
+    known: &[
+        "name",
+        "prometheus",
+        "source",
+        "fail_above",
+        "fail_below",
+        "command",
+        "every",
+        "within",
+        "failures",
+    ],
+    later: &[],
+};
+
 pub(super) const COMPATIBILITY: Words =
     Words { table: "[compatibility]", known: &["beside"], later: &[] };
 
@@ -130,6 +156,7 @@ pub(super) const DEPLOY: Words = Words {
         "hold",
         "keep",
         "approve",
+        "groups",
         "sliding",
         "pause_after",
         "zone",
@@ -152,15 +179,18 @@ pub(super) const DEPLOY: Words = Words {
 
 pub(super) const CANARY: Words = Words {
     table: "deploy.canary",
-    known: &["hosts", "steps", "promote", "unsure", "header"],
+    known: &["hosts", "steps", "promote", "unsure", "judge", "checks", "header", "cookie"],
     later: &[],
 };
 
 pub(super) const CANARY_STEP: Words =
     Words { table: "deploy.canary.steps", known: &["weight", "hold"], later: &[] };
 
+pub(super) const JUDGE: Words =
+    Words { table: "deploy.canary.judge", known: &JudgeSetting::KEYS, later: &[] };
+
 /// All tables, with the path that stands before their keys.
-pub(super) static ALL: [(&str, &Words); 19] = [
+pub(super) static ALL: [(&str, &Words); 21] = [
     ("", &TOP),
     ("application.", &APPLICATION),
     ("run.", &RUN),
@@ -176,10 +206,12 @@ pub(super) static ALL: [(&str, &Words); 19] = [
     ("hooks.smoke.", &SMOKE),
     ("hooks.before_stop.", &BEFORE_STOP),
     ("hooks.after_stop.", &AFTER_STOP),
+    ("checks.", &CHECK),
     ("compatibility.", &COMPATIBILITY),
     ("deploy.", &DEPLOY),
     ("deploy.canary.", &CANARY),
     ("deploy.canary.steps.", &CANARY_STEP),
+    ("deploy.canary.judge.", &JUDGE),
 ];
 
 /// What people coming from other tools type, and what it is called here; by how their table begins.
@@ -207,6 +239,23 @@ const HABITS: &[(&str, &str, &str)] = &[
     ("[hooks]", "post_start", "write \"after_start\""),
     ("[hooks]", "validate", "write \"smoke\""),
     ("[hooks.", "timeout", "write \"within\""),
+    (
+        "[hooks.",
+        "once",
+        "remove it, or do this in before_start: that alone runs on one host for all, the other hooks \
+         are about the host that they run on",
+    ),
+    ("[[checks]]", "query", "write \"prometheus\""),
+    ("[[checks]]", "url", "write source = \"main\": the coordinator's administrator names servers"),
+    (
+        "[[checks]]",
+        "address",
+        "write source = \"main\": the coordinator's administrator names servers",
+    ),
+    ("[[checks]]", "interval", "write \"every\""),
+    ("[[checks]]", "timeout", "write \"within\""),
+    ("[[checks]]", "threshold", "write \"fail_above\" or \"fail_below\""),
+    ("[[checks]]", "failure_limit", "write \"failures\""),
     ("[[deploy]]", "env", "write \"environment\""),
     ("[[deploy]]", "window", "write batch = 2 and sliding = true"),
     ("[[deploy]]", "serial", "write \"batch\""),

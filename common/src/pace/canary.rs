@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{Amount, AmountSetting, InvalidSetting, echo};
-use crate::{Allow, DeploySetting, Permille, duration_text, host::is_label_part};
+use crate::{
+    AllowCookie, AllowHeader, DeploySetting, ErrorChain, Permille, allow::InvalidAllow,
+    duration_text, host::is_label_part,
+};
 
 /// The hosts that go first.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -181,23 +184,43 @@ impl TryFrom<String> for CanarySteps {
     }
 }
 
-/// Parses "x-canary=1": the header by which a client reaches the new release on purpose.
-///
-/// # Errors
-///
-/// Refuses what no gate can look for.
-pub fn parse_allow(text: &str) -> Result<Allow, InvalidSetting> {
-    let refuse = |why: String| {
-        InvalidSetting::new(
-            DeploySetting::CanaryHeader.name(),
-            format!("{} is no header: {why}", echo(text)),
-            "write its name and value, such as \"x-canary=1\"",
-        )
-    };
-    let (header, value) = text.split_once('=').ok_or_else(|| refuse("it has no =".to_owned()))?;
-    let allow = Allow { header: header.to_owned(), value: value.to_owned() };
-    allow.check().map_err(|error| refuse(error.to_string()))?;
-    Ok(allow)
+impl FromStr for AllowHeader {
+    type Err = InvalidSetting;
+
+    /// Parses "x-canary=1": the header by which a client reaches the new release on purpose.
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        named_value(text, Self::new).map_err(|why| {
+            InvalidSetting::new(
+                DeploySetting::CanaryHeader.name(),
+                format!("{} is no header: {why}", echo(text)),
+                "write its name and value, such as \"x-canary=1\"",
+            )
+        })
+    }
+}
+
+impl FromStr for AllowCookie {
+    type Err = InvalidSetting;
+
+    /// Parses "canary=1": the cookie by which a client reaches the new release on purpose.
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        named_value(text, Self::new).map_err(|why| {
+            InvalidSetting::new(
+                DeploySetting::CanaryCookie.name(),
+                format!("{} is no cookie: {why}", echo(text)),
+                "write its name and value, such as \"canary=1\"",
+            )
+        })
+    }
+}
+
+/// Makes something of "NAME=VALUE", or says why not.
+fn named_value<T>(
+    text: &str,
+    make: impl FnOnce(&str, &str) -> Result<T, InvalidAllow>,
+) -> Result<T, String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| "it has no =".to_owned())?;
+    make(name, value).map_err(|error| ErrorChain(&error).to_string())
 }
 
 #[cfg(test)]
@@ -241,9 +264,32 @@ mod tests {
 
     #[test]
     fn a_header_has_a_name_and_a_value() {
-        assert_eq!(parse_allow("x-canary=1").unwrap().value, "1");
+        assert_eq!(read::<AllowHeader>("x-canary=1"), "x-canary=1");
         for text in ["x-canary", "=1", "x canary=1", "x-canary="] {
-            assert!(parse_allow(text).is_err(), "{text}");
+            assert!(text.parse::<AllowHeader>().is_err(), "{text}");
         }
+        assert_eq!(
+            read::<AllowHeader>("host=1"),
+            "canary_header: \"host=1\" is no header: the gate cannot look at it: header \"host\" \
+             belongs to the connection or to the gate; write its name and value, such as \
+             \"x-canary=1\""
+        );
+    }
+
+    #[test]
+    fn a_cookie_has_a_name_and_a_value() {
+        assert_eq!(read::<AllowCookie>("canary=a=b"), "canary=a=b", "a value may have a =");
+        assert_eq!(
+            read::<AllowCookie>("canary"),
+            "canary_cookie: \"canary\" is no cookie: it has no =; write its name and value, such \
+             as \"canary=1\""
+        );
+        for text in ["", "=1", "can ary=1", "canary=", "canary=\"1\"", "canary=1; stay=2"] {
+            assert!(text.parse::<AllowCookie>().is_err(), "{text}");
+        }
+    }
+
+    fn read<T: FromStr<Err = InvalidSetting> + ToString>(text: &str) -> String {
+        text.parse::<T>().map_or_else(|mistake| mistake.to_string(), |it| it.to_string())
     }
 }

@@ -114,6 +114,15 @@ bugs! {
     /// A hook that was running when the agent died is run again.
     HookRunAgain "hook-run-again" breaks "E3":
         "an agent killed during a hook: the hook runs twice for one instance",
+    /// No host waits for the once hook that another one runs.
+    OnceNotAwaited "once-not-awaited" breaks "E10":
+        "a release with a once hook: other hosts start it before the hook has passed",
+    /// Where the host is lost that was to run a once hook, another one runs it.
+    LostOnceGoesElsewhere "lost-once-goes-elsewhere" breaks "E10":
+        "a partition or a dead host during a once hook: two hosts run it, and nobody asked for that",
+    /// A once hook that was interrupted is run again by itself.
+    OnceRunAgain "once-run-again" breaks "E3":
+        "an agent killed during a once hook: it runs twice, and nobody asked for that",
     /// A hook that failed has passed.
     FailedHookCounts "failed-hook-counts" breaks "E9":
         "a hook fails: its release is started, or gets traffic, all the same",
@@ -219,6 +228,27 @@ bugs! {
     /// A host that is out of touch is taken for one that does not serve.
     EdgeDropsLostHosts "edge-drops-lost-hosts" breaks "G3":
         "a partition: an edge gives nothing new to a host that serves",
+    /// An edge is told to lead to the hosts of both groups.
+    EdgeLeadsToBoth "edge-leads-to-both" breaks "G7":
+        "two groups of hosts: clients get the release that is not led to",
+    /// A hold of an edge that has ended by itself is armed.
+    EdgeArmedUnheld "edge-armed-unheld" breaks "G4":
+        "routes that arm come late: what went on is held for ever",
+    /// An edge says that nothing is under way while it is.
+    EdgeDrainedBeforeEmpty "edge-drained-before-empty" breaks "G4":
+        "requests that last: another edge leads on while one of them has not had its answer",
+    /// What an edge has said of holding is taken for what it says of being armed.
+    EdgeArmedUnheard "edge-armed-unheard" breaks "G7":
+        "a cutover between groups: it is made before all edges are armed",
+    /// What a host has said of holding is taken for what it says of being armed.
+    ArmedUnheard "armed-unheard" breaks "G8":
+        "a strict cutover: it is made before all gates are armed",
+    /// Clients are led to however few hosts of a group serve.
+    GroupBelowFloor "group-below-floor" breaks "A1":
+        "a group of which hosts failed: clients get fewer than there must be",
+    /// What was replaced is stopped before all edges have left it.
+    RetiredUnderEdges "retired-under-edges" breaks "G7":
+        "an edge that is cut off after the switch: its clients get nobody",
 
     // the agent: health, and what it tells of it
     /// The first pass is settled health.
@@ -285,6 +315,18 @@ bugs! {
     /// A pause for a person passes by itself.
     PauseNotAwaited "pause-not-awaited" breaks "A4":
         "the batch after a pause begins, and nobody has promoted it",
+    /// A check that fails a canary stops nobody.
+    FailedCheckIgnored "failed-check-ignored" breaks "A11":
+        "a check fails for good: the rollout comes to its second batch all the same",
+    /// An answer of a metrics server that says nothing counts as one that fails.
+    CheckErrorFails "check-error-fails" breaks "A11":
+        "a metrics server that answers with errors: the rollout goes back",
+    /// A check that could not tell, on a canary's host, counts as one that failed.
+    CheckTimeoutFails "check-timeout-fails" breaks "A11":
+        "a check that takes too long: its agent tells of failures that were none",
+    /// A step of a canary is over although a check has not passed in it.
+    UnansweredCheckPasses "unanswered-check-passes" breaks "A11":
+        "a metrics server that answers with errors: the rollout comes to its second batch",
     /// A canary gets more of the traffic than its step says.
     ShiftsTooMuch "shifts-too-much" breaks "A4":
         "a step of a canary: the goal's share is another one",
@@ -311,6 +353,15 @@ bugs! {
     /// A rollout that takes another's place does not end it.
     SupersededGoesOn "superseded-goes-on" breaks "F1":
         "a deploy that supersedes: there are two of one application",
+    /// A queued rollout does not wait for one that waits for a person.
+    QueuedBesideHeld "queued-beside-held" breaks "F1":
+        "a queue behind a rollout that is held or paused: there are two of one application",
+    /// Of those that are queued the one that came last begins.
+    QueueTurnedAround "queue-turned-around" breaks "E11":
+        "two are queued: the later one begins first",
+    /// What is queued is looked at only when something has just ended.
+    QueuedWaitsForAnEnd "queued-waits-for-an-end" breaks "E11":
+        "a coordinator killed between an end and what comes next: that never begins",
     /// One more host may fail than the budget bears.
     FailureBudgetOffByOne "failure-budget-off-by-one" breaks "A4":
         "the coordinator stops itself, or goes on with one failure too many",
@@ -364,6 +415,12 @@ bugs! {
     /// A deploy begins in an environment that is frozen.
     FreezeIgnored "freeze-ignored" breaks "E1":
         "a freeze, then a deploy that gives no reason: it begins",
+    /// What is gone back to, or brought to a host that lacks it, comes with the config of this moment.
+    OldReleaseGetsNewConfig "old-release-gets-new-config" breaks "E1":
+        "a rollback or a retry after a change of the config: another release begins than is asked for",
+    /// A release is told with the config of the moment at which it is told.
+    ConfigGoesOnChanging "config-goes-on-changing" breaks "F6":
+        "a change between a deploy and the next telling of an older release: it comes with another config",
     /// A deploy that is asked for again is another deploy.
     RequestIdForgotten "request-id-forgotten" breaks "E1":
         "an operator whose answer was lost: a refusal, or a second rollout",

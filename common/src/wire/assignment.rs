@@ -6,8 +6,8 @@ use cutover_proto::v1 as pb;
 
 use super::{InvalidRelease, InvalidRouteMessage, millis};
 use crate::{
-    Assignment, Release, SlotGoal, Slots, Timers, assignment::PEERS_MAX, duration_text::LONGEST,
-    name::InvalidName,
+    Assignment, Generation, OnceDuty, OncePart, Release, Slot, SlotGoal, Slots, Timers,
+    assignment::PEERS_MAX, digest::InvalidDigest, duration_text::LONGEST, name::InvalidName,
 };
 
 /// Why a message is no [`Assignment`]. Names the field, as the sender would.
@@ -31,6 +31,10 @@ pub enum InvalidAssignment {
     BothRun,
     #[error("field `route` is invalid")]
     Route(#[source] InvalidRouteMessage),
+    #[error("field `once.release` is invalid")]
+    Once(#[source] InvalidDigest),
+    #[error("field `once` has more entries than there are slots")]
+    TooManyOnce,
     #[error("field `timers` is longer than 24h")]
     TooLong,
 }
@@ -39,12 +43,15 @@ impl TryFrom<pb::Assignment> for Assignment {
     type Error = InvalidAssignment;
 
     fn try_from(message: pb::Assignment) -> Result<Self, InvalidAssignment> {
-        let pb::Assignment { application, fence, blue, green, timers, rollout, peers, route } =
+        let pb::Assignment { application, fence, blue, green, timers, rollout, peers, route, once } =
             message;
 
         let fence = fence.ok_or(InvalidAssignment::Missing("fence"))?;
         if fence.generation == 0 {
             return Err(InvalidAssignment::NoGeneration);
+        }
+        if once.len() > Slot::ALL.len() {
+            return Err(InvalidAssignment::TooManyOnce);
         }
         let assignment = Self {
             application: application.parse().map_err(InvalidAssignment::Application)?,
@@ -54,6 +61,7 @@ impl TryFrom<pb::Assignment> for Assignment {
             rollout,
             peers: addresses(&peers)?,
             route: route.map(TryInto::try_into).transpose().map_err(InvalidAssignment::Route)?,
+            once: once.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         };
         for (name, goal) in [("blue", &assignment.slots.blue), ("green", &assignment.slots.green)] {
             let release = goal.release();
@@ -108,6 +116,7 @@ impl From<Assignment> for pb::Assignment {
             rollout,
             peers,
             route,
+            once,
         } = assignment;
         Self {
             application: application.into(),
@@ -118,6 +127,7 @@ impl From<Assignment> for pb::Assignment {
             rollout,
             peers: peers.iter().map(ToString::to_string).collect(),
             route: route.map(Into::into),
+            once: once.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -133,6 +143,30 @@ impl From<SlotGoal> for pb::SlotGoal {
             level: level.into(),
             release: release.map(|release| Arc::unwrap_or_clone(release).into()),
         }
+    }
+}
+
+impl TryFrom<pb::OnceDuty> for OnceDuty {
+    type Error = InvalidAssignment;
+
+    fn try_from(message: pb::OnceDuty) -> Result<Self, InvalidAssignment> {
+        let pb::OnceDuty { release, permit } = message;
+        let part = match permit {
+            0 => OncePart::Awaited,
+            permit => OncePart::Run { permit: Generation(permit) },
+        };
+        Ok(Self { release: release.parse().map_err(InvalidAssignment::Once)?, part })
+    }
+}
+
+impl From<OnceDuty> for pb::OnceDuty {
+    fn from(duty: OnceDuty) -> Self {
+        let OnceDuty { release, part } = duty;
+        let permit = match part {
+            OncePart::Awaited => 0,
+            OncePart::Run { permit } => permit.0,
+        };
+        Self { release: release.to_string(), permit }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use cutover_proto::v1 as pb;
 
-use super::{InvalidRelease, REPEATED_MAX, cut};
+use super::{InvalidRelease, InvalidRouteMessage, REPEATED_MAX, cut};
 use crate::{
-    EdgeCounts, EdgeHost, EdgeHostReport, EdgeLead, EdgeReport, EdgeRevision, EdgeRoute,
-    EdgeRoutes, Term,
+    EdgeCounts, EdgeCutover, EdgeCutoverReport, EdgeHold, EdgeHost, EdgeHostReport, EdgeLead,
+    EdgeReport, EdgeRevision, EdgeRoute, EdgeRoutes, Term,
     edge::{EDGE_HOSTS_MAX, EDGE_HOSTS_TOTAL_MAX, EDGE_ROUTES_MAX, EDGE_WEIGHT_WHOLE},
     name::InvalidName,
 };
@@ -27,6 +27,10 @@ pub enum InvalidEdge {
     TooMany { field: &'static str, most: usize },
     #[error("field `{0}` names one twice")]
     Twice(&'static str),
+    #[error("field `hold.number` is 0")]
+    NoNumber,
+    #[error("field `hold.limits` is invalid")]
+    Limits(#[source] InvalidRouteMessage),
 }
 
 fn bounded(field: &'static str, count: usize, most: usize) -> Result<(), InvalidEdge> {
@@ -93,7 +97,7 @@ impl TryFrom<pb::EdgeRoute> for EdgeRoute {
     type Error = InvalidEdge;
 
     fn try_from(message: pb::EdgeRoute) -> Result<Self, InvalidEdge> {
-        let pb::EdgeRoute { application, service, hosts } = message;
+        let pb::EdgeRoute { application, service, hosts, cutover } = message;
         bounded("routes.hosts", hosts.len(), EDGE_HOSTS_MAX)?;
         let hosts: Vec<EdgeHost> =
             hosts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
@@ -105,18 +109,56 @@ impl TryFrom<pb::EdgeRoute> for EdgeRoute {
             application: name("application", application)?,
             service: service.try_into().map_err(InvalidEdge::Service)?,
             hosts,
+            cutover: cutover.map(TryInto::try_into).transpose()?,
         })
     }
 }
 
 impl From<EdgeRoute> for pb::EdgeRoute {
     fn from(route: EdgeRoute) -> Self {
-        let EdgeRoute { application, service, hosts } = route;
+        let EdgeRoute { application, service, hosts, cutover } = route;
         Self {
             application: application.into(),
             service: Some(service.into()),
             hosts: hosts.into_iter().map(Into::into).collect(),
+            cutover: cutover.map(Into::into),
         }
+    }
+}
+
+impl TryFrom<pb::EdgeCutover> for EdgeCutover {
+    type Error = InvalidEdge;
+
+    fn try_from(message: pb::EdgeCutover) -> Result<Self, InvalidEdge> {
+        let pb::EdgeCutover { switches, hold } = message;
+        Ok(Self { switches, hold: hold.map(TryInto::try_into).transpose()? })
+    }
+}
+
+impl From<EdgeCutover> for pb::EdgeCutover {
+    fn from(cutover: EdgeCutover) -> Self {
+        let EdgeCutover { switches, hold } = cutover;
+        Self { switches, hold: hold.map(Into::into) }
+    }
+}
+
+impl TryFrom<pb::EdgeHold> for EdgeHold {
+    type Error = InvalidEdge;
+
+    fn try_from(message: pb::EdgeHold) -> Result<Self, InvalidEdge> {
+        let pb::EdgeHold { number, is_armed, limits } = message;
+        if number == 0 {
+            return Err(InvalidEdge::NoNumber);
+        }
+        let limits = limits.ok_or(InvalidEdge::Missing("hold.limits"))?;
+        Ok(Self { number, is_armed, limits: limits.try_into().map_err(InvalidEdge::Limits)? })
+    }
+}
+
+impl From<EdgeHold> for pb::EdgeHold {
+    fn from(hold: EdgeHold) -> Self {
+        let EdgeHold { number, is_armed, limits } = hold;
+        Self { number, is_armed, limits: Some(limits.into()) }
     }
 }
 
@@ -166,27 +208,57 @@ impl TryFrom<pb::EdgeReport> for EdgeReport {
     type Error = InvalidEdge;
 
     fn try_from(message: pb::EdgeReport) -> Result<Self, InvalidEdge> {
-        let pb::EdgeReport { revision, is_followed, trouble, hosts } = message;
+        let pb::EdgeReport { revision, is_followed, trouble, hosts, cutovers } = message;
         bounded("edge.hosts", hosts.len(), REPEATED_MAX)?;
+        bounded("edge.cutovers", cutovers.len(), EDGE_ROUTES_MAX)?;
+        let cutovers: Vec<EdgeCutoverReport> =
+            cutovers.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        each_once("edge.cutovers", cutovers.iter().map(|cutover| &cutover.application))?;
         Ok(Self {
             revision: revision.ok_or(InvalidEdge::Missing("edge.revision"))?.into(),
             is_followed,
             trouble: cut(&trouble),
             hosts: hosts.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            cutovers,
         })
     }
 }
 
 impl From<EdgeReport> for pb::EdgeReport {
     fn from(report: EdgeReport) -> Self {
-        let EdgeReport { revision, is_followed, trouble, hosts } = report;
+        let EdgeReport { revision, is_followed, trouble, hosts, cutovers } = report;
         Self {
             revision: Some(revision.into()),
             is_followed,
             trouble: cut(&trouble),
             // It is for people, and who has more hosts than that looks at the gate's metrics.
             hosts: hosts.into_iter().take(REPEATED_MAX).map(Into::into).collect(),
+            cutovers: cutovers.into_iter().take(EDGE_ROUTES_MAX).map(Into::into).collect(),
         }
+    }
+}
+
+impl TryFrom<pb::EdgeCutoverReport> for EdgeCutoverReport {
+    type Error = InvalidEdge;
+
+    fn try_from(message: pb::EdgeCutoverReport) -> Result<Self, InvalidEdge> {
+        let state = message.state().into();
+        let pb::EdgeCutoverReport { application, switches, hold, is_armed, state: _ } = message;
+        Ok(Self {
+            application: name("edge.cutovers.application", application)?,
+            switches,
+            hold: (hold > 0).then_some((hold, is_armed)),
+            state,
+        })
+    }
+}
+
+impl From<EdgeCutoverReport> for pb::EdgeCutoverReport {
+    fn from(report: EdgeCutoverReport) -> Self {
+        let EdgeCutoverReport { application, switches, hold, state } = report;
+        let (hold, is_armed) = hold.unwrap_or_default();
+        let state = pb::report::Hold::from(state).into();
+        Self { application: application.into(), switches, hold, is_armed, state }
     }
 }
 
@@ -286,6 +358,14 @@ mod tests {
                 application: "web".to_owned(),
                 service: Some(service.into()),
                 hosts: vec![host(1, Some(lead(1))), host(2, Some(lead(2))), host(3, None)],
+                cutover: Some(pb::EdgeCutover {
+                    switches: 5,
+                    hold: Some(pb::EdgeHold {
+                        number: 6,
+                        is_armed: true,
+                        limits: Some(pb::HoldLimits { within_ms: 10, requests: 7, bytes: 8 }),
+                    }),
+                }),
             }],
         }
     }
@@ -300,7 +380,10 @@ mod tests {
     #[test]
     fn what_no_coordinator_sends_is_refused() {
         type Change = fn(&mut pb::EdgeRoutes);
-        let changes: [(Change, &str); 7] = [
+        fn hold(it: &mut pb::EdgeRoutes) -> &mut pb::EdgeHold {
+            it.routes[0].cutover.as_mut().unwrap().hold.as_mut().unwrap()
+        }
+        let changes: [(Change, &str); 10] = [
             (|it| it.revision = None, "`revision` is missing"),
             (|it| it.routes.push(it.routes[0].clone()), "names one twice"),
             (|it| it.routes[0].hosts[1].agent = "web-1".to_owned(), "names one twice"),
@@ -311,6 +394,9 @@ mod tests {
                 "connected",
             ),
             (|it| it.routes[0].hosts = vec![it.routes[0].hosts[2].clone(); 513], "more than 512"),
+            (|it| hold(it).number = 0, "`hold.number` is 0"),
+            (|it| hold(it).limits = None, "`hold.limits` is missing"),
+            (|it| hold(it).limits.as_mut().unwrap().within_ms = 0, "`hold.limits` is invalid"),
         ];
         for (change, expected) in changes {
             let mut message = message();

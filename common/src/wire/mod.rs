@@ -4,12 +4,14 @@
 //! new field stops the build until somebody decides what it means.
 
 mod assignment;
+mod check;
 mod edge;
 mod log;
 mod measured;
 mod release;
 mod report;
 mod route;
+mod secrets;
 mod service;
 mod session;
 
@@ -20,7 +22,10 @@ pub use measured::InvalidLatency;
 pub use release::{InvalidRelease, hook_kind, hook_kind_out};
 pub use report::InvalidReport;
 pub use route::InvalidRouteMessage;
-pub use session::{Farewell, FarewellReason, Heartbeat, Hello, InvalidSessionMessage, Welcome};
+pub use secrets::{InvalidSecrets, Secrets};
+pub use session::{
+    Echo, Farewell, FarewellReason, Heartbeat, Hello, InvalidSessionMessage, Welcome,
+};
 
 use std::time::Duration;
 

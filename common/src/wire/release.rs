@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use cutover_proto::v1 as pb;
+use uuid::Uuid;
 
 use super::{TooMany, bounded, millis};
 use crate::{
-    Hook, HookKind, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef, RunSpec, Service,
-    StopSignal,
+    CommandCheck, Config, Hook, HookKind, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef,
+    RunSpec, SecretId, Service, StopSignal, VariableName,
+    check::CHECKS_MAX,
+    config::{InvalidVariableName, VALUE_BYTES_MAX},
     digest::InvalidDigest,
     duration_text::LONGEST,
     name::{InvalidName, InvalidVersion},
@@ -38,6 +41,10 @@ pub enum InvalidRelease {
     UnknownHook,
     #[error("field `hooks` has two of one kind")]
     HookTwice,
+    #[error("field `checks` has a bad name")]
+    CheckName(#[source] InvalidName),
+    #[error("field `checks` has two of one name, or more than {CHECKS_MAX}")]
+    Checks,
     #[error("field `run.shared` names something else than a folder in the release")]
     Shared,
     #[error("field `{0}` is out of range")]
@@ -46,6 +53,12 @@ pub enum InvalidRelease {
     OnlyHttp(&'static str),
     #[error("field `{field}` is invalid")]
     Path { field: &'static str, source: InvalidHostPath },
+    #[error("field `config` has a bad name")]
+    Variable(#[from] InvalidVariableName),
+    #[error("field `config.{0}` has a value that no variable can hold")]
+    ConfigValue(VariableName),
+    #[error("field `config.{0}` names no secret")]
+    Secret(VariableName),
     #[error("field `service.sticky` is invalid")]
     Sticky(#[source] InvalidSticky),
     #[error("field `service.trusted_peers` has {0:?}, which is neither an address nor a network")]
@@ -105,6 +118,8 @@ impl TryFrom<pb::Release> for Release {
             probe,
             hooks,
             service,
+            config,
+            checks,
         } = message;
         let digest_of = |field, text: String| {
             text.parse().map_err(|source| InvalidRelease::Digest { field, source })
@@ -133,6 +148,8 @@ impl TryFrom<pb::Release> for Release {
             probe,
             hooks,
             service,
+            config: config.unwrap_or_default().try_into()?,
+            checks: command_checks(checks)?,
         })
     }
 }
@@ -149,6 +166,8 @@ impl From<Release> for pb::Release {
             probe,
             hooks,
             service,
+            config,
+            checks,
         } = release;
         Self {
             application: application.into(),
@@ -161,6 +180,88 @@ impl From<Release> for pb::Release {
             probe: probe.map(Into::into),
             hooks: hooks.into_iter().map(Into::into).collect(),
             service: service.map(Into::into),
+            config: (!config.is_empty()).then(|| config.into()),
+            checks: checks.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+fn command_checks(messages: Vec<pb::CommandCheck>) -> Result<Vec<CommandCheck>, InvalidRelease> {
+    let mut checks: Vec<CommandCheck> = Vec::new();
+    for message in messages {
+        let check: CommandCheck = message.try_into()?;
+        if checks.len() == CHECKS_MAX || checks.iter().any(|known| known.name == check.name) {
+            return Err(InvalidRelease::Checks);
+        }
+        checks.push(check);
+    }
+    Ok(checks)
+}
+
+impl TryFrom<pb::CommandCheck> for CommandCheck {
+    type Error = InvalidRelease;
+
+    fn try_from(message: pb::CommandCheck) -> Result<Self, InvalidRelease> {
+        let pb::CommandCheck { name, command, every_ms, within_ms } = message;
+        let every = duration("checks.every", every_ms)?;
+        let within = duration("checks.within", within_ms)?;
+        // A host would do nothing else.
+        if every < Self::EVERY_MIN || within.is_zero() {
+            return Err(InvalidRelease::OutOfRange("checks.every"));
+        }
+        Ok(Self {
+            name: name.parse().map_err(InvalidRelease::CheckName)?,
+            command: argv("checks.command", command)?,
+            every,
+            within,
+        })
+    }
+}
+
+impl From<CommandCheck> for pb::CommandCheck {
+    fn from(check: CommandCheck) -> Self {
+        let CommandCheck { name, command, every, within } = check;
+        Self { name: name.into(), command, every_ms: millis(every), within_ms: millis(within) }
+    }
+}
+
+impl TryFrom<pb::Config> for Config {
+    type Error = InvalidRelease;
+
+    fn try_from(message: pb::Config) -> Result<Self, InvalidRelease> {
+        let pb::Config { env, secrets } = message;
+        bounded("config.env", env.len())?;
+        bounded("config.secrets", secrets.len())?;
+        let env = env.into_iter().map(|(name, value)| {
+            let name: VariableName = name.parse()?;
+            if value.len() > VALUE_BYTES_MAX || value.contains('\0') {
+                return Err(InvalidRelease::ConfigValue(name));
+            }
+            Ok((name, value))
+        });
+        let secrets = secrets.into_iter().map(|(name, id)| {
+            let name: VariableName = name.parse()?;
+            match Uuid::try_parse(&id) {
+                Ok(id) => Ok((name, SecretId(id))),
+                Err(_) => Err(InvalidRelease::Secret(name)),
+            }
+        });
+        Ok(Self {
+            env: env.collect::<Result<_, InvalidRelease>>()?,
+            secrets: secrets.collect::<Result<_, InvalidRelease>>()?,
+        })
+    }
+}
+
+impl From<Config> for pb::Config {
+    fn from(config: Config) -> Self {
+        let Config { env, secrets } = config;
+        Self {
+            env: env.into_iter().map(|(name, value)| (name.into(), value)).collect(),
+            secrets: secrets
+                .into_iter()
+                .map(|(name, id)| (name.into(), id.0.to_string()))
+                .collect(),
         }
     }
 }
@@ -271,7 +372,7 @@ pub fn hook_kind(kind: pb::HookKind) -> Option<HookKind> {
     match kind {
         pb::HookKind::Unspecified => None,
         pb::HookKind::Install => Some(HookKind::Install),
-        pb::HookKind::BeforeStart => Some(HookKind::BeforeStart),
+        pb::HookKind::BeforeStart | pb::HookKind::BeforeStartOnce => Some(HookKind::BeforeStart),
         pb::HookKind::AfterStart => Some(HookKind::AfterStart),
         pb::HookKind::Smoke => Some(HookKind::Smoke),
         pb::HookKind::BeforeStop => Some(HookKind::BeforeStop),
@@ -302,14 +403,18 @@ impl TryFrom<pb::HookSpec> for Hook {
             kind: hook_kind(kind).ok_or(InvalidRelease::UnknownHook)?,
             command: argv("hooks.command", command)?,
             within: duration("hooks.within", within_ms)?,
+            once: kind == pb::HookKind::BeforeStartOnce,
         })
     }
 }
 
 impl From<Hook> for pb::HookSpec {
     fn from(hook: Hook) -> Self {
-        let Hook { kind, command, within } = hook;
-        let kind = hook_kind_out(Some(kind));
+        let Hook { kind, command, within, once } = hook;
+        let kind = match (kind, once) {
+            (HookKind::BeforeStart, true) => pb::HookKind::BeforeStartOnce,
+            (kind, _) => hook_kind_out(Some(kind)),
+        };
         Self { kind: kind.into(), command, within_ms: millis(within) }
     }
 }

@@ -7,13 +7,17 @@ use uuid::Uuid;
 
 use super::{cut, millis};
 use crate::{
-    Health, HoldState, InstanceEvidence, InstanceId, Phase, Report, SlotReport, Slots, Traffic,
+    Generation, Health, HoldState, InstanceEvidence, InstanceId, OnceReport, OnceStand, Phase,
+    Report, SlotReport, Slots, Traffic,
     digest::InvalidDigest,
     name::{InvalidName, InvalidVersion},
 };
 
 /// The longest outage that is believed: a week, which nobody waits for.
 const OUTAGE_MS_MAX: u64 = 7 * 24 * 3_600_000;
+
+/// Of how many `once` hooks is told: one of each slot's release, and one that still runs in each.
+const ONCE_MAX: usize = 4;
 
 /// Why a message is no [`Report`].
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -28,6 +32,8 @@ pub enum InvalidReport {
     Missing(&'static str),
     #[error("field `{0}` has a value that this version does not know")]
     Unknown(&'static str),
+    #[error("field `once` has more than {ONCE_MAX} entries")]
+    TooManyOnce,
     #[error("field `instance` is no uuid")]
     Instance,
 }
@@ -37,7 +43,11 @@ impl TryFrom<pb::Report> for Report {
 
     fn try_from(message: pb::Report) -> Result<Self, InvalidReport> {
         let hold = message.hold();
-        let pb::Report { application, fence, blue, green, refused, outage_ms, hold: _ } = message;
+        let pb::Report { application, fence, blue, green, refused, outage_ms, hold: _, once } =
+            message;
+        if once.len() > ONCE_MAX {
+            return Err(InvalidReport::TooManyOnce);
+        }
         Ok(Self {
             application: application.parse().map_err(InvalidReport::Application)?,
             fence: fence.ok_or(InvalidReport::Missing("fence"))?.into(),
@@ -47,25 +57,44 @@ impl TryFrom<pb::Report> for Report {
             },
             refused: refused.map(Into::into),
             outage: (outage_ms > 0).then(|| Duration::from_millis(outage_ms.min(OUTAGE_MS_MAX))),
-            // A value that is not known is no word that anything is held.
-            hold: match hold {
-                pb::report::Hold::Unspecified => HoldState::Open,
-                pb::report::Hold::Holding => HoldState::Holding,
-                pb::report::Hold::Drained => HoldState::Drained,
-            },
+            hold: hold.into(),
+            once: once.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl From<pb::report::Hold> for HoldState {
+    fn from(hold: pb::report::Hold) -> Self {
+        match hold {
+            // A value that is not known is no word that anything is held.
+            pb::report::Hold::Unspecified => Self::Open,
+            pb::report::Hold::Holding => Self::Holding,
+            pb::report::Hold::Drained => Self::Drained,
+        }
+    }
+}
+
+impl From<HoldState> for pb::report::Hold {
+    fn from(hold: HoldState) -> Self {
+        match hold {
+            HoldState::Open => Self::Unspecified,
+            HoldState::Holding => Self::Holding,
+            HoldState::Drained => Self::Drained,
+        }
     }
 }
 
 impl From<Report> for pb::Report {
     fn from(report: Report) -> Self {
-        let Report { application, fence, slots: Slots { blue, green }, refused, outage, hold } =
-            report;
-        let hold = match hold {
-            HoldState::Open => pb::report::Hold::Unspecified,
-            HoldState::Holding => pb::report::Hold::Holding,
-            HoldState::Drained => pb::report::Hold::Drained,
-        };
+        let Report {
+            application,
+            fence,
+            slots: Slots { blue, green },
+            refused,
+            outage,
+            hold,
+            once,
+        } = report;
         Self {
             application: application.into(),
             fence: Some(fence.into()),
@@ -73,8 +102,44 @@ impl From<Report> for pb::Report {
             green: Some(green.into()),
             refused: refused.map(Into::into),
             outage_ms: outage.map_or(0, |outage| millis(outage).max(1)),
-            hold: hold.into(),
+            hold: pb::report::Hold::from(hold).into(),
+            once: once.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl TryFrom<pb::OnceReport> for OnceReport {
+    type Error = InvalidReport;
+
+    fn try_from(message: pb::OnceReport) -> Result<Self, InvalidReport> {
+        let stand = message.stand();
+        let pb::OnceReport { release, permit, stand: _ } = message;
+        Ok(Self {
+            release: release.parse().map_err(InvalidReport::Digest)?,
+            permit: Generation(permit),
+            stand: match stand {
+                pb::once_report::Stand::Unspecified => {
+                    return Err(InvalidReport::Unknown("once.stand"));
+                }
+                pb::once_report::Stand::Running => OnceStand::Running,
+                pb::once_report::Stand::Passed => OnceStand::Passed,
+                pb::once_report::Stand::Failed => OnceStand::Failed,
+                pb::once_report::Stand::Interrupted => OnceStand::Interrupted,
+            },
+        })
+    }
+}
+
+impl From<OnceReport> for pb::OnceReport {
+    fn from(report: OnceReport) -> Self {
+        let OnceReport { release, permit, stand } = report;
+        let stand = match stand {
+            OnceStand::Running => pb::once_report::Stand::Running,
+            OnceStand::Passed => pb::once_report::Stand::Passed,
+            OnceStand::Failed => pb::once_report::Stand::Failed,
+            OnceStand::Interrupted => pb::once_report::Stand::Interrupted,
+        };
+        Self { release: release.to_string(), permit: permit.0, stand: stand.into() }
     }
 }
 

@@ -7,7 +7,8 @@ use cutover_proto::v1 as pb;
 use super::millis;
 use crate::{
     Allow, HoldLimits, Route, RouteMode, Slot,
-    route::{InvalidAllow, InvalidPermille},
+    allow::{AllowWords, CookieWords, InvalidAllow},
+    route::InvalidPermille,
 };
 
 /// Why a message is no [`Route`].
@@ -78,17 +79,22 @@ impl TryFrom<pb::RouteAllow> for Allow {
     type Error = InvalidRouteMessage;
 
     fn try_from(message: pb::RouteAllow) -> Result<Self, InvalidRouteMessage> {
-        let pb::RouteAllow { header, value } = message;
-        let allow = Self { header, value };
-        allow.check().map_err(InvalidRouteMessage::Allow)?;
-        Ok(allow)
+        let pb::RouteAllow { header, value, cookie } = message;
+        let said = |text: String| (!text.is_empty()).then_some(text);
+        let cookie = cookie.map(|pb::RouteCookie { name, value }| CookieWords { name, value });
+        let words = AllowWords { header: said(header), value: said(value), cookie };
+        words.try_into().map_err(InvalidRouteMessage::Allow)
     }
 }
 
 impl From<Allow> for pb::RouteAllow {
     fn from(allow: Allow) -> Self {
-        let Allow { header, value } = allow;
-        Self { header, value }
+        let AllowWords { header, value, cookie } = allow.into();
+        Self {
+            header: header.unwrap_or_default(),
+            value: value.unwrap_or_default(),
+            cookie: cookie.map(|CookieWords { name, value }| pb::RouteCookie { name, value }),
+        }
     }
 }
 

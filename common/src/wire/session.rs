@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::{InvalidEdge, InvalidLatency, InvalidReport, TooMany, bounded, cut, millis};
 use crate::{
-    ApplicationName, EdgeReport, Fence, HostLoad, InstanceVitals, Inventory, Report, SlotCounts,
-    Term, name::InvalidName,
+    ApplicationName, CheckReport, Compared, EdgeReport, Fence, HostLoad, InstanceVitals, Inventory,
+    Report, SlotCounts, Term,
+    name::{InvalidName, InvalidVersion},
 };
 
 /// Why a message of a session is refused.
@@ -28,6 +29,12 @@ pub enum InvalidSessionMessage {
     Memory,
     #[error("field `edge` is invalid")]
     Edge(#[source] InvalidEdge),
+    #[error("field `{0}` is invalid")]
+    Check(&'static str, #[source] InvalidName),
+    #[error("field `compared.version` is invalid")]
+    Version(#[source] InvalidVersion),
+    #[error("field `checks.answer` has a value that this version does not know")]
+    Answer,
     #[error("field `heartbeat_every_ms` must be 100 to 60000")]
     HeartbeatEvery,
     #[error("field `reason` has a value that this version does not know")]
@@ -71,6 +78,16 @@ pub struct Heartbeat {
     pub reports: Vec<Report>,
     /// Of an agent that has routes of an edge.
     pub edge: Option<EdgeReport>,
+    /// How the checks of canaries stand that are compared here.
+    pub checks: Vec<CheckReport>,
+}
+
+/// The coordinator's answer to one, which makes the lease.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Echo {
+    pub nonce: Uuid,
+    /// The canaries of this host that are being compared.
+    pub compared: Vec<Compared>,
 }
 
 /// The coordinator's last message.
@@ -237,10 +254,11 @@ impl TryFrom<pb::Heartbeat> for Heartbeat {
     type Error = InvalidSessionMessage;
 
     fn try_from(message: pb::Heartbeat) -> Result<Self, InvalidSessionMessage> {
-        let pb::Heartbeat { nonce, load, reports, counts, edge, vitals } = message;
+        let pb::Heartbeat { nonce, load, reports, counts, edge, vitals, checks } = message;
         bounded("reports", reports.len())?;
         bounded("counts", counts.len())?;
         bounded("vitals", vitals.len())?;
+        bounded("checks", checks.len())?;
         Ok(Self {
             nonce: uuid("nonce", &nonce)?,
             load: load.ok_or(InvalidSessionMessage::Missing("load"))?.into(),
@@ -251,13 +269,14 @@ impl TryFrom<pb::Heartbeat> for Heartbeat {
                 .map(|report| report.try_into().map_err(InvalidSessionMessage::Report))
                 .collect::<Result<_, _>>()?,
             edge: edge.map(TryInto::try_into).transpose().map_err(InvalidSessionMessage::Edge)?,
+            checks: checks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
     }
 }
 
 impl From<Heartbeat> for pb::Heartbeat {
     fn from(heartbeat: Heartbeat) -> Self {
-        let Heartbeat { nonce, load, counts, vitals, reports, edge } = heartbeat;
+        let Heartbeat { nonce, load, counts, vitals, reports, edge, checks } = heartbeat;
         Self {
             nonce: nonce.to_string(),
             load: Some(load.into()),
@@ -265,6 +284,7 @@ impl From<Heartbeat> for pb::Heartbeat {
             vitals: vitals.into_iter().map(Into::into).collect(),
             reports: reports.into_iter().map(Into::into).collect(),
             edge: edge.map(Into::into),
+            checks: checks.into_iter().map(Into::into).collect(),
         }
     }
 }

@@ -7,11 +7,14 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    Allow, Assignment, ErrorChain, Health, HoldLimits, HoldState, Hook, HookKind, HostLoad,
-    InstanceEvidence, InstanceId, InstanceVitals, LatencyBucket, Limits, Phase, ProbePort,
-    ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef, Report, Route, RouteMode, RunSpec,
-    Service, Sha256, Slot, SlotCounts, SlotGoal, SlotReport, Slots, StopSignal, Swap, Timers,
-    TlsFiles, Traffic, latency::NoSuchBucket,
+    Allow, AllowCookie, AllowHeader, Assignment, CheckReport, CommandCheck, Compared, Config,
+    ErrorChain, Health, HoldLimits, HoldState, Hook, HookKind, HostLoad, InstanceEvidence,
+    InstanceId, InstanceVitals, LatencyBucket, Limits, OnceDuty, OncePart, OnceReport, OnceStand,
+    Phase, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release, ReleaseRef, Report, Route,
+    RouteMode, RunSpec, SecretId, Service, Sha256, Slot, SlotCounts, SlotGoal, SlotReport, Slots,
+    StopSignal, Swap, Timers, TlsFiles, Traffic,
+    check::{ANSWER_CHARS_MAX, Answer, CanaryId},
+    latency::NoSuchBucket,
 };
 
 fn release() -> Release {
@@ -40,6 +43,13 @@ fn release() -> Release {
             kind: HookKind::BeforeStop,
             command: vec!["./drain".into()],
             within: Duration::from_secs(9),
+            once: false,
+        }],
+        checks: vec![CommandCheck {
+            name: "queue".parse().unwrap(),
+            command: vec!["./checks/queue".into()],
+            every: Duration::from_secs(30),
+            within: Duration::from_secs(10),
         }],
         service: Some(Service {
             port: 8080,
@@ -62,6 +72,10 @@ fn release() -> Release {
                 connections: 5,
             },
         }),
+        config: Config {
+            env: [("LOG".parse().unwrap(), "debug $x".to_owned())].into(),
+            secrets: [("DB_PASSWORD".parse().unwrap(), SecretId(Uuid::from_u128(7)))].into(),
+        },
     }
 }
 
@@ -80,12 +94,13 @@ fn assignment() -> Assignment {
         rollout: "r1".into(),
         peers: vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
         route: None,
+        once: Vec::new(),
     }
 }
 
 fn route(mode: RouteMode) -> Route {
-    let allow = Allow { header: "X-Canary".to_owned(), value: "yes".to_owned() };
-    Route { to: Slot::Blue, share: 125_u32.try_into().unwrap(), allow: Some(allow), mode }
+    let allow = Allow::of("X-Canary=yes".parse().ok(), "canary=1".parse().ok());
+    Route { to: Slot::Blue, share: 125_u32.try_into().unwrap(), allow, mode }
 }
 
 const LIMITS: HoldLimits =
@@ -107,6 +122,22 @@ fn a_goal_with_a_route_survives_the_wire_and_both_its_slots_may_run() {
 
         assert_eq!(Assignment::try_from(pb::Assignment::from(sent.clone())), Ok(sent));
     }
+}
+
+#[test]
+fn a_header_a_cookie_and_both_survive_the_wire() {
+    let (header, cookie) = ("X-Canary=yes".parse().unwrap(), "canary=1".parse().unwrap());
+    for allow in [
+        Allow::Header(AllowHeader::clone(&header)),
+        Allow::Cookie(AllowCookie::clone(&cookie)),
+        Allow::Either(header, cookie),
+    ] {
+        assert_eq!(Allow::try_from(pb::RouteAllow::from(allow.clone())), Ok(allow));
+    }
+
+    let before =
+        pb::RouteAllow { header: "X-Canary".to_owned(), value: "yes".to_owned(), cookie: None };
+    assert_eq!(pb::RouteAllow::from(Allow::Header("X-Canary=yes".parse().unwrap())), before);
 }
 
 #[test]
@@ -136,11 +167,6 @@ fn a_route_is_judged_where_it_arrives() {
             told(|it| it.hold.as_mut().unwrap().within_ms = u64::MAX),
             told(|it| it.hold.as_mut().unwrap().requests = u32::MAX),
             told(|it| it.hold.as_mut().unwrap().bytes = u64::MAX),
-            told(|it| it.allow.as_mut().unwrap().header = "Host".to_owned()),
-            told(|it| it.allow.as_mut().unwrap().header = "a b".to_owned()),
-            told(|it| it.allow.as_mut().unwrap().value.clear()),
-            told(|it| it.allow.as_mut().unwrap().value = "a\r\nb: c".to_owned()),
-            told(|it| it.allow.as_mut().unwrap().value = "x".repeat(129)),
         ]
         .join("\n"),
         @r#"
@@ -158,11 +184,52 @@ fn a_route_is_judged_where_it_arrives() {
     field `hold.within` is out of range
     field `hold.requests` is out of range
     field `hold.bytes` is out of range
+    "#
+    );
+}
+
+#[test]
+fn what_lets_requests_through_is_judged_where_it_arrives() {
+    fn cookie(message: &mut pb::RouteAllow) -> &mut pb::RouteCookie {
+        message.cookie.as_mut().unwrap()
+    }
+    let told = |change: fn(&mut pb::RouteAllow)| {
+        let mut message = pb::Route::from(route(RouteMode::Open));
+        change(message.allow.as_mut().unwrap());
+        ErrorChain(&Route::try_from(message).unwrap_err()).to_string()
+    };
+
+    insta::assert_snapshot!(
+        [
+            told(|it| it.header = "Host".to_owned()),
+            told(|it| it.header = "a b".to_owned()),
+            told(|it| it.value.clear()),
+            told(|it| it.value = "a\r\nb: c".to_owned()),
+            told(|it| it.value = "x".repeat(129)),
+            told(|it| it.header.clear()),
+            told(|it| *it = pb::RouteAllow::default()),
+            told(|it| cookie(it).name.clear()),
+            told(|it| cookie(it).name = "a;b".to_owned()),
+            told(|it| cookie(it).name = "n".repeat(65)),
+            told(|it| cookie(it).value.clear()),
+            told(|it| cookie(it).value = "1; stay=2".to_owned()),
+            told(|it| cookie(it).value = "x".repeat(129)),
+        ]
+        .join("\n"),
+        @r#"
     field `allow` is invalid: the gate cannot look at it: header "Host" belongs to the connection or to the gate
     field `allow` is invalid: the gate cannot look at it: "a b" is no name of 1 to 64 letters, digits, hyphens, underscores
     field `allow` is invalid: its value is no text of 1 to 128 visible characters
     field `allow` is invalid: its value is no text of 1 to 128 visible characters
     field `allow` is invalid: its value is no text of 1 to 128 visible characters
+    field `allow` is invalid: the gate cannot look at it: "" is no name of 1 to 64 letters, digits, hyphens, underscores
+    field `allow` is invalid: it names neither a header nor a cookie
+    field `allow` is invalid: "" is no cookie's name of 1 to 64 letters, digits and !#$%&'*+-.^_`|~
+    field `allow` is invalid: "a;b" is no cookie's name of 1 to 64 letters, digits and !#$%&'*+-.^_`|~
+    field `allow` is invalid: "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn" is no cookie's name of 1 to 64 letters, digits and !#$%&'*+-.^_`|~
+    field `allow` is invalid: its value is no text of 1 to 128 visible characters without quotes, commas, semicolons and backslashes
+    field `allow` is invalid: its value is no text of 1 to 128 visible characters without quotes, commas, semicolons and backslashes
+    field `allow` is invalid: its value is no text of 1 to 128 visible characters without quotes, commas, semicolons and backslashes
     "#
     );
 }
@@ -255,6 +322,7 @@ fn a_report_survives_the_wire() {
         refused: Some(Fence { term: Term(3), generation: Generation(7) }),
         outage: Some(Duration::from_millis(1_250)),
         hold: HoldState::Drained,
+        once: Vec::new(),
     };
 
     for hold in [HoldState::Open, HoldState::Holding, HoldState::Drained] {
@@ -263,6 +331,32 @@ fn a_report_survives_the_wire() {
     }
     let of_tomorrow = pb::Report { hold: 99, ..sent.into() };
     assert_eq!(Report::try_from(of_tomorrow).unwrap().hold, HoldState::Open);
+}
+
+#[test]
+fn once_hooks_survive_the_wire_and_an_agent_that_knows_none_refuses_their_release() {
+    let mut once = release();
+    once.hooks[0].kind = HookKind::BeforeStart;
+    once.hooks[0].once = true;
+    let message = pb::Release::from(once.clone());
+    assert_eq!(Release::try_from(message.clone()), Ok(once));
+    // As `BEFORE_START` it would be run on every host by whoever does not know `once`.
+    assert_ne!(message.hooks[0].kind(), pb::HookKind::BeforeStart);
+
+    for part in [OncePart::Awaited, OncePart::Run { permit: Generation(6) }] {
+        let duty = OnceDuty { release: Sha256::of(b"tar"), part };
+        let sent = Assignment { once: vec![duty], ..assignment() };
+        assert!(!sent.asks_the_same_as(&assignment()));
+        assert_eq!(Assignment::try_from(pb::Assignment::from(sent.clone())), Ok(sent));
+    }
+    for stand in [OnceStand::Running, OnceStand::Passed, OnceStand::Failed, OnceStand::Interrupted]
+    {
+        let said = OnceReport { release: Sha256::of(b"tar"), permit: Generation(6), stand };
+        assert_eq!(OnceReport::try_from(pb::OnceReport::from(said)), Ok(said));
+        let of_tomorrow = pb::OnceReport { stand: 99, ..said.into() };
+        let refused = InvalidReport::Unknown("once.stand");
+        assert_eq!(OnceReport::try_from(of_tomorrow), Err(refused));
+    }
 }
 
 #[test]
@@ -396,6 +490,57 @@ fn vitals_that_no_instance_can_have_are_refused() {
         vitals: vec![vitals(); REPEATED_MAX + 1],
         reports: Vec::new(),
         edge: None,
+        checks: Vec::new(),
     };
     assert!(Heartbeat::try_from(pb::Heartbeat::from(beat)).is_err());
+}
+
+#[test]
+fn what_is_compared_and_how_its_checks_stand_survive_the_wire() {
+    let canary = CanaryId { rollout: Uuid::from_u128(7), attempt: 2 };
+    let echo = Echo {
+        nonce: Uuid::from_u128(1),
+        compared: vec![Compared {
+            application: "web".parse().unwrap(),
+            version: "2.0~production.3".parse().unwrap(),
+            canary,
+            checks: vec!["queue".parse().unwrap()],
+        }],
+    };
+    let report = check_report(canary);
+
+    assert_eq!(Echo::try_from(pb::HeartbeatEcho::from(echo.clone())), Ok(echo));
+    assert_eq!(CheckReport::try_from(pb::CheckReport::from(report.clone())), Ok(report));
+}
+
+fn check_report(canary: CanaryId) -> CheckReport {
+    CheckReport {
+        application: "web".parse().unwrap(),
+        canary,
+        check: "queue".parse().unwrap(),
+        answers: 3,
+        failing: 2,
+        answer: Answer::Fail,
+        detail: "it exited with status 1".to_owned(),
+    }
+}
+
+#[test]
+fn checks_that_no_agent_can_have_run_are_refused_or_made_possible() {
+    let canary = CanaryId { rollout: Uuid::from_u128(7), attempt: 2 };
+    let sent = || pb::CheckReport::from(check_report(canary));
+
+    let unnamed = pb::CheckReport { check: "No Name".to_owned(), ..sent() };
+    assert!(CheckReport::try_from(unnamed).is_err());
+    let mute = pb::CheckReport { answer: 0, ..sent() };
+    assert_eq!(CheckReport::try_from(mute), Err(InvalidSessionMessage::Answer));
+    let many = pb::CheckReport { failing: 9, detail: "x".repeat(5_000), ..sent() };
+    let many = CheckReport::try_from(many).unwrap();
+    assert_eq!((many.failing, many.detail.len()), (3, ANSWER_CHARS_MAX));
+    let mut twice = pb::Release::from(release());
+    twice.checks.push(twice.checks[0].clone());
+    assert_eq!(Release::try_from(twice), Err(InvalidRelease::Checks));
+    let mut busy = pb::Release::from(release());
+    busy.checks[0].every_ms = 10;
+    assert_eq!(Release::try_from(busy), Err(InvalidRelease::OutOfRange("checks.every")));
 }

@@ -54,6 +54,7 @@ pub fn run_process() -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::RolloutFailed) => Kind::RolloutFailed.exit_code().into(),
+        Ok(Outcome::Refused) => Kind::Refused.exit_code().into(),
         Ok(Outcome::Interrupted) => INTERRUPTED.into(),
         Err(failure) => {
             console.failure(&failure);

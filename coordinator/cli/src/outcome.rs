@@ -6,6 +6,8 @@ pub enum Outcome {
     Done,
     /// The rollout that was waited for ended otherwise than its operator wanted.
     RolloutFailed,
+    /// The rollout that was waited for could not begin when its turn came.
+    Refused,
     /// Ctrl-C ended the waiting; the rollout goes on.
     Interrupted,
 }

@@ -1,11 +1,13 @@
 //! Everything that a coordinator can ask of the world.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use cutover_common::{AgentName, Assignment, EdgeRoutes, Term, wire::FarewellReason};
+use cutover_common::{
+    AgentName, Assignment, Compared, EdgeRoutes, ReleaseRef, SourceName, Term, wire::FarewellReason,
+};
 use uuid::Uuid;
 
-use crate::input::{ReplyId, SessionId};
+use crate::input::{QueryId, ReplyId, SessionId};
 
 /// Something to be done. Each may be done twice with the result of once.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -23,6 +25,8 @@ pub enum Action {
     Echo {
         session: SessionId,
         nonce: Uuid,
+        /// The canaries that are compared on its host.
+        compared: Vec<Compared>,
     },
     Assign {
         session: SessionId,
@@ -32,6 +36,13 @@ pub enum Action {
     RouteEdge {
         session: SessionId,
         routes: Box<EdgeRoutes>,
+    },
+    /// Ask a metrics server. Answered by `Queried`.
+    Query {
+        query: QueryId,
+        source: SourceName,
+        text: String,
+        within: Duration,
     },
     EndSession {
         session: SessionId,
@@ -60,9 +71,30 @@ pub struct EndReason {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {
     Done,
-    EnvironmentCreated { agents: usize },
-    RolloutStarted { rollout: Uuid, repeated: bool },
-    Controlled { rollout: Uuid, text: String },
+    EnvironmentCreated {
+        agents: usize,
+    },
+    /// The environment's config has this number from now on; none: it was like this before.
+    Configured {
+        number: Option<u32>,
+        /// What it will come to with a deploy: releases as they were pushed.
+        concerns: Vec<ReleaseRef>,
+    },
+    RolloutStarted {
+        rollout: Uuid,
+        repeated: bool,
+    },
+    /// It begins when `waits_for` is over; so many in the queue are before it.
+    RolloutQueued {
+        rollout: Uuid,
+        repeated: bool,
+        waits_for: Option<Uuid>,
+        ahead: usize,
+    },
+    Controlled {
+        rollout: Uuid,
+        text: String,
+    },
 }
 
 /// What was asked for is not done, and nothing has changed.

@@ -3,8 +3,8 @@
 use std::{net::IpAddr, sync::Arc};
 
 use cutover_common::{
-    AgentName, ApplicationName, Assignment, Fence, Release, ReleaseRef, SlotGoal, Slots, Swap,
-    Timestamp, Version, assignment::PEERS_MAX,
+    AgentName, ApplicationName, Assignment, Fence, OnceDuty, Release, ReleaseRef, SlotGoal, Slots,
+    Swap, Timestamp, Version, assignment::PEERS_MAX, planted,
 };
 
 use crate::{
@@ -44,7 +44,19 @@ impl Coordinator {
     ) -> Option<Assignment> {
         let release = |version: &Version| {
             let name = ReleaseRef { application: application.clone(), version: version.clone() };
-            self.releases.get(&name).map(|stored| stored.release.clone())
+            planted!(
+                ConfigGoesOnChanging: version
+                    .config()
+                    .and_then(|(environment, _)| {
+                        let environment = environment.parse().expect("a version names one");
+                        let configs = &self.environments.get(&environment)?.configs;
+                        let version = version.with_config(&environment, configs.newest(application)?);
+                        let newest = self.configured(&ReleaseRef { version, ..name.clone() })?;
+                        Some(Arc::new(Release { name: name.clone(), ..(*newest.release).clone() }))
+                    })
+                    .or_else(|| self.releases.get(&name).map(|stored| stored.release.clone()));
+                self.releases.get(&name).map(|stored| stored.release.clone())
+            )
         };
         let of = |slot: &GoalSlot| {
             Some(match slot {
@@ -67,6 +79,14 @@ impl Coordinator {
             rollout: goal.rollout.to_string(),
             peers: if goes_out { self.peers(agent, application, goal) } else { Vec::new() },
             route: goal.wanted.route.clone(),
+            once: goal
+                .once
+                .iter()
+                .map(|once| {
+                    let release = release(&once.version)?.digest;
+                    Some(OnceDuty { release, part: once.part })
+                })
+                .collect::<Option<_>>()?,
         })
     }
 

@@ -7,20 +7,24 @@ use std::{
 
 use cutover_common::{
     AgentName, ApplicationName, EnvironmentName, Fence, FreezeWindow, Generation, Labels, Release,
-    ReleaseRef, Term, Timestamp, Version, planted,
+    ReleaseRef, SecretId, Slots, SourceName, Term, Timestamp, Version, planted,
     wire::{FarewellReason, Hello},
 };
 use uuid::Uuid;
 
 use crate::{
     action::{Action, EndReason},
+    checking::Checkings,
+    config::{Configs, Sealed},
     edge::Edges,
     enrolment::Enrolments,
     event::{Change, Event, EventKind},
-    fleet::{Fleet, Goal, Goals, Wanted},
+    fleet::{Fleet, Goal, GoalSlot, Goals, Wanted},
     input::{Input, SessionId},
     judging::Judges,
+    once::{OnceGoal, Onces},
     operate::converge::{Arrival, Converging, arrival, is_an_end},
+    queue::Queue,
     rollout::{
         Rollout, State, Waiting,
         decide::{Decision, NewGoals, Scene, decide, lost_goals, next_overdue},
@@ -45,7 +49,30 @@ pub struct Environment {
     /// it failed. None: what the fleet runs may be later (F7), so that nobody is brought anything
     /// before the next rollout has succeeded.
     pub(crate) settled: BTreeMap<ApplicationName, BTreeSet<AgentName>>,
+    /// Which group of its hosts edges lead to, of applications whose hosts are in groups.
+    pub(crate) led: BTreeMap<ApplicationName, Led>,
     pub(crate) freezes: Vec<Freeze>,
+    pub(crate) configs: Configs,
+}
+
+/// Which group of hosts edges lead to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Led {
+    /// The key of the label whose value says in which group a host is.
+    pub label: String,
+    /// None: none yet.
+    pub group: Option<String>,
+    /// How often another group was led to.
+    pub switches: u64,
+    /// How often edges were told to hold.
+    pub holds: u64,
+}
+
+impl Led {
+    /// Returns whether edges lead to a host with these labels.
+    pub(crate) fn includes(&self, labels: &Labels) -> bool {
+        self.group.is_some() && labels.get(&self.label) == self.group.as_ref()
+    }
 }
 
 /// That nothing new is deployed to an environment for a while.
@@ -64,7 +91,7 @@ pub type Releases = BTreeMap<ReleaseRef, StoredRelease>;
 pub struct StoredRelease {
     pub release: Arc<Release>,
     /// The text of its `cutover.toml`.
-    pub manifest: String,
+    pub manifest: Arc<str>,
     pub pushed: Timestamp,
     pub by: String,
 }
@@ -79,9 +106,13 @@ pub struct Coordinator {
     pub(crate) releases: Releases,
     pub(crate) goals: Goals,
     pub(crate) rollouts: BTreeMap<Uuid, Rollout>,
-    /// How many rollouts ever began.
+    /// From where numbers of configs go on, where the store was ever restored.
+    pub(crate) configs_from: u32,
+    /// How many rollouts ever began, or were queued.
     pub(crate) begun: u64,
     pub(crate) requests: BTreeMap<Uuid, Uuid>,
+    pub(crate) onces: Onces,
+    pub(crate) queue: Queue,
     pub(crate) last_event: Timestamp,
     // Known at this moment only.
     pub(crate) boot_nonce: Uuid,
@@ -89,6 +120,9 @@ pub struct Coordinator {
     pub(crate) waiting: BTreeMap<Uuid, Waiting>,
     pub(crate) edges: Edges,
     pub(crate) judges: Judges,
+    pub(crate) checks: Checkings,
+    /// The metrics servers that may be asked.
+    pub(crate) sources: BTreeSet<SourceName>,
     pub(crate) converging: Converging,
     /// When time alone is a reason to decide, as of the last decision.
     pub(crate) rests_until: Option<Timestamp>,
@@ -120,9 +154,25 @@ impl Coordinator {
         &self.enrolments
     }
 
+    /// Returns how the once hooks of releases stand.
+    pub const fn onces(&self) -> &Onces {
+        &self.onces
+    }
+
     /// Returns the release of this name.
     pub fn release(&self, name: &ReleaseRef) -> Option<&StoredRelease> {
         self.releases.get(name)
+    }
+
+    /// Returns the sealed value of a secret that a release names.
+    pub fn sealed(&self, secret: SecretId) -> Option<&Sealed> {
+        self.environments.values().find_map(|it| it.configs.sealed(secret))
+    }
+
+    /// Returns the sealed values of all secrets that are not lost: what this coordinator's key must
+    /// open.
+    pub fn all_sealed(&self) -> impl Iterator<Item = (SecretId, &Sealed)> {
+        self.environments.values().flat_map(|it| it.configs.all_sealed())
     }
 
     /// Returns when it wants an [`Input::Tick`] if nothing happens before.
@@ -131,6 +181,8 @@ impl Coordinator {
         deadlines
             .chain(self.fleet.next_silence())
             .chain(self.converging.looks_again)
+            .chain(self.queue_looks_again())
+            .chain(self.checks.next_wake(self.active()))
             .chain(
                 self.active()
                     .filter_map(|rollout| next_overdue(rollout, &self.fleet, self.last_looked())),
@@ -176,14 +228,23 @@ impl Coordinator {
                 if let Some(seen) = self.fleet.hear(session, now) {
                     let nonce = heartbeat.nonce;
                     is_moot = !seen.beat(heartbeat, now) && !self.watches_load();
-                    step.actions.push(Action::Echo { session, nonce });
+                    let agent = self.fleet.agent(session).cloned();
+                    let compared = agent.as_ref().map(|agent| self.compared_on(agent));
+                    let compared = compared.unwrap_or_default();
+                    step.actions.push(Action::Echo { session, nonce, compared });
                     step.actions.push(Action::Changed);
                     self.show_again(session, now, &mut step);
-                    if let Some(agent) = self.fleet.agent(session).cloned() {
+                    if let Some(agent) = agent {
                         is_moot &= !self.show_judges(&agent, now);
+                        is_moot &= !self.note_checks(&agent, now);
                     }
                     is_moot &= !self.is_edge_behind(session, now);
                 }
+            }
+            Input::SourcesNamed { sources } => self.sources = sources,
+            Input::Queried { query, found } => {
+                self.queried(query, found);
+                step.actions.push(Action::Changed);
             }
             Input::Reported { session, report } => {
                 if let Some(seen) = self.fleet.hear(session, now) {
@@ -195,8 +256,14 @@ impl Coordinator {
         // Most inputs are beats that say what was said before.
         if !is_moot || self.rests_until.is_some_and(|until| now >= until) {
             self.advance(now, &mut step);
+            while self.begin_queued(now, &mut step) {
+                self.advance(now, &mut step);
+            }
             let comes = if step.events.iter().any(is_an_end) { Arrival::Anybody } else { comes };
             if self.converge(now, &comes, &mut step) {
+                self.advance(now, &mut step);
+            }
+            if self.ask_checks(now, &mut step) {
                 self.advance(now, &mut step);
             }
             self.tell_edges(now, &mut step);
@@ -222,6 +289,7 @@ impl Coordinator {
         self.fleet.begin(now);
         self.edges = Edges::default();
         self.judges = Judges::default();
+        self.checks = Checkings::default();
         self.converging = Converging::default();
         self.record(now, step, EventKind::Started { term, boot_nonce });
         // One that is held sets them when it is retried: a person looks first.
@@ -364,6 +432,7 @@ impl Coordinator {
                 .last_generation(&agent, &application)
                 .max(held.unwrap_or_default())
                 .next();
+            let once = self.once_goals(rollout, &agent, &slots, generation);
             let application = application.clone();
             self.record(
                 now,
@@ -377,10 +446,41 @@ impl Coordinator {
                     timers,
                     rollout,
                     held,
+                    once,
                 },
             );
             self.show(&agent, &application, now, step);
         }
+    }
+
+    /// Returns what `agent` has to do with once hooks that have not passed, when a rollout makes these
+    /// its slots.
+    fn once_goals(
+        &self,
+        rollout: Uuid,
+        agent: &AgentName,
+        slots: &Slots<GoalSlot>,
+        generation: Generation,
+    ) -> Vec<OnceGoal> {
+        let Some(rollout) = self.rollouts.get(&rollout) else { return Vec::new() };
+        let has_once = |version: &&Version| {
+            let release = self.held(&rollout.application, version);
+            release.is_some_and(|release| release.once_hook().is_some())
+        };
+        let runs = slots.iter().filter_map(|(_, slot)| match slot {
+            GoalSlot::Running(version) => Some(version),
+            GoalSlot::Absent | GoalSlot::Prepared(_) => None,
+        });
+        let part = |version: &Version| {
+            if *version == rollout.to {
+                self.onces.part_of(rollout, agent, generation)
+            } else {
+                self.onces.part_of_other(rollout, version)
+            }
+        };
+        runs.filter(has_once)
+            .filter_map(|version| Some(OnceGoal { version: version.clone(), part: part(version)? }))
+            .collect()
     }
 
     /// Takes every rollout as far as it goes.
@@ -400,7 +500,7 @@ impl Coordinator {
 
     fn decide_one(&mut self, now: Timestamp, id: Uuid) -> Option<(Change, NewGoals)> {
         let rollout = self.rollouts.get(&id)?;
-        let members = self.members(&rollout.environment);
+        let members = self.led_to(&rollout.environment, &rollout.application);
         let decision = decide(rollout, self.scene(now, &members));
         match decision {
             Decision::Record { change, goals } => {
@@ -420,7 +520,11 @@ impl Coordinator {
             goals: &self.goals,
             enrolments: &self.enrolments,
             judges: &self.judges,
+            checks: &self.checks,
             releases: &self.releases,
+            environments: &self.environments,
+            edges: &self.edges,
+            onces: &self.onces,
             term: self.term,
             members,
             now,
@@ -432,5 +536,22 @@ impl Coordinator {
         self.environments.get(environment).map_or_else(Vec::new, |environment| {
             self.enrolments.selected(&environment.select).cloned().collect()
         })
+    }
+
+    /// Returns the agents of an environment whose hosts clients of an application are led to: all,
+    /// unless they are in groups. Of a group that nobody is in none would be left.
+    pub(crate) fn led_to(
+        &self,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+    ) -> Vec<AgentName> {
+        let members = self.members(environment);
+        let led = self.environments.get(environment).and_then(|it| it.led.get(application));
+        let Some(led) = led else { return members };
+        let is_led = |agent: &&AgentName| {
+            self.enrolments.agents.get(*agent).is_some_and(|it| led.includes(&it.labels))
+        };
+        let led: Vec<AgentName> = members.iter().filter(is_led).cloned().collect();
+        if led.is_empty() { members } else { led }
     }
 }

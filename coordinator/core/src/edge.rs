@@ -10,9 +10,9 @@ use std::{
 };
 
 use cutover_common::{
-    AgentName, ApplicationName, EdgeHost, EdgeLead, EdgeRevision, EdgeRoute, EdgeRoutes,
-    EnvironmentName, Health, Phase, Protocol, ReleaseRef, Report, Service, SlotReport, Timestamp,
-    Version,
+    AgentName, ApplicationName, EdgeCutover, EdgeHold, EdgeHost, EdgeLead, EdgeRevision, EdgeRoute,
+    EdgeRoutes, EnvironmentName, Health, Phase, Protocol, ReleaseRef, Report, Service, SlotReport,
+    Timestamp, Version,
     edge::{
         EDGE_HOSTS_MAX, EDGE_HOSTS_TOTAL_MAX, EDGE_LABEL, EDGE_ROUTES_MAX, EDGE_WEIGHT_WHOLE,
         is_an_end,
@@ -23,8 +23,10 @@ use cutover_common::{
 use crate::{
     Coordinator, Step,
     action::Action,
+    coordinator::Led,
     fleet::{Fresh, Goal, SHOWN_EVERY},
     input::SessionId,
+    rollout::{CutoverPhase, State},
 };
 
 /// What was told to every edge, by this process.
@@ -33,6 +35,13 @@ pub(crate) struct Edges {
     /// How often anything was told.
     number: u64,
     told: BTreeMap<AgentName, Told>,
+}
+
+impl Edges {
+    /// Returns the revision of the routes that `agent` was told last.
+    pub(crate) fn told(&self, agent: &AgentName) -> Option<EdgeRevision> {
+        self.told.get(agent).map(|told| told.routes.revision)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -89,7 +98,7 @@ impl Coordinator {
 
     /// Returns the revision of the routes that `agent` was told last as an edge.
     pub fn edge_told(&self, agent: &AgentName) -> Option<EdgeRevision> {
-        self.edges.told.get(agent).map(|told| told.routes.revision)
+        self.edges.told(agent)
     }
 
     /// Returns those that are an edge, or may have routes from when they were.
@@ -98,6 +107,11 @@ impl Coordinator {
         let are = agents.filter(|(_, enrolled)| enrolled.labels.contains_key(EDGE_LABEL));
         let were = self.fleet.edges().chain(self.edges.told.keys());
         are.map(|(agent, _)| agent).chain(were).cloned().collect()
+    }
+
+    /// Returns the agents that are an edge of `environment`.
+    pub(crate) fn edges_of(&self, environment: &EnvironmentName) -> Vec<AgentName> {
+        self.enrolments.edges_of(environment).cloned().collect()
     }
 
     /// Returns what the label of an edge says, if `agent` is one.
@@ -172,7 +186,13 @@ impl Coordinator {
         let mut total = 0;
         applications
             .into_iter()
-            .filter_map(|application| self.edge_route(application, &members, edge))
+            .filter_map(|application| {
+                let cutover = self.edge_cutover(environment, application);
+                let led = self.edge_group(environment, application);
+                let is_led = |agent: &AgentName| led.as_ref().is_none_or(|led| led.contains(agent));
+                let route = self.edge_route(application, &members, edge, &is_led)?;
+                Some(EdgeRoute { cutover, ..route })
+            })
             .take_while(|route| {
                 total += route.hosts.len();
                 total <= EDGE_HOSTS_TOTAL_MAX
@@ -186,6 +206,7 @@ impl Coordinator {
         application: &ApplicationName,
         members: &[AgentName],
         edge: &AgentName,
+        is_led: &dyn Fn(&AgentName) -> bool,
     ) -> Option<EdgeRoute> {
         let mut found: Vec<(EdgeHost, Service, Standing)> = members
             .iter()
@@ -197,10 +218,18 @@ impl Coordinator {
                 Some((host, service, standing))
             })
             .collect();
-        let service = most_common(found.iter().map(|(_, service, standing)| (service, *standing)))?;
+        // Those that clients are to get say how they are spoken to.
+        let led = || found.iter().filter(|(host, _, _)| is_led(&host.agent));
+        let services =
+            |(_, service, standing): &(EdgeHost, Service, Standing)| (service.clone(), *standing);
+        let service =
+            most_common(led().map(services)).or_else(|| most_common(found.iter().map(services)))?;
         found.retain(|(_, its, _)| spoken(its) == spoken(&service));
-        let mut hosts: Vec<EdgeHost> = found.into_iter().map(|(host, _, _)| host).collect();
+        let (mut hosts, aside): (Vec<EdgeHost>, Vec<EdgeHost>) =
+            found.into_iter().map(|(host, _, _)| host).partition(|host| is_led(&host.agent));
         self.lead_somewhere(application, &mut hosts);
+        hosts.extend(aside.into_iter().filter_map(led_past));
+        hosts.sort_by(|one, other| one.agent.cmp(&other.agent));
         let mut addresses = BTreeSet::new();
         // Two hosts that say the same address are one as far as connections go.
         hosts.retain(|host| host.lead.is_none_or(|lead| addresses.insert(lead.address)));
@@ -215,7 +244,50 @@ impl Coordinator {
             hosts.truncate(EDGE_HOSTS_MAX);
             hosts.sort_by(|one, other| one.agent.cmp(&other.agent));
         }
-        Some(EdgeRoute { application: application.clone(), service, hosts })
+        Some(EdgeRoute { application: application.clone(), service, hosts, cutover: None })
+    }
+
+    fn led(&self, environment: &EnvironmentName, application: &ApplicationName) -> Option<&Led> {
+        self.environments.get(environment)?.led.get(application)
+    }
+
+    /// Returns the hosts in the group that edges lead to. None: there are no groups.
+    fn edge_group(
+        &self,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+    ) -> Option<BTreeSet<AgentName>> {
+        let led = self.led(environment, application)?;
+        if planted!(EdgeLeadsToBoth: true; false) {
+            return None;
+        }
+        let hosts = self.led_to(environment, application).into_iter();
+        Some(hosts.filter(|_| led.group.is_some()).collect())
+    }
+
+    /// Returns how far edges are in going over to another group of hosts. None: there are no groups.
+    fn edge_cutover(
+        &self,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+    ) -> Option<EdgeCutover> {
+        let led = self.led(environment, application)?;
+        let mut holding = self.active().filter(|rollout| {
+            rollout.application == *application
+                && rollout.environment == *environment
+                && rollout.groups().is_some()
+                && matches!(rollout.state, State::Advancing { .. })
+        });
+        let hold = holding.find_map(|rollout| {
+            let is_armed = match rollout.cutover?.phase {
+                CutoverPhase::Hold => false,
+                CutoverPhase::Arm => true,
+                CutoverPhase::Release => return None,
+            };
+            let limits = rollout.spec.hold_limits();
+            Some(EdgeHold { number: led.holds, is_armed, limits })
+        });
+        Some(EdgeCutover { switches: led.switches, hold })
     }
 
     /// Returns what an edge is told of one host, if it is told anything.
@@ -305,14 +377,21 @@ impl Coordinator {
     }
 }
 
+/// Returns what an edge is told of a host in the group that it does not lead to, if that can be
+/// reached: whoever was not heard yet is not to be gone on with either.
+fn led_past(host: EdgeHost) -> Option<EdgeHost> {
+    let lead = host.lead?;
+    Some(EdgeHost { lead: Some(EdgeLead { weight: 0, is_certain: true, ..lead }), ..host })
+}
+
 /// Returns what a connection to `service` begins with: no client begins in two ways.
 const fn spoken(service: &Service) -> (Protocol, bool, bool) {
     (service.protocol, service.tls.is_some(), service.proxy_protocol)
 }
 
 /// Returns the service that most hosts have which serve, or else most of all.
-fn most_common<'a>(services: impl Iterator<Item = (&'a Service, Standing)>) -> Option<Service> {
-    let mut counts: Vec<(&Service, (usize, usize))> = Vec::new();
+fn most_common(services: impl Iterator<Item = (Service, Standing)>) -> Option<Service> {
+    let mut counts: Vec<(Service, (usize, usize))> = Vec::new();
     for (service, standing) in services {
         let serves = usize::from(standing == Standing::Serves);
         match counts.iter_mut().find(|(known, _)| *known == service) {
@@ -323,11 +402,11 @@ fn most_common<'a>(services: impl Iterator<Item = (&'a Service, Standing)>) -> O
     // Of as many the first, by the names of the hosts.
     let mut best = None;
     for (service, count) in counts {
-        if best.is_none_or(|(_, most)| count > most) {
+        if best.as_ref().is_none_or(|(_, most)| count > *most) {
             best = Some((service, count));
         }
     }
-    best.map(|(service, _)| service.clone())
+    best.map(|(service, _)| service)
 }
 
 #[cfg(test)]

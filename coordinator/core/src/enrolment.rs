@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{AgentName, Labels, Sha256, Timestamp};
+use cutover_common::{AgentName, EnvironmentName, Labels, Sha256, Timestamp, edge::EDGE_LABEL};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -104,5 +104,16 @@ impl Enrolments {
     /// Returns the agents that all of `select` fits.
     pub fn selected<'a>(&'a self, select: &'a Labels) -> impl Iterator<Item = &'a AgentName> {
         self.agents.iter().filter(|(_, agent)| agent.is_selected(select)).map(|(name, _)| name)
+    }
+
+    /// Returns the agents whose gates stand in front of `environment`.
+    pub fn edges_of<'a>(
+        &'a self,
+        environment: &'a EnvironmentName,
+    ) -> impl Iterator<Item = &'a AgentName> {
+        let is_its = |agent: &Enrolled| {
+            agent.labels.get(EDGE_LABEL).is_some_and(|of| of == environment.as_str())
+        };
+        self.agents.iter().filter(move |(_, agent)| is_its(agent)).map(|(name, _)| name)
     }
 }

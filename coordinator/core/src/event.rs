@@ -1,19 +1,25 @@
 //! Everything that a coordinator remembers. Stored, so append-only: a variant or a field is
 //! added with a default, never changed or removed.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use cutover_common::{
     AgentName, ApplicationName, EnvironmentName, FreezeWindow, Generation, Labels, Permille,
-    Release, Route, Sha256, Slots, Term, Timers, Timestamp, Version,
+    Release, ReleaseRef, Route, SecretId, Sha256, Slots, Term, Timers, Timestamp, VariableName,
+    Version,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    config::Setting,
     enrolment::Role,
     fleet::GoalSlot,
-    input::{Deed, LeaveOut, Verb},
+    input::{Deed, LeaveOut, Verb, WithConfig},
+    once::{OnceGoal, OnceStep},
     rollout::{Cause, CutoverPhase, Exclusion, Outcome, Plan, Spec},
 };
 
@@ -89,6 +95,9 @@ pub enum EventKind {
         /// What the agent had told that it holds. None: it had told nothing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         held: Option<Generation>,
+        /// What the host has to do with once hooks that have not passed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        once: Vec<OnceGoal>,
     },
     RolloutStarted(Box<RolloutStarted>),
     Rollout {
@@ -122,6 +131,64 @@ pub enum EventKind {
         environment: EnvironmentName,
         by: String,
     },
+    /// What the environment adds to releases that are deployed to it from here on: of all
+    /// applications, or of one.
+    EnvironmentConfigured {
+        environment: EnvironmentName,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        application: Option<ApplicationName>,
+        set: BTreeMap<VariableName, Setting>,
+        unset: BTreeSet<VariableName>,
+        by: String,
+    },
+    /// A release is deployed with the config that its version names; from here on it is one of its
+    /// own.
+    ReleaseConfigured {
+        name: ReleaseRef,
+    },
+    /// Nobody can read the values of these any more: the key is lost that they were sealed with.
+    SecretsLost {
+        secrets: BTreeSet<SecretId>,
+    },
+    /// It begins when what is before it is over, with [`RolloutStarted`] of the same id.
+    RolloutQueued(Box<RolloutQueued>),
+    /// It was in the queue, and will not begin.
+    RolloutDequeued {
+        id: Uuid,
+        how: Dequeued,
+        /// The operator's call that asked for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<Uuid>,
+    },
+}
+
+/// A rollout that waits for its turn, as it was asked for: it is planned when it begins.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct RolloutQueued {
+    pub id: Uuid,
+    pub request_id: Uuid,
+    pub application: ApplicationName,
+    pub environment: EnvironmentName,
+    pub to: Version,
+    #[serde(default, skip_serializing_if = "WithConfig::is_newest")]
+    pub with: WithConfig,
+    /// What was typed, by the names of settings.
+    pub settings: BTreeMap<String, String>,
+    pub by: String,
+    /// Why it comes even where the environment is frozen; empty: it does not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub despite_freeze: String,
+}
+
+/// Why a rollout that waited for its turn will not begin.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub enum Dequeued {
+    /// Its turn came, and it was not possible then.
+    Refused { why: String },
+    /// Somebody took it out.
+    Aborted { by: String, reason: String },
+    /// This one has taken the place of everything that was there before it.
+    Superseded { by: String, rollout: Uuid },
 }
 
 /// A rollout, as it was accepted. Its plan never changes (F6).
@@ -233,6 +300,10 @@ pub enum Change {
     HostsFlipped {
         agents: Vec<AgentName>,
     },
+    /// Edges lead clients to the hosts of this group from here on.
+    GroupSwitched {
+        group: String,
+    },
     /// These hosts were told once more what they are to do: what they had been told was lost, or
     /// overtaken.
     HostsTold {
@@ -253,6 +324,11 @@ pub enum Change {
     HostsExcluded {
         agents: Vec<AgentName>,
         cause: Exclusion,
+    },
+    /// What became of the once hook of its release, which this host runs for all.
+    Once {
+        agent: AgentName,
+        step: OnceStep,
     },
 }
 
@@ -285,6 +361,7 @@ impl Change {
             | Self::HostsShifted { .. }
             | Self::CutoverMoved { .. }
             | Self::HostsFlipped { .. }
+            | Self::GroupSwitched { .. }
             | Self::HostsRetired { .. }
             | Self::HostsTold { .. }
             | Self::RollbackStarted {
@@ -295,6 +372,7 @@ impl Change {
             | Self::HostReverted { .. }
             | Self::HostStuck { .. }
             | Self::HostsWithdrawn { .. }
+            | Self::Once { .. }
             | Self::Held { .. }
             | Self::HostsExcluded { cause: Exclusion::Drained { .. }, .. }
             | Self::Ended {

@@ -1,15 +1,19 @@
 //! Everything that can happen to a coordinator.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use cutover_common::{
     AgentName, ApplicationName, EnvironmentName, FreezeWindow, Labels, Release, Report, Sha256,
-    Timestamp, Version,
+    SourceName, Timestamp, VariableName, Version,
     wire::{Heartbeat, Hello},
 };
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{enrolment::Role, rollout::Options};
+use crate::{config::Setting, enrolment::Role, rollout::Options};
 
 /// Names one session of one agent, within one process of the coordinator.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -18,6 +22,20 @@ pub struct SessionId(pub u64);
 /// Names a call that waits for an answer, within one process of the coordinator.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct ReplyId(pub u64);
+
+/// Names a question to a metrics server, within one process of the coordinator.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct QueryId(pub u64);
+
+/// What a metrics server answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MetricAnswer {
+    Number(f64),
+    /// It knows nothing of what was asked.
+    Nothing,
+    /// It gave no answer, or one that is no number. For people.
+    Failed(String),
+}
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -34,6 +52,10 @@ pub enum Input {
     SessionClosed { session: SessionId },
     /// An agent's sign of life.
     Beat { session: SessionId, heartbeat: Heartbeat },
+    /// These metrics servers may be asked, and no others.
+    SourcesNamed { sources: BTreeSet<SourceName> },
+    /// [`Action::Query`](crate::Action::Query) ended.
+    Queried { query: QueryId, found: MetricAnswer },
     /// An agent's report of one application.
     Reported { session: SessionId, report: Report },
 }
@@ -92,6 +114,8 @@ pub enum Request {
         verb: Verb,
         reason: String,
         new_rollout: Uuid,
+        /// What becomes of a rollout that it starts while another is under way.
+        if_busy: IfBusy,
     },
     /// Hosts are to be taken out of a rollout that is not over.
     Exclude {
@@ -120,11 +144,23 @@ pub enum Request {
     ThawEnvironment {
         environment: EnvironmentName,
     },
+    /// What an environment adds to releases is to change.
+    ConfigureEnvironment(ConfigOrder),
     /// A host that was taken out for maintenance takes part again.
     UndrainAgent {
         agent: AgentName,
         reason: String,
     },
+}
+
+/// What is to be set in an environment's config, and what not to be set any more.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConfigOrder {
+    pub environment: EnvironmentName,
+    /// None: for all applications that say nothing else.
+    pub application: Option<ApplicationName>,
+    pub set: BTreeMap<VariableName, Setting>,
+    pub unset: BTreeSet<VariableName>,
 }
 
 /// What `cutover deploy` asks for.
@@ -133,10 +169,28 @@ pub struct DeployOrder {
     pub application: ApplicationName,
     pub version: Version,
     pub environment: EnvironmentName,
+    pub with: WithConfig,
     pub options: Options,
     pub if_busy: IfBusy,
     /// Why it comes even where the environment is frozen; empty: it does not.
     pub despite_freeze: String,
+}
+
+/// With which config a release is deployed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub enum WithConfig {
+    /// With what its environment has at this moment, unless the version names another.
+    #[default]
+    Newest,
+    /// With the one that the version names, or none: as it ran before.
+    Own,
+}
+
+impl WithConfig {
+    /// Returns whether it is what a deploy means that says nothing else.
+    pub fn is_newest(&self) -> bool {
+        *self == Self::Newest
+    }
 }
 
 /// What becomes of a deploy while another rollout of the application is under way there.
@@ -144,8 +198,11 @@ pub struct DeployOrder {
 pub enum IfBusy {
     #[default]
     Refuse,
-    /// The other one is stopped, and hosts go on from where it left them.
+    /// The other one is stopped, and hosts go on from where it left them. What is queued there
+    /// leaves the queue.
     Supersede,
+    /// It begins when the other one is over, and whatever was queued before it.
+    Queue,
 }
 
 /// What an operator's call did to a rollout, by which the same call is known again.

@@ -2,11 +2,12 @@
 //! of promises; each is used by tests, by the executor itself, and stays on in release builds
 //! where it guards a fence or a budget.
 
-use cutover_common::AgentName;
+use cutover_common::{AgentName, planted};
 
 use crate::{
     coordinator::Coordinator,
     event::Change,
+    once::Stand,
     rollout::{
         HostState, Rollout,
         decide::floor::{costs_nothing, is_up},
@@ -60,6 +61,22 @@ pub fn a4_budget_is_kept(rollout: &Rollout) -> bool {
     failed <= usize::try_from(rollout.spec.max_failed).unwrap_or(usize::MAX)
 }
 
+/// E10: while the once hook of the release has not passed, no other host than the one that runs it
+/// is told to run anything of the release.
+pub fn e10_once_comes_first(
+    coordinator: &Coordinator,
+    rollout: &Rollout,
+    agents: &[AgentName],
+) -> bool {
+    let scene = coordinator.scene(coordinator.fleet().last_looked(), &[]);
+    let once = scene.onces.of(rollout);
+    let is_given = |agent: &AgentName| {
+        once.is_some_and(|once| once.stand == Stand::Given && once.agent == *agent)
+    };
+    let is_kept = !scene.awaits_once(rollout) || agents.iter().all(is_given);
+    planted!(OnceNotAwaited: true; is_kept)
+}
+
 /// Checks what `change` is about to do. On in release builds: a broken fence or budget must stop
 /// the process, not the fleet.
 pub(crate) fn assert_change(
@@ -72,16 +89,20 @@ pub(crate) fn assert_change(
         Change::HostsReleased { agents } => {
             assert!(a1_floor_is_kept(coordinator, rollout, members, agents), "A1: {change:?}");
             assert!(a4_budget_is_kept(rollout), "A4: {change:?}");
+            assert!(e10_once_comes_first(coordinator, rollout, agents), "E10: {change:?}");
+        }
+        Change::HostsStaged { agents } => {
+            assert!(e10_once_comes_first(coordinator, rollout, agents), "E10: {change:?}");
         }
         Change::HostsReverted { agents } => {
             assert!(a1_floor_is_kept(coordinator, rollout, members, agents), "A1: {change:?}");
         }
         // What is staged, shifted and flipped takes no host out: the other instance serves.
-        Change::HostsStaged { .. }
-        | Change::HostStaged { .. }
+        Change::HostStaged { .. }
         | Change::HostsShifted { .. }
         | Change::CutoverMoved { .. }
         | Change::HostsFlipped { .. }
+        | Change::GroupSwitched { .. }
         | Change::HostsRetired { .. }
         | Change::HostsTold { .. }
         | Change::StepStarted { .. }
@@ -95,6 +116,7 @@ pub(crate) fn assert_change(
         | Change::HostStuck { .. }
         | Change::HostsWithdrawn { .. }
         | Change::HostsExcluded { .. }
+        | Change::Once { .. }
         | Change::Paused { .. }
         | Change::Resumed { .. }
         | Change::Held { .. }

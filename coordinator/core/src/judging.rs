@@ -9,21 +9,21 @@ use std::{
 };
 
 use cutover_common::{
-    AgentName, InstanceVitals, LATENCY_BUCKETS, Permille, Phase, Slot, SlotCounts, SlotReport,
-    Timestamp, Version,
+    AgentName, InstanceVitals, JudgeSetting, JudgedLimit, JudgedMetric, LATENCY_BUCKETS, Permille,
+    Phase, Slot, SlotCounts, SlotReport, Timestamp, Version,
     latency::{LATENCY_DOUBLINGS, LATENCY_PARTS},
     protocol::HEARTBEAT_EVERY,
 };
 use cutover_judge::{
-    Evidence, HostIndex, Judge, JudgeSettings, JudgeSpec, LatencyScale, Sample, Side, Traffic,
-    Verdict,
+    Evidence, HostIndex, Judge, JudgeSettings, JudgeSpec, LatencyScale, LimitSettings, Sample,
+    Side, Traffic, Verdict,
 };
 use uuid::Uuid;
 
 use crate::{
     coordinator::Coordinator,
     fleet::Seen,
-    rollout::{HostState, Rollout, State},
+    rollout::{Host, HostState, Rollout, State},
 };
 
 /// For how long each side must have been watched before a canary passes: a crash loop shows more
@@ -61,11 +61,8 @@ impl Judging {
         let steps = rollout.spec.canary.iter().flat_map(|canary| canary.steps.steps());
         let first = steps.map(|step| step.hold).find(|hold| !hold.is_zero());
         let watched = first.map_or(WATCHED_MIN, |hold| WATCHED_MIN.min(hold / 2));
-        let settings = JudgeSettings {
-            watched_seconds_min: Some(watched.as_secs()),
-            ..JudgeSettings::default()
-        };
-        let spec = JudgeSpec::new(settings).unwrap_or_default();
+        let said = rollout.spec.canary.as_ref().and_then(|canary| canary.judge.clone());
+        let spec = JudgeSpec::new(settings(&said.unwrap_or_default(), watched)).unwrap_or_default();
         let judge = Judge::new(&spec, scale(), rollout.begun_anew);
         Self { judge, places: BTreeMap::new(), before: BTreeMap::new(), round: now }
     }
@@ -145,6 +142,31 @@ impl Judging {
     }
 }
 
+/// Returns what the judge is told of what an operator said; `watched` where nothing was said of that.
+fn settings(said: &JudgeSetting, watched: Duration) -> JudgeSettings {
+    let millionths = |count: u32| f64::from(count) / 1e6;
+    let limit = |metric| match said.limits.get(&metric) {
+        None => LimitSettings::default(),
+        Some(JudgedLimit::Off) => LimitSettings { share: Some(0.0), ..LimitSettings::default() },
+        Some(JudgedLimit::From { ratio_thousandths, difference_millionths }) => LimitSettings {
+            ratio: ratio_thousandths.map(|ratio| f64::from(ratio) / 1e3),
+            difference: difference_millionths.map(millionths),
+            share: None,
+        },
+    };
+    JudgeSettings {
+        false_alarms: said.false_alarms_ppm.map(millionths),
+        host_spread: said.host_spread_ppm.map(millionths),
+        requests_min: said.requests_min.map(u64::from),
+        watched_seconds_min: Some(said.watched_min.unwrap_or(watched).as_secs()),
+        errors: limit(JudgedMetric::Errors),
+        latency: limit(JudgedMetric::Latency),
+        restarts: limit(JudgedMetric::Restarts),
+        memory: limit(JudgedMetric::Memory),
+        log_lines: limit(JudgedMetric::LogLines),
+    }
+}
+
 /// Returns the buckets that gates count in, as the judge is told of them.
 fn scale() -> LatencyScale {
     LatencyScale::log_linear(LATENCY_DOUBLINGS as usize, LATENCY_PARTS)
@@ -171,13 +193,35 @@ fn is_alive(slot: &SlotReport) -> bool {
 /// traffic yet.
 fn side_of(rollout: &Rollout, agent: &AgentName, version: &Version) -> Option<Side> {
     if rollout.from.as_ref() == Some(version) {
-        return Some(Side::Control);
+        return gets_old_traffic(rollout.hosts.get(agent)).then_some(Side::Control);
     }
     if rollout.to != *version {
         return None;
     }
-    let host = rollout.hosts.get(agent)?;
-    let gets_traffic = match host.state {
+    gets_canary_traffic(rollout.hosts.get(agent)?).then_some(Side::Canary)
+}
+
+/// Returns whether clients of a host get the release of before. Where they get the other one alone, what
+/// is still there is compared with nothing: it would stand beside a canary as if nobody asked.
+fn gets_old_traffic(host: Option<&Host>) -> bool {
+    host.is_none_or(|host| match host.state {
+        HostState::Staged => host.share < Permille::ALL,
+        HostState::Updated => false,
+        HostState::Pending
+        | HostState::Staging { .. }
+        | HostState::Updating { .. }
+        | HostState::Failed { .. }
+        | HostState::Unreachable { .. }
+        | HostState::Reverting { .. }
+        | HostState::Reverted
+        | HostState::Stuck { .. }
+        | HostState::Excluded { .. } => true,
+    })
+}
+
+/// Returns whether clients of a host get the release that it is to be brought to.
+pub(crate) fn gets_canary_traffic(host: &Host) -> bool {
+    match host.state {
         HostState::Staged => host.share > Permille::NONE,
         HostState::Updated => true,
         HostState::Pending
@@ -189,8 +233,7 @@ fn side_of(rollout: &Rollout, agent: &AgentName, version: &Version) -> Option<Si
         | HostState::Reverted
         | HostState::Stuck { .. }
         | HostState::Excluded { .. } => false,
-    };
-    gets_traffic.then_some(Side::Canary)
+    }
 }
 
 impl Judges {
@@ -225,6 +268,7 @@ impl Coordinator {
     /// Forgets what was said of a rollout: it is compared anew.
     pub(crate) fn compare_anew(&mut self, id: Uuid) {
         self.judges.0.remove(&id);
+        self.checks.forget(id);
     }
 
     /// Forgets the judges of rollouts that are not judged any more.

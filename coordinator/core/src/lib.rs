@@ -12,7 +12,9 @@
 pub mod action;
 mod apply;
 mod assign;
+mod checking;
 pub mod codec;
+pub mod config;
 pub mod coordinator;
 mod edge;
 pub mod enrolment;
@@ -21,7 +23,9 @@ pub mod fleet;
 pub mod input;
 pub mod invariants;
 mod judging;
+pub mod once;
 mod operate;
+pub mod queue;
 pub mod rollout;
 pub mod simulate;
 #[cfg(test)]
@@ -29,7 +33,10 @@ mod testing;
 pub mod view;
 
 pub use action::{Action, Answer, EndReason, Refusal, RefusalKind};
+pub use config::{Sealed, Setting};
 pub use coordinator::{Coordinator, Step};
 pub use event::{Event, EventKind};
-pub use input::{Deed, DeployOrder, IfBusy, Input, LeaveOut, Request, SessionId, Verb};
-pub use operate::{ROLLOUT_HOSTS_MAX, ZONES_MAX};
+pub use input::{
+    ConfigOrder, Deed, DeployOrder, IfBusy, Input, LeaveOut, Request, SessionId, Verb, WithConfig,
+};
+pub use operate::{Ahead, Found, ROLLOUT_HOSTS_MAX, ZONES_MAX};

@@ -1,6 +1,10 @@
 //! What people see: facts put into sentences. Looks, and changes nothing.
 
+mod part;
+mod queue;
 mod why;
+
+pub use self::{part::Part, queue::QueuedView};
 
 use cutover_common::{
     AgentName, ApplicationName, EnvironmentName, Health, Labels, Phase, ReleaseRef, Timestamp,
@@ -9,9 +13,11 @@ use cutover_common::{
 use uuid::Uuid;
 
 use crate::{
-    coordinator::{Coordinator, Freeze, StoredRelease},
+    config::Configs,
+    coordinator::{Coordinator, Freeze, Led, StoredRelease},
     enrolment::Enrolled,
     fleet::Presence,
+    operate::Found,
     rollout::{Direction, Host, HostState, Outcome, PlanStep, Rollout, State, story},
 };
 
@@ -46,8 +52,12 @@ pub struct StatusView<'a> {
     pub application: &'a ApplicationName,
     pub environment: &'a EnvironmentName,
     pub stable: Option<&'a Version>,
+    /// Where edges lead to one group of the hosts.
+    pub led: Option<&'a Led>,
     pub hosts: Vec<HostStatus>,
     pub rollout: Option<RolloutView<'a>>,
+    /// Those that come after it, in their order.
+    pub queue: Vec<QueuedView<'a>>,
 }
 
 /// One host of it.
@@ -61,6 +71,8 @@ pub struct HostStatus {
     pub detail: String,
     pub restarts: u32,
     pub is_healthy: bool,
+    /// Whether it is in the group that edges do not lead to.
+    pub stands_by: bool,
 }
 
 impl Coordinator {
@@ -174,30 +186,46 @@ impl Coordinator {
                 .filter(|rollout| rollout.environment == *environment)
                 .map(|rollout| &rollout.application)
                 .chain(known.stable.keys())
+                .chain(self.queue.waiting_in(environment))
                 .filter(|application| only.is_none_or(|only| only == *application))
                 .collect();
             applications.sort();
             applications.dedup();
             for application in applications {
                 let members = self.members(environment);
+                let led = self.led_to(environment, application);
                 rows.push(StatusView {
                     application,
                     environment,
                     stable: known.stable.get(application),
+                    led: known.led.get(application),
                     hosts: members
                         .iter()
-                        .map(|agent| self.host_status(agent, application))
+                        .map(|agent| HostStatus {
+                            stands_by: !led.contains(agent),
+                            ..self.host_status(agent, environment, application)
+                        })
                         .collect(),
                     rollout: newest(application)
                         .filter(|rollout| !rollout.is_over())
                         .map(|rollout| self.view(rollout, now)),
+                    queue: self
+                        .queue
+                        .waiting_for(application, environment)
+                        .map(|queued| self.view_queued(queued, now))
+                        .collect(),
                 });
             }
         }
         rows
     }
 
-    fn host_status(&self, agent: &AgentName, application: &ApplicationName) -> HostStatus {
+    fn host_status(
+        &self,
+        agent: &AgentName,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+    ) -> HostStatus {
         let presence = presence_word(self.fleet.seen(agent).map(|seen| seen.presence));
         let running = self.running(agent, application);
         let mut status = HostStatus {
@@ -209,6 +237,7 @@ impl Coordinator {
             detail: String::new(),
             restarts: 0,
             is_healthy: self.fleet.is_healthy(agent, application),
+            stands_by: false,
         };
         if let Some((version, slot)) = running {
             status.version = Some(version);
@@ -219,6 +248,9 @@ impl Coordinator {
             status.detail.clone_from(&slot.detail);
             status.restarts = slot.restarts;
         }
+        if let Some(why) = self.is_refused(agent, environment, application) {
+            status.detail = format!("does not get what {environment} runs: {why}");
+        }
         if self.is_ahead(agent, application) {
             status.detail =
                 "follows a goal that this coordinator has not set; deploy anew to take it over"
@@ -227,20 +259,20 @@ impl Coordinator {
         status
     }
 
-    /// Returns the rollouts, newest first.
+    /// Returns the rollouts, newest first, with those that are queued and those that never began.
     pub fn history(
         &self,
         application: Option<&str>,
         environment: Option<&str>,
         limit: usize,
-    ) -> Vec<&Rollout> {
-        let mut rollouts: Vec<&Rollout> = self
-            .rollouts
-            .values()
-            .filter(|rollout| application.is_none_or(|it| rollout.application.as_str() == it))
-            .filter(|rollout| environment.is_none_or(|it| rollout.environment.as_str() == it))
+    ) -> Vec<Found<'_>> {
+        let begun = self.rollouts.values().map(Found::Rollout);
+        let mut rollouts: Vec<Found<'_>> = begun
+            .chain(self.queue.all().map(Found::Queued))
+            .filter(|found| application.is_none_or(|it| found.application().as_str() == it))
+            .filter(|found| environment.is_none_or(|it| found.environment().as_str() == it))
             .collect();
-        rollouts.sort_by_key(|rollout| std::cmp::Reverse(rollout.number));
+        rollouts.sort_by_key(|found| std::cmp::Reverse(found.number()));
         rollouts.truncate(limit);
         rollouts
     }
@@ -259,6 +291,11 @@ impl Coordinator {
         self.environments.iter().map(|(name, it)| (name, &it.select, it.stable.iter()))
     }
 
+    /// Returns the config of an environment.
+    pub fn configs(&self, environment: &EnvironmentName) -> Option<&Configs> {
+        self.environments.get(environment).map(|it| &it.configs)
+    }
+
     /// Returns the freezes of an environment, those that are over or to come included.
     pub fn freezes(&self, environment: &EnvironmentName) -> &[Freeze] {
         self.environments.get(environment).map_or(&[][..], |it| &it.freezes)
@@ -269,8 +306,10 @@ impl Coordinator {
         &'a self,
         only: Option<&'a str>,
     ) -> impl Iterator<Item = (&'a ReleaseRef, &'a StoredRelease)> {
+        // What was pushed: with the config of an environment it is no other release to who lists them.
         self.releases
             .iter()
+            .filter(|(name, _)| name.version.config().is_none())
             .filter(move |(name, _)| only.is_none_or(|only| name.application.as_str() == only))
     }
 
@@ -297,6 +336,9 @@ impl Coordinator {
             && self.goals == other.goals
             && self.rollouts == other.rollouts
             && self.requests == other.requests
+            && self.onces == other.onces
+            && self.queue == other.queue
+            && self.configs_from == other.configs_from
             && self.last_event == other.last_event
     }
 

@@ -73,6 +73,8 @@ pub struct Judge {
     latency: Latency,
     memory: Memory,
     requests: [u64; 2],
+    /// Those of rounds in which there were some of both sides.
+    beside: [u64; 2],
     watched: [Duration; 2],
     has_traffic: bool,
     elapsed: Duration,
@@ -116,6 +118,7 @@ impl Judge {
             latency: Latency::new(scale, spec.host_spread),
             memory: Memory::new(memory.ratio, memory.difference * BYTES_IN_MIB, spec.host_spread),
             requests: [0; 2],
+            beside: [0; 2],
             watched: [Duration::ZERO; 2],
             has_traffic: false,
             elapsed: Duration::ZERO,
@@ -166,6 +169,7 @@ impl Judge {
     pub fn end_round(&mut self, length: Duration) {
         self.touched.sort_unstable();
         self.compare();
+        self.count_requests();
         for host in self.touched.drain(..) {
             self.round[host] = Tally::default();
         }
@@ -253,6 +257,19 @@ impl Judge {
         }
     }
 
+    /// Requests are evidence where there were some of the other side at the same time: those of
+    /// before say nothing of what comes after.
+    fn count_requests(&mut self) {
+        let mut both = [0; 2];
+        for &host in &self.touched {
+            let requests = self.round[host].requests;
+            both.iter_mut().zip(requests).for_each(|(sum, more)| add(sum, more));
+        }
+        if both.iter().all(|requests| *requests > 0) {
+            self.beside.iter_mut().zip(both).for_each(|(sum, more)| add(sum, more));
+        }
+    }
+
     fn missing(&self) -> Vec<Missing> {
         let mut missing = Vec::new();
         let wanted = self.spec.watched_seconds_min;
@@ -265,7 +282,8 @@ impl Judge {
         }
         // Where requests are counted, hours without any prove nothing.
         let wanted = if self.has_traffic { self.spec.requests_min } else { 0 };
-        let [control, canary] = self.requests;
+        let has_enough = self.requests.iter().all(|requests| *requests >= wanted);
+        let [control, canary] = if has_enough { self.beside } else { self.requests };
         if canary < wanted {
             missing.push(Missing::CanaryRequests { seen: canary, wanted });
         }

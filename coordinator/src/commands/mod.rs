@@ -1,9 +1,11 @@
 //! What the daemon's commands do and print.
 
 mod init;
+mod secrets;
 mod upkeep;
 
 pub use init::init;
+pub use secrets::forget_secrets;
 pub use upkeep::{backup, check, restore};
 
 use std::io::Write;

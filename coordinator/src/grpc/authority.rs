@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Every method of the service `Operator`, and the least role that may call it.
-pub const TABLE: [(&str, Role); 24] = [
+pub const TABLE: [(&str, Role); 26] = [
     ("WhoAmI", Role::Viewer),
     ("ListAgents", Role::Viewer),
     ("ListEnvironments", Role::Viewer),
@@ -28,11 +28,14 @@ pub const TABLE: [(&str, Role); 24] = [
     ("Status", Role::Viewer),
     ("Plan", Role::Viewer),
     ("Simulate", Role::Viewer),
+    ("GetConfig", Role::Viewer),
     ("BeginPush", Role::Deployer),
     ("Push", Role::Deployer),
     ("Deploy", Role::Deployer),
     ("Control", Role::Deployer),
     ("Exclude", Role::Deployer),
+    // It comes with a deploy, and to nobody before.
+    ("ConfigureEnvironment", Role::Deployer),
     // What applications say may hold more than a viewer should know.
     ("Logs", Role::Deployer),
     ("CreateJoinToken", Role::Admin),

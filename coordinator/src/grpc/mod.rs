@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod authority;
+mod configure;
 pub mod enrollment;
 pub mod operator;
 mod push;
@@ -19,10 +20,10 @@ const AGENT_MESSAGE_MAX: usize = 4 * 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use cutover_common::{
-        AgentName, ApplicationName, EdgeCounts, EdgeHostReport, EdgeReport, EdgeRevision, Fence,
-        Generation, Health, HoldState, HostLoad, InstanceEvidence, InstanceId, InstanceVitals,
-        Latencies, LatencyBucket, Phase, Report, Sha256, Slot, SlotCounts, SlotReport, Slots, Term,
-        Traffic,
+        AgentName, ApplicationName, EdgeCounts, EdgeCutoverReport, EdgeHostReport, EdgeReport,
+        EdgeRevision, Fence, Generation, Health, HoldState, HostLoad, InstanceEvidence, InstanceId,
+        InstanceVitals, Latencies, LatencyBucket, OnceReport, OnceStand, Phase, Report, Sha256,
+        Slot, SlotCounts, SlotReport, Slots, Term, Traffic,
         wire::{DETAIL_MAX, Heartbeat, REPEATED_MAX},
     };
     use cutover_proto::v1 as pb;
@@ -88,6 +89,11 @@ mod tests {
             }),
             traffic: Traffic::Here,
         };
+        let once = OnceReport {
+            release: Sha256::of(b""),
+            permit: Generation(MANY),
+            stand: OnceStand::Interrupted,
+        };
         Report {
             application: application.clone(),
             fence,
@@ -95,6 +101,7 @@ mod tests {
             refused: Some(fence),
             outage: Some(std::time::Duration::from_millis(MANY)),
             hold: HoldState::Drained,
+            once: vec![once; 4],
         }
     }
 
@@ -120,6 +127,14 @@ mod tests {
             is_followed: true,
             trouble: "x".repeat(DETAIL_MAX),
             hosts: vec![host; REPEATED_MAX],
+            cutovers: (0..cutover_common::edge::EDGE_ROUTES_MAX)
+                .map(|number| EdgeCutoverReport {
+                    application: application(number),
+                    switches: MANY,
+                    hold: Some((MANY, true)),
+                    state: HoldState::Drained,
+                })
+                .collect(),
         }
     }
 
@@ -132,6 +147,7 @@ mod tests {
             nonce: Uuid::max(),
             load: HostLoad::default(),
             counts: slots().map(|(application, slot)| counts(application, slot)).collect(),
+            checks: Vec::new(),
             vitals: slots().map(|(application, slot)| vitals(application, slot)).collect(),
             reports: applications.iter().map(report).collect(),
             edge: Some(edge()),

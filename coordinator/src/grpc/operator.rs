@@ -7,8 +7,8 @@ use cutover_common::{
     name::InvalidName, setting::UnknownSetting,
 };
 use cutover_coordinator_core::{
-    Answer, DeployOrder, IfBusy, LeaveOut, ROLLOUT_HOSTS_MAX, Request as Ask, Verb,
-    rollout::Options,
+    Answer, DeployOrder, IfBusy, LeaveOut, ROLLOUT_HOSTS_MAX, Refusal, Request as Ask, Verb,
+    WithConfig, rollout::Options, view::Part,
 };
 use cutover_proto::v1::{self as pb, operator_server::Operator};
 use cutover_runtime::{dice, tls::render_ca_hash};
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::{
     authority::Caller,
+    configure,
     enrollment::token_expiry,
     push::Pushes,
     reading, show,
@@ -61,6 +62,16 @@ pub(super) fn agent_name(text: &str) -> Result<AgentName, Status> {
     text.parse().map_err(|error: InvalidName| invalid(error.to_string()))
 }
 
+/// Reads which part of a rollout is asked about, if one is.
+fn part(agent: &str, batch: u32) -> Result<Option<Part>, Status> {
+    match (agent, batch) {
+        ("", 0) => Ok(None),
+        ("", batch) => Ok(Some(Part::Batch(usize::try_from(batch).unwrap_or(usize::MAX)))),
+        (agent, 0) => Ok(Some(Part::Host(agent_name(agent)?))),
+        (_, _) => Err(invalid("a host and a batch are asked about at once: name one of them")),
+    }
+}
+
 impl Operating {
     async fn ask(&self, by: &Caller, request: Ask) -> Result<Answer, Status> {
         self.engine.ask(&by.name, request).await?.map_err(|refusal| refused(&refusal))
@@ -69,8 +80,8 @@ impl Operating {
     async fn show_rollout(&self, text: String) -> Result<pb::Rollout, Status> {
         self.engine
             .look(move |core, now| {
-                let found = core.find_rollout(&text).map_err(|refusal| refused(&refusal))?;
-                Ok(show::rollout(&core.view(found, now)))
+                let found = core.find(&text).map_err(|refusal| refused(&refusal))?;
+                Ok(show::found(core, found, now))
             })
             .await?
     }
@@ -179,7 +190,11 @@ impl Operator for Operating {
             name.parse().map_err(|error: InvalidName| invalid(error.to_string()))?;
         let agents = match self.ask(&by, Ask::CreateEnvironment { name, select }).await? {
             Answer::EnvironmentCreated { agents } => agents,
-            Answer::Done | Answer::RolloutStarted { .. } | Answer::Controlled { .. } => 0,
+            Answer::Done
+            | Answer::Configured { .. }
+            | Answer::RolloutStarted { .. }
+            | Answer::RolloutQueued { .. }
+            | Answer::Controlled { .. } => 0,
         };
         let agents = u32::try_from(agents).unwrap_or(u32::MAX);
         Ok(Response::new(pb::CreateEnvironmentResponse { agents }))
@@ -210,6 +225,48 @@ impl Operator for Operating {
             environment.parse().map_err(|error: InvalidName| invalid(error.to_string()))?;
         self.ask(&by, Ask::ThawEnvironment { environment }).await?;
         Ok(Response::new(pb::ThawEnvironmentResponse {}))
+    }
+
+    async fn configure_environment(
+        &self,
+        request: Request<pb::ConfigureEnvironmentRequest>,
+    ) -> Result<Response<pb::ConfigureEnvironmentResponse>, Status> {
+        let by = caller(&request)?;
+        let order = configure::order(request.into_inner(), &self.identity.sealing)?;
+        match self.ask(&by, Ask::ConfigureEnvironment(order)).await? {
+            Answer::Configured { number, concerns } => {
+                let concerns = concerns.iter().map(show::stable).collect();
+                let number = number.unwrap_or_default();
+                Ok(Response::new(pb::ConfigureEnvironmentResponse { number, concerns }))
+            }
+            Answer::Done
+            | Answer::EnvironmentCreated { .. }
+            | Answer::RolloutStarted { .. }
+            | Answer::RolloutQueued { .. }
+            | Answer::Controlled { .. } => {
+                Err(Status::internal("the answer is for another question"))
+            }
+        }
+    }
+
+    async fn get_config(
+        &self,
+        request: Request<pb::GetConfigRequest>,
+    ) -> Result<Response<pb::GetConfigResponse>, Status> {
+        let environment: EnvironmentName = request
+            .into_inner()
+            .environment
+            .parse()
+            .map_err(|error: InvalidName| invalid(error.to_string()))?;
+        let variables = self
+            .engine
+            .look(move |core, _| {
+                core.known_environment(&environment)?;
+                Ok(configure::variables(core, &environment))
+            })
+            .await?
+            .map_err(|refusal| refused(&refusal))?;
+        Ok(Response::new(pb::GetConfigResponse { variables }))
     }
 
     async fn list_environments(
@@ -280,8 +337,21 @@ impl Operator for Operating {
             Answer::RolloutStarted { rollout, repeated } => Ok(Response::new(pb::DeployResponse {
                 rollout: rollout.to_string(),
                 repeated_request: repeated,
+                ..pb::DeployResponse::default()
             })),
-            Answer::Done | Answer::EnvironmentCreated { .. } | Answer::Controlled { .. } => {
+            Answer::RolloutQueued { rollout, repeated, waits_for, ahead } => {
+                Ok(Response::new(pb::DeployResponse {
+                    rollout: rollout.to_string(),
+                    repeated_request: repeated,
+                    queued: true,
+                    waits_for: waits_for.map(|id| id.to_string()).unwrap_or_default(),
+                    ahead: u32::try_from(ahead).unwrap_or(u32::MAX),
+                }))
+            }
+            Answer::Done
+            | Answer::EnvironmentCreated { .. }
+            | Answer::Configured { .. }
+            | Answer::Controlled { .. } => {
                 Err(Status::internal("the answer is for another question"))
             }
         }
@@ -303,18 +373,23 @@ impl Operator for Operating {
             pb::ControlVerb::Promote => Verb::Promote { full: false },
             pb::ControlVerb::PromoteFull => Verb::Promote { full: true },
         };
-        let reason = reason(request.reason)?;
+        let (reason, if_busy) = (reason(request.reason)?, if_busy(request.if_busy)?);
         let new_rollout = if request.request_id.is_empty() {
             new_rollout_id()
         } else {
             uuid(&request.request_id)?
         };
-        let ask = Ask::Control { rollout: request.rollout, verb, reason, new_rollout };
+        let rollout = request.rollout;
+        let ask = Ask::Control { rollout, verb, reason, new_rollout, if_busy };
         match self.ask(&by, ask).await? {
             Answer::Controlled { rollout, text } => {
                 Ok(Response::new(pb::ControlResponse { rollout: rollout.to_string(), text }))
             }
-            Answer::Done | Answer::EnvironmentCreated { .. } | Answer::RolloutStarted { .. } => {
+            Answer::Done
+            | Answer::EnvironmentCreated { .. }
+            | Answer::Configured { .. }
+            | Answer::RolloutStarted { .. }
+            | Answer::RolloutQueued { .. } => {
                 Err(Status::internal("the answer is for another question"))
             }
         }
@@ -338,7 +413,11 @@ impl Operator for Operating {
             Answer::Controlled { rollout, text } => {
                 Ok(Response::new(pb::ExcludeResponse { rollout: rollout.to_string(), text }))
             }
-            Answer::Done | Answer::EnvironmentCreated { .. } | Answer::RolloutStarted { .. } => {
+            Answer::Done
+            | Answer::EnvironmentCreated { .. }
+            | Answer::Configured { .. }
+            | Answer::RolloutStarted { .. }
+            | Answer::RolloutQueued { .. } => {
                 Err(Status::internal("the answer is for another question"))
             }
         }
@@ -348,8 +427,19 @@ impl Operator for Operating {
         &self,
         request: Request<pb::GetRolloutRequest>,
     ) -> Result<Response<pb::GetRolloutResponse>, Status> {
-        let rollout = self.show_rollout(request.into_inner().rollout).await?;
-        Ok(Response::new(pb::GetRolloutResponse { rollout: Some(rollout) }))
+        let pb::GetRolloutRequest { rollout, agent, batch } = request.into_inner();
+        let part = part(&agent, batch)?;
+        self.engine
+            .look(move |core, now| {
+                let found = core.find(&rollout)?;
+                let said = part.map(|part| core.why_part(found, &part, now)).transpose()?;
+                Ok((show::found(core, found, now), said.unwrap_or_default()))
+            })
+            .await?
+            .map(|(rollout, part_why)| {
+                Response::new(pb::GetRolloutResponse { rollout: Some(rollout), part_why })
+            })
+            .map_err(|refusal: Refusal| refused(&refusal))
     }
 
     async fn watch_rollout(
@@ -380,7 +470,7 @@ impl Operator for Operating {
                 core.history(given(&application), given(&environment), limit)
                     .into_iter()
                     .map(|rollout| {
-                        let mut shown = show::rollout(&core.view(rollout, now));
+                        let mut shown = show::found(core, rollout, now);
                         // A list of long rollouts of large fleets stays below a message's limit.
                         shown.history.clear();
                         shown
@@ -455,8 +545,8 @@ async fn watch_one(
         changes.mark_unchanged();
         let wanted = id.clone();
         let looked = engine.look(move |core, now| {
-            let found = core.find_rollout(&wanted).ok()?;
-            Some(show::rollout(&core.view(found, now)))
+            let found = core.find(&wanted).ok()?;
+            Some(show::found(core, found, now))
         });
         match looked.await {
             Ok(rollout) => next = rollout,
@@ -506,19 +596,23 @@ fn freeze_window(window: &pb::FreezeWindow) -> Result<FreezeWindow, Status> {
     Ok(FreezeWindow::Weekly(weekly))
 }
 
+fn if_busy(value: i32) -> Result<IfBusy, Status> {
+    match pb::IfBusy::try_from(value) {
+        Ok(pb::IfBusy::Unspecified) => Ok(IfBusy::Refuse),
+        Ok(pb::IfBusy::Supersede) => Ok(IfBusy::Supersede),
+        Ok(pb::IfBusy::Queue) => Ok(IfBusy::Queue),
+        Err(_) => Err(invalid("field `if_busy` has a value that is not known")),
+    }
+}
+
 pub(super) fn deploy_order(request: pb::DeployRequest) -> Result<(Uuid, DeployOrder), Status> {
-    let if_busy = match pb::IfBusy::try_from(request.if_busy) {
-        Ok(pb::IfBusy::Unspecified) => IfBusy::Refuse,
-        Ok(pb::IfBusy::Supersede) => IfBusy::Supersede,
-        Err(_) => return Err(invalid("field `if_busy` has a value that is not known")),
-    };
     let pb::DeployRequest {
         request_id,
         application,
         version,
         environment,
         settings,
-        if_busy: _,
+        if_busy: busy,
         despite_freeze,
     } = request;
     let request_id = if request_id.is_empty() { dice::uuid() } else { uuid(&request_id)? };
@@ -529,12 +623,17 @@ pub(super) fn deploy_order(request: pb::DeployRequest) -> Result<(Uuid, DeployOr
             .parse()
             .map_err(|error: cutover_common::name::InvalidVersion| invalid(error.to_string()))?,
         environment: environment.parse().map_err(named)?,
+        with: WithConfig::Newest,
         options: deploy_options(settings)?,
-        if_busy,
+        if_busy: if_busy(busy)?,
         despite_freeze: reason(despite_freeze)?,
     };
     Ok((request_id, order))
 }
+
+/// How long what is said of one setting may be: of all of them together much less is left than an
+/// event may have, as a queued rollout keeps what was typed.
+const SETTING_BYTES_MAX: usize = 4_096;
 
 /// Takes settings by their names; what each says is the core's to judge.
 fn deploy_options(settings: BTreeMap<String, String>) -> Result<Options, Status> {
@@ -543,6 +642,12 @@ fn deploy_options(settings: BTreeMap<String, String>) -> Result<Options, Status>
         .map(|(name, value)| {
             let setting: DeploySetting =
                 name.parse().map_err(|error: UnknownSetting| invalid(error.to_string()))?;
+            if value.len() > SETTING_BYTES_MAX {
+                let bytes = value.len();
+                return Err(invalid(format!(
+                    "{setting}: {bytes} bytes are said, and {SETTING_BYTES_MAX} at most are read"
+                )));
+            }
             Ok((setting, value))
         })
         .collect()

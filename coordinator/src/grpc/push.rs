@@ -7,7 +7,7 @@ use std::{
 };
 
 use cutover_common::{
-    ErrorChain, Release, ReleaseRef, Sha256, Timestamp, Version, manifest::Manifest,
+    Config, ErrorChain, Release, ReleaseRef, Sha256, Timestamp, Version, manifest::Manifest,
     name::InvalidVersion,
 };
 use cutover_coordinator_core::{Event, EventKind, Refusal, RefusalKind, Request as Ask, codec};
@@ -194,10 +194,19 @@ fn parse(request: pb::BeginPushRequest) -> Result<Pending, Status> {
     } = request;
     let version: Version =
         version.parse().map_err(|error: InvalidVersion| invalid(error.to_string()))?;
+    if version.config().is_some() {
+        return Err(invalid(format!(
+            "{version} names a release with the config of an environment, which comes with a \
+             deploy; push it as {}",
+            version.as_pushed()
+        )));
+    }
     let manifest = Manifest::parse(&text).map_err(|mistakes| invalid(mistakes.to_string()))?;
     let digest = digest.parse().map_err(|_| invalid("field `digest`"))?;
     let archive_digest = archive_digest.parse().map_err(|_| invalid("field `archive_digest`"))?;
-    let Manifest { application, run, service, probe, hooks, beside: _, deploys: _ } = manifest;
+    let checks = manifest.command_checks();
+    let Manifest { application, run, service, probe, hooks, checks: _, beside: _, deploys: _ } =
+        manifest;
     let release = Release {
         name: ReleaseRef { application, version },
         digest,
@@ -207,7 +216,9 @@ fn parse(request: pb::BeginPushRequest) -> Result<Pending, Status> {
         run,
         probe,
         hooks,
+        checks,
         service,
+        config: Config::default(),
     };
     storable(Pending { release, manifest: text })
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use cutover_common::{AgentName, FreezeWindow, Timestamp};
+use cutover_common::{AgentName, FreezeWindow, ReleaseRef, Timestamp};
 use cutover_coordinator_core::{
-    Coordinator,
-    coordinator::Freeze,
+    Coordinator, Found,
+    coordinator::{Freeze, Led},
     enrolment::{Drain, Enrolled},
     rollout::{Planned, Replacement},
     simulate::{Simulated, SimulatedHost},
-    view::{HostStatus, HostView, RolloutView, StatusView, presence_word},
+    view::{HostStatus, HostView, QueuedView, RolloutView, StatusView, presence_word},
 };
 use cutover_proto::v1 as pb;
 
@@ -56,6 +56,12 @@ fn freeze(freeze: &Freeze, now: Timestamp) -> pb::Freeze {
     };
     let is_on = window.left(now).is_some();
     pb::Freeze { window: Some(shown), by: by.clone(), reason: reason.clone(), is_on }
+}
+
+/// Shows what runs in an environment.
+pub(super) fn stable(name: &ReleaseRef) -> pb::StableRelease {
+    let ReleaseRef { application, version } = name;
+    pb::StableRelease { application: application.to_string(), version: version.to_string() }
 }
 
 pub(super) fn environments(core: &Coordinator, now: Timestamp) -> Vec<pb::Environment> {
@@ -123,6 +129,7 @@ pub(super) fn plan(planned: &Planned) -> pb::Plan {
         drained: planned.drained.iter().map(ToString::to_string).collect(),
         replacement: planned.replacement.word().to_owned(),
         not_passed_on: planned.not_passed_on.as_ref().map(ToString::to_string).unwrap_or_default(),
+        once: planned.once.as_ref().map(ToString::to_string).unwrap_or_default(),
         outage_ms: match planned.replacement {
             Replacement::Outage { measured: Some(outage) } => {
                 u64::try_from(outage.as_millis()).unwrap_or(u64::MAX).max(1)
@@ -182,7 +189,46 @@ fn simulated_host(host: SimulatedHost) -> pb::SimulatedHost {
     }
 }
 
-pub(super) fn rollout(view: &RolloutView<'_>) -> pb::Rollout {
+/// Shows a rollout, whether it has begun or not.
+pub(super) fn found(core: &Coordinator, found: Found<'_>, now: Timestamp) -> pb::Rollout {
+    match found {
+        Found::Rollout(begun) => rollout(&core.view(begun, now)),
+        Found::Queued(queued) => waiting(&core.view_queued(queued, now)),
+    }
+}
+
+fn waiting(view: &QueuedView<'_>) -> pb::Rollout {
+    let order = &view.queued.order;
+    pb::Rollout {
+        id: view.queued.id.to_string(),
+        application: order.application.to_string(),
+        environment: order.environment.to_string(),
+        to_version: order.version.to_string(),
+        strategy: view.strategy.to_owned(),
+        state: view.state.to_owned(),
+        why: view.why.clone(),
+        next: view.next.clone(),
+        started_unix_ms: view.queued.since.unix_ms(),
+        ended_unix_ms: view.ended.map_or(0, Timestamp::unix_ms),
+        started_by: view.queued.by.clone(),
+        ended: view.ended.is_some(),
+        waits_for: view.waits_for.map(|id| id.to_string()).unwrap_or_default(),
+        ahead: u32::try_from(view.ahead).unwrap_or(u32::MAX),
+        ..pb::Rollout::default()
+    }
+}
+
+fn next(view: &QueuedView<'_>) -> pb::QueuedRollout {
+    let queued = view.queued;
+    pb::QueuedRollout {
+        rollout: queued.id.to_string(),
+        to_version: queued.order.version.to_string(),
+        queued_by: queued.by.clone(),
+        queued_unix_ms: queued.since.unix_ms(),
+    }
+}
+
+fn rollout(view: &RolloutView<'_>) -> pb::Rollout {
     let rollout = view.rollout;
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     pb::Rollout {
@@ -207,6 +253,8 @@ pub(super) fn rollout(view: &RolloutView<'_>) -> pb::Rollout {
         ended_unix_ms: view.ended.map_or(0, Timestamp::unix_ms),
         started_by: rollout.by.clone(),
         ended: rollout.is_over(),
+        waits_for: String::new(),
+        ahead: 0,
     }
 }
 
@@ -223,17 +271,24 @@ fn rollout_host(host: &HostView<'_>) -> pb::RolloutHost {
 pub(super) fn status(view: &StatusView<'_>) -> pb::ApplicationStatus {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let rollout = view.rollout.as_ref();
+    let led = || view.hosts.iter().filter(|host| !host.stands_by);
     pb::ApplicationStatus {
         application: view.application.to_string(),
         environment: view.environment.to_string(),
         stable_version: view.stable.map(ToString::to_string).unwrap_or_default(),
-        hosts: count(view.hosts.len()),
-        healthy: count(view.hosts.iter().filter(|host| host.is_healthy).count()),
+        hosts: count(led().count()),
+        healthy: count(led().filter(|host| host.is_healthy).count()),
         host_states: view.hosts.iter().map(host_status).collect(),
         rollout: rollout.map(|view| view.rollout.id.to_string()).unwrap_or_default(),
         rollout_state: rollout.map(|view| view.state.to_owned()).unwrap_or_default(),
         rollout_why: rollout.map(|view| view.why.clone()).unwrap_or_default(),
+        queue: view.queue.iter().map(next).collect(),
+        group: view.led.map(group).unwrap_or_default(),
     }
+}
+
+fn group(led: &Led) -> String {
+    format!("{}={}", led.label, led.group.as_deref().unwrap_or("-"))
 }
 
 fn host_status(host: &HostStatus) -> pb::HostStatus {
@@ -245,5 +300,6 @@ fn host_status(host: &HostStatus) -> pb::HostStatus {
         health: host.health.to_owned(),
         detail: host.detail.clone(),
         restarts: host.restarts,
+        stands_by: host.stands_by,
     }
 }

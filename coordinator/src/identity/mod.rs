@@ -3,6 +3,7 @@
 //! Lives in `<data>/identity/`. The authority is made once; the server's certificate is made anew
 //! whenever less than half of its time is left, with the same names.
 
+pub mod sealing;
 pub mod skew;
 pub mod token;
 
@@ -11,7 +12,8 @@ use std::{
     sync::Arc,
 };
 
-use cutover_common::Timestamp;
+use cutover_common::{SecretId, Timestamp};
+use cutover_coordinator_core::Sealed;
 use cutover_runtime::tls::{
     CertificateDer, PeerIdentity, PrivateKeyDer, SwapCert, TlsSetup,
     ca::{CertificateAuthority, CreateAuthority, IssueServer, LoadAuthority, SERVER_VALID_FOR},
@@ -19,6 +21,8 @@ use cutover_runtime::tls::{
     peer::{self, BadIdentity},
 };
 use uuid::Uuid;
+
+use self::sealing::{LoadSealingKey, SealingKey};
 
 /// Names that every coordinator serves under, for people on its own machine.
 const LOOPBACK_NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
@@ -32,6 +36,8 @@ pub struct Identity {
     pub ca: CertificateAuthority,
     /// What the listeners show; swapped when the certificate is made anew.
     pub server: Arc<SwapCert>,
+    /// What secrets are sealed with.
+    pub sealing: SealingKey,
     incarnation: Uuid,
     dir: PathBuf,
 }
@@ -55,6 +61,8 @@ pub enum InitIdentity {
     Authority(#[from] CreateAuthority),
     #[error("could not make the coordinator's certificate")]
     Server(#[from] ReissueServer),
+    #[error(transparent)]
+    Sealing(#[from] LoadSealingKey),
 }
 
 /// Why the coordinator's identity could not be loaded.
@@ -68,6 +76,8 @@ pub enum OpenIdentity {
     Broken { path: PathBuf, source: BadIdentity },
     #[error("could not renew the coordinator's certificate")]
     Server(#[from] ReissueServer),
+    #[error(transparent)]
+    Sealing(#[from] LoadSealingKey),
 }
 
 /// Why the server's certificate could not be made anew.
@@ -106,7 +116,8 @@ impl Identity {
         }
         let served = issue(&ca, &dir, &names, incarnation, now)?;
         let server = served.into_swap_cert().map_err(ReissueServer::from)?;
-        Ok(Self { ca, server, incarnation, dir })
+        let sealing = SealingKey::load_or_make(&dir, [])?;
+        Ok(Self { ca, server, sealing, incarnation, dir })
     }
 
     /// Loads the identity, and makes the server's certificate anew if less than half of its time
@@ -114,8 +125,14 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// If a key may be reached by others, or a file is missing or broken.
-    pub fn open(data: &Path, incarnation: Uuid, now: Timestamp) -> Result<Self, OpenIdentity> {
+    /// If a key may be reached by others, a file is missing or broken, or the key of the secrets does
+    /// not open all that is `sealed`.
+    pub fn open<'a>(
+        data: &Path,
+        incarnation: Uuid,
+        sealed: impl IntoIterator<Item = (SecretId, &'a Sealed)>,
+        now: Timestamp,
+    ) -> Result<Self, OpenIdentity> {
         let dir = data.join(DIRECTORY);
         let ca = CertificateAuthority::load(&dir)?;
         let path = dir.join(SERVER_FILE);
@@ -138,7 +155,17 @@ impl Identity {
                 served.into_swap_cert().map_err(ReissueServer::from)?
             }
         };
-        Ok(Self { ca, server, incarnation, dir })
+        let sealing = SealingKey::load_or_make(&dir, sealed)?;
+        Ok(Self { ca, server, sealing, incarnation, dir })
+    }
+
+    /// Returns the key of the secrets of a data directory, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If it may be read by others, or is broken.
+    pub fn sealing_key(data: &Path) -> Result<Option<SealingKey>, LoadSealingKey> {
+        SealingKey::load(&data.join(DIRECTORY))
     }
 
     /// Makes the server's certificate anew if less than half of its time is left. Open

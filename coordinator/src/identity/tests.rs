@@ -31,7 +31,7 @@ fn an_authority_is_made_once() {
 fn what_was_made_is_what_is_loaded() {
     let (data, identity) = made(wall());
 
-    let opened = Identity::open(data.path(), INCARNATION, wall()).unwrap();
+    let opened = Identity::open(data.path(), INCARNATION, [], wall()).unwrap();
 
     assert_eq!(opened.ca.ca_hash(), identity.ca.ca_hash());
     assert_eq!(opened.server.leaf(), identity.server.leaf());
@@ -59,7 +59,7 @@ fn a_key_that_others_may_read_refuses_the_start() {
         let path = data.path().join("identity").join(name);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
 
-        let error = Identity::open(data.path(), INCARNATION, wall()).err().unwrap();
+        let error = Identity::open(data.path(), INCARNATION, [], wall()).err().unwrap();
 
         let text = ErrorChain(&error).to_string();
         assert!(text.contains(&format!("chmod 600 {}", path.display())), "{text}");
@@ -71,10 +71,10 @@ fn the_servers_certificate_is_made_anew_in_its_second_half_and_keeps_its_names()
     let (data, identity) = made(wall());
     let first = identity.server.leaf();
 
-    let early = Identity::open(data.path(), INCARNATION, wall() + 14 * DAY).unwrap();
+    let early = Identity::open(data.path(), INCARNATION, [], wall() + 14 * DAY).unwrap();
     assert_eq!(early.server.leaf(), first);
 
-    let late = Identity::open(data.path(), INCARNATION, wall() + 16 * DAY).unwrap();
+    let late = Identity::open(data.path(), INCARNATION, [], wall() + 16 * DAY).unwrap();
     assert_ne!(late.server.leaf(), first);
     assert_eq!(peer::host_names(&late.server.leaf()), peer::host_names(&first));
     assert_eq!(late.ca.ca_hash(), identity.ca.ca_hash());
@@ -88,7 +88,7 @@ fn a_running_coordinator_renews_in_place() {
     assert!(matches!(identity.reissue_if_due(wall()), Ok(Reissue::NotDue { .. })));
     assert!(matches!(identity.reissue_if_due(due), Ok(Reissue::Reissued { .. })));
 
-    let opened = Identity::open(data.path(), INCARNATION, due).unwrap();
+    let opened = Identity::open(data.path(), INCARNATION, [], due).unwrap();
     assert_eq!(opened.server.leaf(), identity.server.leaf());
 }
 
@@ -97,7 +97,7 @@ fn another_incarnation_gets_a_certificate_of_its_own() {
     let (data, _) = made(wall());
     let restored = Uuid::from_u128(8);
 
-    let opened = Identity::open(data.path(), restored, wall()).unwrap();
+    let opened = Identity::open(data.path(), restored, [], wall()).unwrap();
 
     assert_eq!(
         PeerIdentity::from_certificate(&opened.server.leaf()),
@@ -112,7 +112,7 @@ fn a_key_without_its_certificate_after_a_crash_is_repaired() {
     let other = identity.ca.issue_server(&["h".to_owned()], INCARNATION, wall()).unwrap();
     files::write(&key, other.key_pem.as_bytes(), Access::Owner).unwrap();
 
-    let opened = Identity::open(data.path(), INCARNATION, wall()).unwrap();
+    let opened = Identity::open(data.path(), INCARNATION, [], wall()).unwrap();
 
     assert_ne!(opened.server.leaf(), identity.server.leaf());
     assert_eq!(peer::host_names(&opened.server.leaf()).unwrap().len(), 4);
@@ -125,7 +125,7 @@ fn the_authoritys_key_must_be_its_own() {
     let key = "identity/ca-key.pem";
     fs::copy(other.path().join(key), data.path().join(key)).unwrap();
 
-    let error = Identity::open(data.path(), INCARNATION, wall()).err().unwrap();
+    let error = Identity::open(data.path(), INCARNATION, [], wall()).err().unwrap();
 
     assert!(ErrorChain(&error).to_string().contains("does not belong"), "{}", ErrorChain(&error));
 }

@@ -1,16 +1,23 @@
 //! The swarm: a seed draws first which faults are on and how often, then the fleet, then the run.
 //! Each run has some of them only: faults that are always on hide what others would show.
 
+mod checks;
+mod configs;
+mod cutovers;
 mod drains;
 mod edges;
 mod exclusions;
 mod faults;
 mod fleet;
 mod freezes;
+mod groups;
 mod hooks;
 mod interrupts;
+mod once;
 mod operators;
+mod queues;
 mod standard;
+mod windows;
 
 pub use self::standard::standard;
 use crate::{
@@ -23,6 +30,7 @@ pub fn draw(seed: u64) -> Script {
     let mut dice = Dice::new(seed, "swarm");
     let (hosts, mut applications) = fleet::draw(&mut dice);
     hooks::draw(seed, &mut applications);
+    once::draw(seed, &mut applications);
     let is_liveness = dice.chance(400);
     let calls = operators::draw(&mut dice, &applications, hosts);
     let busy_ms = calls.last().map_or(10_000, |entry| entry.at_ms) + dice.between(5_000, 60_000);
@@ -32,6 +40,10 @@ pub fn draw(seed: u64) -> Script {
     interrupts::draw(seed, &applications, &mut entries);
     exclusions::draw(seed, &applications, &mut entries);
     freezes::draw(seed, &mut entries);
+    once::draw_losses(seed, &applications, &mut entries);
+    configs::draw(seed, &mut entries);
+    queues::draw(seed, &mut entries);
+    checks::draw(seed, &mut applications, &mut entries);
     let all_hosts = edges::draw(seed, hosts, &applications, busy_ms, &mut entries);
     entries.sort_by_key(|entry| entry.at_ms);
     let mode = if is_liveness { liveness(&mut dice, hosts, busy_ms) } else { Mode::Safety };
@@ -51,6 +63,9 @@ pub fn draw(seed: u64) -> Script {
         script.ends_ms = heals_ms + crate::oracle::bound_ms(&script);
     }
     drains::draw(&mut script);
+    groups::draw(&mut script);
+    cutovers::draw(&mut script);
+    windows::draw(&mut script);
     script
 }
 

@@ -207,7 +207,8 @@ impl Operator {
     async fn wait_for_end(&mut self, rollout: &str) -> Result<()> {
         let deadline = Instant::now() + STEP_WITHIN;
         while Instant::now() < deadline {
-            let message = pb::GetRolloutRequest { rollout: rollout.to_owned() };
+            let message =
+                pb::GetRolloutRequest { rollout: rollout.to_owned(), ..Default::default() };
             let request = self.request(message);
             let answer = self.client.get_rollout(request).await?.into_inner();
             let rollout = answer.rollout.context("an answer has a rollout")?;

@@ -118,7 +118,8 @@ impl Session {
                 coordinator_message::Kind::Welcome(_)
                 | coordinator_message::Kind::Echo(_)
                 | coordinator_message::Kind::LogWanted(_)
-                | coordinator_message::Kind::EdgeRoutes(_) => {}
+                | coordinator_message::Kind::EdgeRoutes(_)
+                | coordinator_message::Kind::Secrets(_) => {}
             }
         }
     }
@@ -140,6 +141,7 @@ impl Session {
             refused: None,
             outage_ms: 0,
             hold: 0,
+            once: Vec::new(),
         };
         self.reports.insert(application, report.clone());
         let answered = Instant::now();
@@ -158,6 +160,7 @@ impl Session {
             load: Some(pb::HostLoad::default()),
             reports: self.reports.values().cloned().collect(),
             edge: None,
+            checks: Vec::new(),
         };
         self.send(agent_message::Kind::Heartbeat(heartbeat)).await
     }

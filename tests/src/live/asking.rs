@@ -343,6 +343,29 @@ impl Heard {
         self
     }
 
+    /// Demands that every request got a good answer, but for those that were begun before `back` and
+    /// lost their connection, or found nobody to connect to: their gate was killed, and another one
+    /// was there by then.
+    ///
+    /// # Panics
+    ///
+    /// When it is not so.
+    #[track_caller]
+    pub fn only_lost_connections_before(&self, back: Instant) -> &Self {
+        let strange = self.failures.iter().find(|it| {
+            let is_lost = match &it.failure {
+                Failure::Refused | Failure::Reset | Failure::ClosedEarly | Failure::Short => true,
+                Failure::Status(_)
+                | Failure::RetryLater
+                | Failure::TimedOut
+                | Failure::Strange(_) => false,
+            };
+            !is_lost || it.begun >= back
+        });
+        assert_eq!(strange, None, "more than the connections of a killed gate was lost");
+        self
+    }
+
     /// Demands that `version` alone answered.
     ///
     /// # Panics

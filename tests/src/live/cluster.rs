@@ -19,6 +19,7 @@ pub use self::looks::{HeldSlot, Instance};
 use super::{
     Programs,
     daemon::Daemon,
+    prometheus::Prometheus,
     ran::{Ran, run},
     wait_for,
     wire::Wire,
@@ -40,6 +41,8 @@ pub struct Cluster {
     network: [u8; 2],
     /// Whether agents that join from now on have a wire each.
     has_wires: bool,
+    /// The metrics server that the coordinator knows as `main`, if it was told of one.
+    prometheus: Option<Prometheus>,
 }
 
 /// One agent of it.
@@ -130,6 +133,7 @@ impl Cluster {
             operators: String::new(),
             network,
             has_wires: false,
+            prometheus: None,
         };
         cluster.start_the_coordinator();
         let url = format!("https://{}", cluster.operators);
@@ -207,6 +211,44 @@ impl Cluster {
         let mut first = std::mem::replace(&mut self.coordinator, fixed);
         first.stop();
         self.start_the_coordinator();
+    }
+
+    /// Starts a Prometheus server that asks the coordinator for its metrics, and starts the coordinator
+    /// anew with that server as its source of metrics `main`.
+    ///
+    /// # Panics
+    ///
+    /// When something of it does not come up.
+    pub fn start_prometheus(&mut self) {
+        let [b, c] = self.network;
+        let address = SocketAddr::from((Ipv4Addr::new(127, b, c, 9), 9090));
+        let listening = self.listening();
+        let web = listening["web"].as_str().expect("an address");
+        let mut prometheus = Prometheus::new(self.folder.path(), address, web);
+        prometheus.start();
+        self.stop_the_coordinator();
+        self.coordinator.add_args(&["--metrics", &format!("main={}", prometheus.url())]);
+        self.prometheus = Some(prometheus);
+        self.start_the_coordinator();
+        self.wait_until_live(self.agents.len());
+    }
+
+    /// Ends the Prometheus server.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn stop_prometheus(&mut self) {
+        self.prometheus.as_mut().expect("it was started").stop();
+    }
+
+    /// Starts it again.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    pub fn start_prometheus_again(&mut self) {
+        self.prometheus.as_mut().expect("it was started").start();
     }
 
     /// Returns where the coordinator listens.

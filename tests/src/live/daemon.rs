@@ -36,6 +36,11 @@ impl Daemon {
         program.clone_into(&mut self.program);
     }
 
+    /// Starts it with these arguments too from now on.
+    pub(super) fn add_args(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+    }
+
     pub(crate) fn start(&mut self) {
         let mut command = Command::new(&self.program);
         command.stdout(Stdio::null());

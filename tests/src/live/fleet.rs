@@ -15,6 +15,9 @@ use super::{Clients, Cluster, Failure, PAGES, Ran, Sample, Served, ask_aside, wa
 /// How long each step of a rollout may take, on a machine that is busy.
 const STEP_WITHIN: Duration = Duration::from_secs(120);
 
+/// How version 1 comes to hosts that have nothing.
+const EVERYWHERE: [&str; 2] = ["--strategy", "all_at_once"];
+
 /// How many are asked for to see a share.
 const REQUESTS: usize = 1_000;
 
@@ -58,7 +61,32 @@ impl Fleet {
     ///
     /// When something of it does not come up.
     pub fn start(hosts: u8) -> Self {
-        Self::of(Cluster::start(hosts))
+        Self::of(Cluster::start(hosts), &EVERYWHERE)
+    }
+
+    /// Brings up two hosts in each of two groups, by the label `group`, and two edges, `edge-8` and
+    /// `edge-9`. The edges lead to version 1 in the first group; version 2 is pushed.
+    ///
+    /// # Panics
+    ///
+    /// When something of it does not come up.
+    pub fn in_groups() -> Self {
+        let mut cluster = Cluster::start(4);
+        for (host, group) in ["blue", "blue", "green", "green"].iter().enumerate() {
+            let name = cluster.agents()[host].name.clone();
+            cluster.cutover(&["agents", "label", &name, &format!("group={group}")]).done();
+        }
+        for edge in [8, 9] {
+            cluster.add_edge(edge);
+        }
+        cluster.wait_until_live(6);
+        Self::of(cluster, &["--strategy", "blue_green", "--groups", "group", "--keep", "0s"])
+    }
+
+    /// Returns where the edges of [`Self::in_groups`] are asked.
+    pub fn edges(&self) -> Vec<SocketAddr> {
+        let edges = self.cluster.agents().iter().filter(|it| it.name.starts_with("edge-"));
+        edges.map(|edge| SocketAddr::new(edge.address, Self::PORT)).collect()
     }
 
     /// Does the same with a wire between each agent and the coordinator, which can be cut.
@@ -67,10 +95,10 @@ impl Fleet {
     ///
     /// When something of it does not come up.
     pub fn start_with_wires(hosts: u8) -> Self {
-        Self::of(Cluster::start_with_wires(hosts))
+        Self::of(Cluster::start_with_wires(hosts), &EVERYWHERE)
     }
 
-    fn of(cluster: Cluster) -> Self {
+    fn of(cluster: Cluster, first: &[&str]) -> Self {
         let log = cluster.folder().join("requests");
         fs::create_dir(&log).expect("the disk takes a folder");
         let let_go = cluster.folder().join("let-go");
@@ -80,7 +108,7 @@ impl Fleet {
         for version in ["1", "2"] {
             fleet.push(Sample::good(version));
         }
-        fleet.deploy("1", &["--strategy", "all_at_once"]).done();
+        fleet.deploy("1", first).done();
         fleet
     }
 
@@ -220,7 +248,7 @@ impl Fleet {
     pub fn until_all_are_back_but(&self, index: usize) {
         let name = &self.cluster.agents()[index].name;
         let waits = format!("for {name} to be as before");
-        let waited = format!("Held for a person: {name} (not connected) did not come back");
+        let waited = format!("{name} (not connected) did not come back");
         self.until_why_says_one_of(&[&waits, &waited]);
     }
 
@@ -339,12 +367,31 @@ impl Fleet {
     /// When it does not come to this.
     pub fn hold_all(&self, hold: Duration) -> HeldRequest {
         let held = ask_aside(self.cluster.hosts(Self::PORT)[0], "POST /held");
-        wait_for("an instance to hold a request", STEP_WITHIN, || {
-            self.cluster.instance_logs(0).contains("holds a request").then_some(())
-        });
+        self.until_a_request_is_held();
         self.begin_holding_for(hold, "2", &["--keep", "1h"]);
         self.until_why_says("nothing is under way at web-1, or");
         HeldRequest(held)
+    }
+
+    /// Waits until an instance has a `POST /held` under way.
+    ///
+    /// # Panics
+    ///
+    /// When none gets one.
+    pub fn until_a_request_is_held(&self) {
+        let holds = |index| self.cluster.instance_logs(index).contains("holds a request");
+        wait_for("an instance to hold a request", STEP_WITHIN, || {
+            (0..self.cluster.agents().len()).any(holds).then_some(())
+        });
+    }
+
+    /// Lets all requests go on that are held.
+    ///
+    /// # Panics
+    ///
+    /// When the disk does not take a file.
+    pub fn let_all_go(&self) {
+        fs::write(&self.let_go, "").expect("the disk takes a file");
     }
 
     /// Lets the request go on that is held, and demands that version 1 answers it.
@@ -353,9 +400,20 @@ impl Fleet {
     ///
     /// When it does not.
     pub fn let_go(&self, held: HeldRequest) {
-        fs::write(&self.let_go, "").expect("the disk takes a file");
+        self.let_all_go();
         let page = held.0.join().expect("a client tells what it heard").expect("it was answered");
         assert!(page.contains("web 1 "), "{page}");
+    }
+
+    /// Demands that the client of the request that is held lost its connection, and lets it go on.
+    ///
+    /// # Panics
+    ///
+    /// When it was answered.
+    pub fn lost(&self, held: HeldRequest) {
+        let heard = held.0.join().expect("a client tells what it heard");
+        assert!(heard.is_err(), "{heard:?}");
+        self.let_all_go();
     }
 
     /// Cuts host `index` off: its agent hears and says nothing, and its gate goes on.

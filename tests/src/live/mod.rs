@@ -12,6 +12,7 @@ mod dice;
 mod fleet;
 mod opening;
 mod programs;
+mod prometheus;
 mod ran;
 mod served;
 mod wait;

@@ -12,6 +12,7 @@ use cutover_agent::{
     join::{AgentIdentity, JoinRequest, join_over},
     journal::{Journal, WriteJournal},
     process::LogFiles,
+    secrets::Secrets,
     session::{self, Outlet, SessionSettings, renew_in_time},
 };
 use cutover_agent_core::{Agent, Event, Input, invariants};
@@ -120,6 +121,8 @@ pub(crate) async fn run(host: AgentHost) -> turmoil::Result {
         dice,
         // Nobody reads logs here.
         logs: LogFiles::in_data(Path::new("/nonexistent")),
+        // Nobody sets any.
+        secrets: Secrets::in_data(Path::new("/nonexistent")),
     };
     tokio::spawn(session::keep(settings, outlet, tap, channels));
     tokio::spawn(renew_in_time(identity, channel));
@@ -204,6 +207,7 @@ fn note(host: &AgentHost, input: &Input) {
         | Input::Stopped { .. }
         | Input::StopFailed { .. }
         | Input::Probed { .. }
+        | Input::Checked { .. }
         | Input::GateAnswered { .. }
         | Input::GateSaid { .. }
         | Input::GateLost { .. } => {}

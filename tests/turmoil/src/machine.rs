@@ -10,6 +10,7 @@ use cutover_agent::{engine::Perform, session::Outlet};
 use cutover_agent_core::{Action, Finding, HookEnd, HookId, Input, ProbeAnswer};
 use cutover_common::{
     HostLoad, InstanceEvidence, InstanceId, Inventory, Release, Sha256, Slot, Timestamp,
+    check::Answer,
     protocol::{LEASE, PROTOCOL},
     wire::{Heartbeat, Hello},
 };
@@ -206,10 +207,10 @@ impl Perform for Performer {
                 };
                 self.outlet.send(session, Kind::Hello(hello.into()));
             }
-            Action::SendHeartbeat { session, nonce, reports, edge } => {
+            Action::SendHeartbeat { session, nonce, reports, edge, checks } => {
                 self.machine.sent(self.clock.now(), nonce);
                 let (load, counts, vitals) = (HostLoad::default(), Vec::new(), Vec::new());
-                let beat = Heartbeat { nonce, load, counts, vitals, reports, edge };
+                let beat = Heartbeat { nonce, load, counts, vitals, reports, edge, checks };
                 self.outlet.send(session, Kind::Heartbeat(beat.into()));
             }
             Action::SendReport { session, report } => {
@@ -228,8 +229,8 @@ impl Perform for Performer {
                 self.answer(self.prepares_in.clone(), move |machine| {
                     trace.add(elapsed(), &name, format!("has {} on disk", release.name));
                     machine.prepare(digest);
-                    let application = place.application;
-                    Input::PrepareEnded { application, digest, result: Ok(()) }
+                    let (application, version) = (place.application, release.name.version.clone());
+                    Input::PrepareEnded { application, version, digest, result: Ok(()) }
                 });
             }
             Action::Start { place, instance, release, .. } => {
@@ -254,6 +255,12 @@ impl Perform for Performer {
             }
             Action::Probe { instance, .. } => {
                 self.answer(MS..20 * MS, move |machine| machine.probe(instance));
+            }
+            Action::RunCheck { place, canary, check, .. } => {
+                let application = place.application;
+                let (answer, detail) = (Answer::Pass, String::new());
+                let checked = Input::Checked { application, canary, check, answer, detail };
+                self.answer(MS..20 * MS, move |_| checked);
             }
             // Nothing here stands behind a gate.
             Action::TellGate { .. } => {}

@@ -1,7 +1,9 @@
 //! Stories: what happens, then what must follow. [`World`] answers what the core asks.
 
+mod checks;
 mod edges;
 mod hooks;
+mod once;
 mod random;
 mod routes;
 mod routes_random;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cutover_common::{
-    Hook, HookKind, InstanceEvidence, InstanceId, ReleaseRef, RunSpec, Sha256, StopSignal,
+    Config, Hook, HookKind, InstanceEvidence, InstanceId, ReleaseRef, RunSpec, Sha256, StopSignal,
 };
 use uuid::Uuid;
 
@@ -29,8 +29,11 @@ fn release(version: &str) -> Arc<Release> {
             kind: HookKind::BeforeStop,
             command: vec!["./drain".to_owned()],
             within: Duration::from_secs(5),
+            once: false,
         }],
+        checks: Vec::new(),
         service: None,
+        config: Config::default(),
     })
 }
 
@@ -108,6 +111,7 @@ fn decide_for(
         other_state: other,
         preparation: None,
         installed: &BTreeSet::new(),
+        once: Once { duties: &[], runs: &[] },
         in_flight: None,
         hook_in_flight: None,
         health: Health::Unknown,
@@ -241,6 +245,7 @@ fn what_is_in_flight_is_waited_for_but_preparing_goes_on() {
         other_state: &empty,
         preparation: None,
         installed: &BTreeSet::new(),
+        once: Once { duties: &[], runs: &[] },
         in_flight: Some(Work::Adopting),
         hook_in_flight: None,
         health: Health::Unknown,
@@ -285,6 +290,7 @@ fn an_instance_behind_the_gate_is_ended_only_when_nothing_is_under_way_there() {
             other_state: &empty,
             preparation: None,
             installed: &BTreeSet::new(),
+            once: Once { duties: &[], runs: &[] },
             in_flight: None,
             hook_in_flight: None,
             health: Health::Unknown,

@@ -30,6 +30,8 @@ fn release(version: &str, swap: Swap) -> Arc<Release> {
         },
         probe: None,
         hooks: Vec::new(),
+        checks: Vec::new(),
+        config: cutover_common::Config::default(),
         service: Some(Service {
             port: 80,
             protocol: Protocol::Http,
@@ -68,6 +70,7 @@ fn decide_for(swap: Swap, green: Option<Health>, is_prepared: bool, lease: bool)
         rollout: String::new(),
         peers: Vec::new(),
         route: None,
+        once: Vec::new(),
     });
     application.slots.blue = SlotState {
         prepared: Some(one.clone()),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use cutover_common::Allow;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
     header::{
@@ -246,14 +247,28 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|it| it.trim().eq_ignore_ascii_case(token))
 }
 
-/// Returns the value of a cookie.
-pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// Returns the value of the first cookie of this name. Others beside it may have any bytes, which
+/// clients send.
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     headers
         .get_all(COOKIE)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+/// Returns whether a request of these headers carries what lets it through: one of the two is
+/// enough.
+pub(super) fn carries(headers: &HeaderMap, allow: &Allow) -> bool {
+    let by_header = allow.header().is_some_and(|header| {
+        headers.get(header.name()).is_some_and(|value| header.is(value.as_bytes()))
+    });
+    let by_cookie = || {
+        allow.cookie().is_some_and(|wanted| {
+            cookie(headers, wanted.name()).is_some_and(|value| wanted.is(value))
+        })
+    };
+    by_header || by_cookie()
 }
 
 /// Returns about how many bytes of the gate's memory a request takes while it waits.

@@ -84,9 +84,8 @@ fn wish_of(
     };
     let routing = live.now();
     let headers = request.headers();
-    let is_allowed = routing.table.allow.as_ref().is_some_and(|allow| {
-        headers.get(allow.header.as_str()).is_some_and(|value| allow.is(value.as_bytes()))
-    });
+    let is_allowed =
+        routing.table.allow.as_ref().is_some_and(|allow| head::carries(headers, &allow.by));
     let by_turn = || point_of_turn(shard.turn());
     let (point, cookie) = match &routing.table.sticky {
         None => (by_turn(), None),
@@ -95,7 +94,7 @@ fn wish_of(
             (value.map_or_else(by_turn, |value| point_of_client(value.as_bytes())), None)
         }
         Some(Sticky::Cookie { name }) => match head::cookie(headers, name) {
-            Some(value) => (point_of_client(value.as_bytes()), None),
+            Some(value) => (point_of_client(value), None),
             // It is given one by the edge, which its host must not replace.
             None if came_from != CameFrom::Client => (by_turn(), None),
             None => {

@@ -9,7 +9,6 @@ use std::{
 
 use cutover_common::{
     ApplicationName, HoldLimits,
-    route::InvalidAllow,
     service::{InvalidSticky, check_header},
 };
 
@@ -54,7 +53,7 @@ pub enum InvalidService {
     Circle { name: UpstreamName, address: SocketAddr },
     #[error("upstream {name} has the weight {weight}; 0 to 1000 permille are allowed")]
     Weight { name: UpstreamName, weight: u16 },
-    #[error("upstream {0} is allowed by a header and is not among the upstreams")]
+    #[error("upstream {0} is reached on purpose and is not among the upstreams")]
     AllowsNobody(UpstreamName),
     #[error("{field} cannot be looked at")]
     Name {
@@ -62,8 +61,6 @@ pub enum InvalidService {
         #[source]
         source: InvalidSticky,
     },
-    #[error("allow.value cannot be looked for")]
-    AllowValue(#[source] InvalidAllow),
     #[error("{0} is only for HTTP; plain TCP has no requests to look into")]
     OnlyHttp(&'static str),
     #[error("{field} is {value}; {} to {} are allowed", allowed.start(), allowed.end())]
@@ -210,11 +207,6 @@ fn check_choice(route: &Route, protocol: Protocol) -> Result<(), InvalidService>
     let Some(allow) = &route.allow else { return Ok(()) };
     if protocol == Protocol::Tcp {
         return Err(InvalidService::OnlyHttp("allow"));
-    }
-    header("allow.header", &allow.header)?;
-    if let Some(value) = allow.value.clone() {
-        let by = cutover_common::Allow { header: allow.header.clone(), value };
-        by.check().map_err(InvalidService::AllowValue)?;
     }
     if route.upstreams.iter().all(|upstream| upstream.name != allow.upstream) {
         return Err(InvalidService::AllowsNobody(allow.upstream.clone()));

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use cutover_common::allow::{AllowWords, CookieWords, InvalidAllow};
 use serde::{Deserialize, Serialize};
 
 use super::UpstreamName;
@@ -123,13 +124,39 @@ pub enum Sticky {
 
 /// Which requests reach one upstream whatever its weight.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "AllowWritten", into = "AllowWritten")]
 pub struct Allow {
-    /// The header that says so.
-    pub header: String,
-    /// The whole value that it must have; none means any that is not empty.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
+    /// What they carry.
+    pub by: cutover_common::Allow,
     /// The one that they reach, if it is healthy and does not drain.
     pub upstream: UpstreamName,
+}
+
+/// The same, as it is written.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct AllowWritten {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    header: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cookie: Option<CookieWords>,
+    upstream: UpstreamName,
+}
+
+impl TryFrom<AllowWritten> for Allow {
+    type Error = InvalidAllow;
+
+    fn try_from(written: AllowWritten) -> Result<Self, InvalidAllow> {
+        let AllowWritten { header, value, cookie, upstream } = written;
+        Ok(Self { by: AllowWords { header, value, cookie }.try_into()?, upstream })
+    }
+}
+
+impl From<Allow> for AllowWritten {
+    fn from(Allow { by, upstream }: Allow) -> Self {
+        let AllowWords { header, value, cookie } = by.into();
+        Self { header, value, cookie, upstream }
+    }
 }

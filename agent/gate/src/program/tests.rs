@@ -93,24 +93,47 @@ fn what_must_be_unique_is() {
 }
 
 #[test]
+fn what_lets_requests_through_is_judged_when_it_is_read() {
+    let both = json!({ "header": "x-new", "value": "1",
+                       "cookie": { "name": "new", "value": "1" }, "upstream": "blue" });
+    let header = json!({ "header": "x-new", "value": "1", "upstream": "blue" });
+    let cookie = json!({ "cookie": { "name": "new", "value": "1" }, "upstream": "blue" });
+    for text in [both, header, cookie] {
+        let read: Allow = serde_json::from_value(text.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), text);
+    }
+
+    let cases = [
+        (json!({ "upstream": "blue" }), "neither a header nor a cookie"),
+        (json!({ "header": "x-new", "upstream": "blue" }), "1 to 128 visible characters"),
+        (json!({ "header": "Host", "value": "1", "upstream": "blue" }), "cannot look at it"),
+        (json!({ "cookie": { "name": "a;b", "value": "1" }, "upstream": "blue" }), "no cookie's"),
+        (json!({ "cookie": { "name": "new", "value": "1;" }, "upstream": "blue" }), "no text"),
+        (json!({ "cookies": { "name": "new", "value": "1" }, "upstream": "blue" }), "unknown"),
+    ];
+    for (text, reason) in cases {
+        let error = serde_json::from_value::<Allow>(text.clone()).unwrap_err().to_string();
+        assert!(error.contains(reason), "{text}: {error}");
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_its_reason() {
     let cases = [
         ("/listen", json!("127.0.0.1:0"), "port 0"),
         ("/route/upstreams/0/weight", json!(1001), "weight 1001"),
         ("/route/upstreams/0/address", json!("0.0.0.0:80"), "nothing can connect"),
         ("/route/upstreams/0/address", json!("127.0.0.1:20001"), "in a circle"),
-        ("/route/allow", json!({ "header": "x-new", "upstream": "red" }), "not among"),
         (
             "/route/allow",
-            json!({ "header": "x-new", "value": "", "upstream": "blue" }),
-            "1 to 128 visible characters",
+            json!({ "header": "x-new", "value": "1", "upstream": "red" }),
+            "reached on purpose and is not among",
         ),
         (
             "/route/flow",
             json!({ "hold": { "for_ms": 0, "requests_max": 1, "bytes_max": 1 } }),
             "for_ms",
         ),
-        ("/route/allow", json!({ "header": "Connection", "upstream": "blue" }), "belongs to"),
         ("/route/sticky", json!({ "cookie": { "name": "a;b" } }), "is no name"),
         ("/limits", json!({ "head_bytes_max": 100 }), "head_bytes_max is 100"),
         ("/limits", json!({ "idle_ms": 0 }), "idle_ms is 0"),

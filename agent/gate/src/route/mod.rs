@@ -3,7 +3,7 @@
 //! The same [`Table`] serves every request that sees this route, so that each sees the old route
 //! or the new one, and never a mixture.
 
-use cutover_common::Sha256;
+use cutover_common::{Allow, Sha256};
 
 use crate::program::{Flow, Route, Sticky, UpstreamKind};
 
@@ -21,21 +21,10 @@ pub(crate) struct Table {
 /// Which requests reach one upstream whatever its weight.
 #[derive(Clone, Debug)]
 pub(crate) struct AllowedAt {
-    /// In lower case.
-    pub(crate) header: String,
-    value: Option<String>,
+    /// What they carry.
+    pub(crate) by: Allow,
     /// Of the upstream, among those that the table was made with.
     position: usize,
-}
-
-impl AllowedAt {
-    /// Returns whether a header of this value is one of them.
-    pub(crate) fn is(&self, value: &[u8]) -> bool {
-        match &self.value {
-            Some(wanted) => wanted.as_bytes() == value,
-            None => !value.is_empty(),
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -66,7 +55,7 @@ pub(crate) enum CameFrom {
 pub(crate) struct Wish {
     /// A point of the whole range. Points that are spread evenly share requests by weight.
     pub(crate) point: u64,
-    /// It carries the header that always reaches one upstream.
+    /// It carries what always reaches one upstream.
     pub(crate) is_allowed: bool,
     /// A peer's goes to no third gate, an edge's to no second edge: nothing runs in a circle.
     pub(crate) came_from: CameFrom,
@@ -89,8 +78,7 @@ impl Table {
         candidates.sort_by_key(|(name, _)| *name);
         let allow = route.allow.as_ref().and_then(|allow| {
             let position = route.upstreams.iter().position(|it| it.name == allow.upstream)?;
-            let (header, value) = (allow.header.to_ascii_lowercase(), allow.value.clone());
-            Some(AllowedAt { header, value, position })
+            Some(AllowedAt { by: allow.by.clone(), position })
         });
         Self {
             flow: route.flow,

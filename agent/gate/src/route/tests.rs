@@ -10,7 +10,7 @@ fn upstream(name: &str, weight: u16) -> Value {
 
 fn table(upstreams: Value) -> Table {
     let route = json!({ "flow": "open", "upstreams": upstreams,
-                        "allow": { "header": "X-New", "upstream": "green" } });
+                        "allow": { "header": "X-New", "value": "1", "upstream": "green" } });
     Table::new(&serde_json::from_value(route).unwrap())
 }
 
@@ -47,7 +47,7 @@ fn one_without_weight_or_health_or_that_drains_gets_nothing() {
 }
 
 #[test]
-fn the_header_reaches_its_upstream_without_weight_but_not_without_health() {
+fn what_is_allowed_reaches_its_upstream_without_weight_but_not_without_health() {
     let wish = Wish { is_allowed: true, ..Wish::default() };
     let mut green = upstream("green", 0);
     let blue = upstream("blue", 1_000);

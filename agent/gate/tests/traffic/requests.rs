@@ -72,20 +72,20 @@ async fn a_client_without_the_cookie_gets_one_and_stays_with_it() {
 }
 
 #[tokio::test]
-async fn the_header_reaches_the_new_version_that_gets_nothing_else() {
+async fn the_header_and_the_cookie_reach_the_new_version_that_gets_nothing_else() {
     let (blue, green) = (Instance::start("blue").await, Instance::start("green").await);
     let mut bench = Bench::start(&[("blue", &blue, 1_000), ("green", &green, 0)]);
-    bench.service["route"]["allow"] = json!({ "header": "X-Canary", "upstream": "green" });
+    bench.service["route"]["allow"] = json!({ "header": "X-Canary", "value": "yes",
+        "cookie": { "name": "canary", "value": "1" }, "upstream": "green" });
     bench.apply();
     let mut client = bench.client().await;
 
-    let on_purpose = client.send(Request::get("/").header("x-canary", "1"), Bytes::new()).await;
-    assert_eq!(on_purpose.1, "green");
     assert_eq!(client.get("/").await.1, "blue");
     assert!(!bench.upstream("green").unwrap().is_empty, "it can be reached at any moment");
-
-    bench.service["route"]["allow"]["value"] = json!("yes");
-    bench.apply();
+    for (cookies, version) in [("stay=2; canary=1", "green"), ("stay=2; xcanary=1", "blue")] {
+        let asked = Request::get("/").header("cookie", cookies);
+        assert_eq!(client.send(asked, Bytes::new()).await.1, version, "{cookies:?}");
+    }
     for (value, version) in [("1", "blue"), ("yes ", "green"), ("yes, 1", "blue"), ("yes", "green")]
     {
         let asked = Request::get("/").header("x-canary", value);

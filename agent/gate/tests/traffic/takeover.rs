@@ -341,6 +341,12 @@ async fn when_the_old_process_is_killed_in_the_middle_the_new_one_has_all() {
         if stops {
             // It hears nothing, so that the new one waits for it.
             process.signal(rustix::process::Signal::STOP);
+        } else {
+            // It stays until it is killed, as it has something to end.
+            ask_slowly(listen).await;
+            process
+                .wait_for("blue has it", |it| it.services[0].upstreams[0].requests_in_flight == 1)
+                .await;
         }
         let new = spawn(&process.dir, &["--take-over"]);
         let mut old = std::mem::replace(&mut process.child, new);

@@ -13,7 +13,13 @@ fn sh(script: &str) -> Vec<String> {
 
 async fn run(argv: &[String], within: Duration) -> CommandResult {
     let env = BTreeMap::from([("PATH".to_owned(), crate::shim::program::PATH.to_owned())]);
-    let command = BoundedCommand { argv, env: &env, directory: Path::new("/tmp"), within };
+    let command = BoundedCommand {
+        argv,
+        env: &env,
+        secrets: &BTreeMap::new(),
+        directory: Path::new("/tmp"),
+        within,
+    };
     run_bounded(command, None).await
 }
 

@@ -11,6 +11,7 @@ pub mod client;
 pub mod csr;
 pub mod enrolments;
 pub mod files;
+pub mod outbound;
 pub mod passing;
 pub mod peer;
 pub mod reload;

@@ -30,8 +30,8 @@ pub struct DeployArgs {
     #[command(flatten)]
     pub wait: WaitArgs,
 
-    /// What to do while another rollout of it is under way there: refuse, or supersede, which stops
-    /// that one
+    /// What to do while another rollout of it is under way there: refuse, supersede, which stops
+    /// that one and what is queued, or queue, which begins when all of that is over
     #[arg(long, value_name = "WHAT", value_enum, default_value_t, hide_possible_values = true)]
     pub if_busy: IfBusy,
 
@@ -53,6 +53,7 @@ pub enum IfBusy {
     #[default]
     Refuse,
     Supersede,
+    Queue,
 }
 
 /// Whether to wait for the end of the rollout.
@@ -103,9 +104,21 @@ pub struct SettingArgs {
     #[arg(long, value_name = "WHAT", value_parser = NonEmptyStringValueParser::new())]
     pub canary_unsure: Option<String>,
 
+    /// When it is worse than the old release, and what is enough to say so: errors=2x+0.5%,memory=off
+    #[arg(long, value_name = "KEY=VALUE,…", value_parser = NonEmptyStringValueParser::new())]
+    pub canary_judge: Option<String>,
+
+    /// Which of the release's checks a canary is asked: names, or none; all, unless it is said
+    #[arg(long, value_name = "NAME,…", value_parser = NonEmptyStringValueParser::new())]
+    pub canary_checks: Option<String>,
+
     /// The header by which clients reach the canary on purpose, such as x-canary=1
     #[arg(long, value_name = "NAME=VALUE", value_parser = NonEmptyStringValueParser::new())]
     pub canary_header: Option<String>,
+
+    /// The cookie by which clients reach the canary on purpose, such as canary=1
+    #[arg(long, value_name = "NAME=VALUE", value_parser = NonEmptyStringValueParser::new())]
+    pub canary_cookie: Option<String>,
 
     /// How blue/green leads clients over: strict (no request gets the old release after one got the
     /// new one) or relaxed
@@ -123,6 +136,11 @@ pub struct SettingArgs {
     /// Wait for `cutover promote` before the cutover
     #[arg(long)]
     pub approve: bool,
+
+    /// Blue/green between two groups of hosts behind an edge: the label that says in which group a
+    /// host is
+    #[arg(long, value_name = "LABEL", value_parser = NonEmptyStringValueParser::new())]
+    pub groups: Option<String>,
 
     /// Stop there, before clients notice: smoke
     #[arg(long, value_name = "WHERE", value_parser = NonEmptyStringValueParser::new())]
@@ -203,11 +221,15 @@ impl SettingArgs {
             canary_steps,
             canary_promote,
             canary_unsure,
+            canary_judge,
+            canary_checks,
             canary_header,
+            canary_cookie,
             cutover,
             hold,
             keep,
             approve,
+            groups,
             until,
             sliding,
             pause_after,
@@ -226,9 +248,6 @@ impl SettingArgs {
             bake,
             no_auto_rollback,
         } = self.clone();
-        let approve = approve.then(|| "on".to_owned());
-        let sliding = sliding.then(|| "on".to_owned());
-        let auto_rollback = no_auto_rollback.then(|| "off".to_owned());
         let all = [
             (DeploySetting::Strategy, strategy),
             (DeploySetting::Batch, batch),
@@ -236,13 +255,17 @@ impl SettingArgs {
             (DeploySetting::CanarySteps, canary_steps),
             (DeploySetting::CanaryPromote, canary_promote),
             (DeploySetting::CanaryUnsure, canary_unsure),
+            (DeploySetting::CanaryJudge, canary_judge),
+            (DeploySetting::CanaryChecks, canary_checks),
             (DeploySetting::CanaryHeader, canary_header),
+            (DeploySetting::CanaryCookie, canary_cookie),
             (DeploySetting::Cutover, cutover),
             (DeploySetting::Hold, hold),
             (DeploySetting::Keep, keep),
-            (DeploySetting::Approve, approve),
+            (DeploySetting::Approve, approve.then(|| "on".to_owned())),
+            (DeploySetting::Groups, groups),
             (DeploySetting::Until, until),
-            (DeploySetting::Sliding, sliding),
+            (DeploySetting::Sliding, sliding.then(|| "on".to_owned())),
             (DeploySetting::PauseAfter, pause_after),
             (DeploySetting::Zone, zone),
             (DeploySetting::ZoneSoak, zone_soak),
@@ -257,7 +280,7 @@ impl SettingArgs {
             (DeploySetting::ProgressWithin, progress_within),
             (DeploySetting::Soak, soak),
             (DeploySetting::Bake, bake),
-            (DeploySetting::AutoRollback, auto_rollback),
+            (DeploySetting::AutoRollback, no_auto_rollback.then(|| "off".to_owned())),
         ];
         all.into_iter().filter_map(|(setting, value)| Some((setting, value?))).collect()
     }

@@ -1,11 +1,13 @@
 //! `cutover agents` and `cutover env`.
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
-use cutover_common::{AgentName, EnvironmentName, WeekWindow};
+use cutover_common::{AgentName, ApplicationName, EnvironmentName, VariableName, WeekWindow};
 
 use super::{
     OutputArgs,
-    values::{Label, LabelChange, Moment, Selector},
+    values::{Label, LabelChange, Moment, Selector, VariableChange},
 };
 
 /// `cutover agents …`
@@ -85,7 +87,27 @@ pub enum EnvCommand {
     },
     /// Lift all freezes of an environment
     Thaw { environment: EnvironmentName },
-    /// Show one environment: its agents, what is stable there, and its freezes
+    /// Set variables that releases get with their next deploy, with NAME=VALUE, and take them away with NAME-
+    Set {
+        environment: EnvironmentName,
+        #[arg(required = true, value_name = "NAME=VALUE|NAME-")]
+        changes: Vec<VariableChange>,
+        /// Only for this application [default: for all that say nothing else]
+        #[arg(long)]
+        app: Option<ApplicationName>,
+    },
+    /// Set a variable to a value that nobody is shown again; it is read from stdin, less one newline at its end
+    Secret {
+        environment: EnvironmentName,
+        name: VariableName,
+        /// Read it from this file in place of stdin, as it is
+        #[arg(long, value_name = "PATH")]
+        file: Option<PathBuf>,
+        /// Only for this application [default: for all that say nothing else]
+        #[arg(long)]
+        app: Option<ApplicationName>,
+    },
+    /// Show one environment: its agents, what is stable there, its freezes and its config
     Show {
         environment: EnvironmentName,
         #[command(flatten)]

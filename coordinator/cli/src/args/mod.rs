@@ -74,9 +74,9 @@ pub enum Command {
     /// Stop a rollout for good where it is
     Abort(rollout::AbortArgs),
     /// Try again what failed
-    Retry(rollout::ControlArgs),
+    Retry(rollout::AnewArgs),
     /// Bring back the release from before the rollout
-    Rollback(rollout::ControlArgs),
+    Rollback(rollout::AnewArgs),
     /// Say that what is being watched, or waits for a word, is good enough to go on
     Promote(rollout::PromoteArgs),
     /// Take hosts out of a rollout, which then keeps its hands off them for good

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     OutputArgs,
+    deploy::IfBusy,
     values::{RolloutArg, parse_timeout},
 };
 
@@ -25,6 +26,12 @@ pub struct StatusArgs {
 pub struct ShowArgs {
     /// An id, at least its first 8 characters, or an application for the newest that somebody asked for
     pub rollout: RolloutArg,
+    /// One of its hosts, to say what that one waits for
+    #[arg(value_name = "AGENT")]
+    pub agent: Option<AgentName>,
+    /// One of its batches, counted from 1, to say what that one waits for
+    #[arg(long, value_name = "N", conflicts_with = "agent", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: Option<u32>,
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -64,7 +71,18 @@ pub struct HistoryArgs {
     pub output: OutputArgs,
 }
 
-/// Arguments of pause, resume, abort, retry and rollback.
+/// Arguments of `cutover retry` and `cutover rollback`.
+#[derive(Debug, clap::Args)]
+pub struct AnewArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// Where it starts a new rollout, what to do while another has the same hosts: refuse, supersede
+    /// or queue
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t, hide_possible_values = true)]
+    pub if_busy: IfBusy,
+}
+
+/// Arguments of pause, resume and abort, and part of others.
 #[derive(Debug, clap::Args)]
 pub struct ControlArgs {
     /// An id, at least its first 8 characters, or an application for the newest that somebody asked for
@@ -77,6 +95,12 @@ pub struct ControlArgs {
     pub request_id: Option<Uuid>,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+impl From<ControlArgs> for AnewArgs {
+    fn from(control: ControlArgs) -> Self {
+        Self { control, if_busy: IfBusy::Refuse }
+    }
 }
 
 /// Arguments of `cutover abort`.

@@ -22,67 +22,79 @@ fn the_command_line_is_consistent() {
     Cli::command().debug_assert();
 }
 
+/// Lines that scripts may rely on.
+const KNOWN: &[&str] = &[
+    "agents list",
+    "agents list --output json",
+    "agents show web-1",
+    "agents token",
+    "agents token --name web-1 --label zone=a --label tier=web",
+    "agents label web-1 zone=b tier-",
+    "agents drain web-1",
+    "env freeze production --until 2026-12-27T08:00:00Z --reason holidays",
+    "env freeze production --from 2026-12-24T00:00:00Z",
+    "env thaw production",
+    "env set production LOG=debug URL=http://a?b=c EMPTY= OLD-",
+    "env set production LOG=debug --app web",
+    "env secret production DB_PASSWORD",
+    "env secret production DB_PASSWORD --app web --file ./password",
+    "deploy web@1 --to production --despite-freeze login-is-down",
+    "agents drain web-1 --reason disk",
+    "agents drain web-1 --undo",
+    "agents drain web-1 --force --reason smoke",
+    "agents remove web-1",
+    "env create production --select tier=web,zone=a",
+    "env list",
+    "env show production --output json",
+    "release push . --version 1.4.0",
+    "release push dist",
+    "release list",
+    "release list web",
+    "deploy web@1.4.0 --to production",
+    "deploy web@1.4.0 --to production --plan --output json",
+    "deploy web@1.4.0 --to production --strategy rolling --batch 1,5,20% --min-healthy 75% \
+     --max-failed 1 --max-unreachable 10% --healthy-for 10s --healthy-within 2m \
+     --progress-within 10m --soak 1m --bake 10m --no-auto-rollback --no-watch --timeout 30m \
+     --request-id 67e55044-10b1-426f-9247-bb680e5fe0c8",
+    "deploy web@1.4.0 --to production --if-busy queue",
+    "retry web --if-busy queue",
+    "rollback web --if-busy supersede",
+    "simulate web@1.4.0 --to production",
+    "simulate web@1.4.0 --to production --fail web-3 --fail web-4 --lose zone-b --promote \
+     --starts-in 20s --batch 2 --strategy rolling --if-busy supersede --output json",
+    "status",
+    "status web",
+    "watch web --timeout 5m",
+    "why 0193ab12-3456",
+    "why web web-3",
+    "why web --batch 2 --output json",
+    "why 0193ab12-3456-7abc-8def-0123456789ab --output json",
+    "history",
+    "history web --to production --limit 100",
+    "pause web",
+    "resume web",
+    "abort web --reason too-slow",
+    "retry web",
+    "rollback web --reason @/etc/passwd",
+    "exclude web web-1",
+    "exclude web web-1 web-2 --reason disk --output json \
+     --request-id 67e55044-10b1-426f-9247-bb680e5fe0c8",
+    "skip web web-1 --reason later",
+    "abort web --stay",
+    "version",
+    "version --output json",
+    "completions bash",
+    "completions zsh",
+    "completions fish",
+    "--config /tmp/login.json status",
+    "status --config /tmp/login.json",
+];
+
 #[test]
 fn the_names_of_the_contract_parse() {
     let hash = "0".repeat(64);
-    for line in [
-        &format!("login https://c.example.com:7441 --token T --ca-hash sha256:{hash}"),
-        "agents list",
-        "agents list --output json",
-        "agents show web-1",
-        "agents token",
-        "agents token --name web-1 --label zone=a --label tier=web",
-        "agents label web-1 zone=b tier-",
-        "agents drain web-1",
-        "env freeze production --until 2026-12-27T08:00:00Z --reason holidays",
-        "env freeze production --from 2026-12-24T00:00:00Z",
-        "env thaw production",
-        "deploy web@1 --to production --despite-freeze login-is-down",
-        "agents drain web-1 --reason disk",
-        "agents drain web-1 --undo",
-        "agents drain web-1 --force --reason smoke",
-        "agents remove web-1",
-        "env create production --select tier=web,zone=a",
-        "env list",
-        "env show production --output json",
-        "release push . --version 1.4.0",
-        "release push dist",
-        "release list",
-        "release list web",
-        "deploy web@1.4.0 --to production",
-        "deploy web@1.4.0 --to production --plan --output json",
-        "deploy web@1.4.0 --to production --strategy rolling --batch 1,5,20% --min-healthy 75% \
-         --max-failed 1 --max-unreachable 10% --healthy-for 10s --healthy-within 2m \
-         --progress-within 10m --soak 1m --bake 10m --no-auto-rollback --no-watch --timeout 30m \
-         --request-id 67e55044-10b1-426f-9247-bb680e5fe0c8",
-        "simulate web@1.4.0 --to production",
-        "simulate web@1.4.0 --to production --fail web-3 --fail web-4 --lose zone-b --promote \
-         --starts-in 20s --batch 2 --strategy rolling --if-busy supersede --output json",
-        "status",
-        "status web",
-        "watch web --timeout 5m",
-        "why 0193ab12-3456",
-        "why 0193ab12-3456-7abc-8def-0123456789ab --output json",
-        "history",
-        "history web --to production --limit 100",
-        "pause web",
-        "resume web",
-        "abort web --reason too-slow",
-        "retry web",
-        "rollback web --reason @/etc/passwd",
-        "exclude web web-1",
-        "exclude web web-1 web-2 --reason disk --output json \
-         --request-id 67e55044-10b1-426f-9247-bb680e5fe0c8",
-        "skip web web-1 --reason later",
-        "abort web --stay",
-        "version",
-        "version --output json",
-        "completions bash",
-        "completions zsh",
-        "completions fish",
-        "--config /tmp/login.json status",
-        "status --config /tmp/login.json",
-    ] {
+    let login = format!("login https://c.example.com:7441 --token T --ca-hash sha256:{hash}");
+    for line in KNOWN.iter().copied().chain([login.as_str()]) {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");
         }
@@ -105,6 +117,10 @@ fn wrong_use_exits_with_2_and_help_with_0() {
         ("completions powershell", ErrorKind::InvalidValue),
         ("promote", ErrorKind::MissingRequiredArgument),
         ("env freeze production --until tomorrow", ErrorKind::ValueValidation),
+        ("env set production", ErrorKind::MissingRequiredArgument),
+        ("env set production LOG", ErrorKind::ValueValidation),
+        ("env set production PATH=/bin", ErrorKind::ValueValidation),
+        ("env secret production LD_PRELOAD", ErrorKind::ValueValidation),
         ("env freeze production --weekly weekends", ErrorKind::ValueValidation),
         ("exclude web", ErrorKind::MissingRequiredArgument),
         ("skip web", ErrorKind::MissingRequiredArgument),

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, convert::Infallible, fmt, str::FromStr, time::Duration};
 
 use cutover_common::{
-    ApplicationName, Labels, ReleaseRef, Sha256, Timestamp, duration_text, host::is_label_part,
-    name::InvalidName,
+    ApplicationName, Labels, ReleaseRef, Sha256, Timestamp, VariableName,
+    config::InvalidVariableName, duration_text, host::is_label_part, name::InvalidName,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -25,6 +25,10 @@ pub enum InvalidValue {
     Label,
     #[error("write it as KEY=VALUE to set it, or KEY- to take it away")]
     LabelChange,
+    #[error("write it as NAME=VALUE to set it, or NAME- to take it away")]
+    VariableChange,
+    #[error(transparent)]
+    Variable(#[from] InvalidVariableName),
     #[error("label {0:?} is given twice")]
     LabelTwice(String),
     #[error(
@@ -33,6 +37,25 @@ pub enum InvalidValue {
     Rollout,
     #[error("write it as a moment with its offset from UTC, such as 2026-12-27T08:00:00Z")]
     Moment,
+}
+
+/// `NAME=VALUE`, or `NAME-`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum VariableChange {
+    Set(VariableName, String),
+    Unset(VariableName),
+}
+
+impl FromStr for VariableChange {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        if let Some((name, value)) = text.split_once('=') {
+            return Ok(Self::Set(name.parse()?, value.to_owned()));
+        }
+        let name = text.strip_suffix('-').ok_or(InvalidValue::VariableChange)?;
+        Ok(Self::Unset(name.parse()?))
+    }
 }
 
 /// A moment, written as RFC 3339 has it.

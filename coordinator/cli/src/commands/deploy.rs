@@ -8,7 +8,7 @@ use super::{
     retry::until_answered,
 };
 use crate::{
-    args::deploy::DeployArgs,
+    args::deploy::{DeployArgs, IfBusy},
     failure::{Failure, Kind},
     grpc::{Coordinator, DeployOrder, Order},
     render::{self, rollout},
@@ -40,8 +40,9 @@ pub(super) async fn deploy(desk: Desk<'_>, args: DeployArgs) -> Result<Outcome, 
         })?;
         return Ok(Outcome::Done);
     }
-    // A repeated request is past its plan: its rollout may be what makes another impossible.
-    if request_id.is_none() {
+    // A repeated request is past its plan: its rollout may be what makes another impossible. What is
+    // queued is planned when its turn comes.
+    if request_id.is_none() && if_busy != IfBusy::Queue {
         announce(desk, &coordinator, &order).await?;
     }
     // Made once: whatever is lost on the way, this run starts one rollout.
@@ -49,6 +50,9 @@ pub(super) async fn deploy(desk: Desk<'_>, args: DeployArgs) -> Result<Outcome, 
     let accepted = start(desk, &coordinator, &DeployOrder { request_id, order }).await?;
     if accepted.repeated_request {
         desk.console.progress("this request had started the rollout before");
+    }
+    if let Some(queued) = rollout::queued(&accepted).filter(|_| following.is_watched()) {
+        desk.console.progress(&queued);
     }
     if !following.is_watched() {
         desk.print(output, &accepted, rollout::accepted)?;

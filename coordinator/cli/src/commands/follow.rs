@@ -57,6 +57,7 @@ impl Ending {
             {
                 Outcome::Done
             }
+            Self::Over(rollout) if rollout.state == RolloutState::Refused => Outcome::Refused,
             Self::Over(_) => Outcome::RolloutFailed,
         }
     }

@@ -78,16 +78,16 @@ pub async fn run(cli: Cli, console: Console) -> Result<Outcome, Failure> {
         Command::Watch(args) => return rollouts::watch(desk, args).await,
         Command::Why(args) => rollouts::why(desk, args).await?,
         Command::History(args) => rollouts::history(desk, args).await?,
-        Command::Pause(args) => rollouts::control(desk, Verb::Pause, args).await?,
-        Command::Resume(args) => rollouts::control(desk, Verb::Resume, args).await?,
+        Command::Pause(args) => rollouts::control(desk, Verb::Pause, args.into()).await?,
+        Command::Resume(args) => rollouts::control(desk, Verb::Resume, args.into()).await?,
         // It leaves hosts as they are with and without the word.
         Command::Abort(AbortArgs { control, stay: _ }) => {
-            rollouts::control(desk, Verb::Abort, control).await?;
+            rollouts::control(desk, Verb::Abort, control.into()).await?;
         }
         Command::Retry(args) => rollouts::control(desk, Verb::Retry, args).await?,
         Command::Rollback(args) => rollouts::control(desk, Verb::Rollback, args).await?,
         Command::Promote(PromoteArgs { control, full }) => {
-            rollouts::control(desk, Verb::Promote { full }, control).await?;
+            rollouts::control(desk, Verb::Promote { full }, control.into()).await?;
         }
         Command::Exclude(args) => rollouts::exclude(desk, args, false).await?,
         Command::Skip(args) => rollouts::exclude(desk, args, true).await?,

@@ -8,7 +8,9 @@ use super::{
     retry::until_answered,
 };
 use crate::{
-    args::rollout::{ControlArgs, ExcludeArgs, HistoryArgs, ShowArgs, StatusArgs, WatchArgs},
+    args::rollout::{
+        AnewArgs, ControlArgs, ExcludeArgs, HistoryArgs, ShowArgs, StatusArgs, WatchArgs,
+    },
     failure::Failure,
     grpc::{Control, Exclude, Verb},
     render::{
@@ -42,8 +44,13 @@ pub(super) async fn watch(desk: Desk<'_>, args: WatchArgs) -> Result<Outcome, Fa
 
 /// `cutover why`
 pub(super) async fn why(desk: Desk<'_>, args: ShowArgs) -> Result<(), Failure> {
-    let ShowArgs { rollout, output } = args;
-    let found = desk.coordinator().await?.rollout(rollout.as_str()).await?;
+    let ShowArgs { rollout, agent, batch, output } = args;
+    let coordinator = desk.coordinator().await?;
+    if agent.is_some() || batch.is_some() {
+        let part = coordinator.part(rollout.as_str(), agent.as_ref(), batch).await?;
+        return desk.print(output, &part, |part| rollout::why_and_next(&part.why, &part.next));
+    }
+    let found = coordinator.rollout(rollout.as_str()).await?;
     desk.print(output, &found, rollout::why)
 }
 
@@ -57,8 +64,9 @@ pub(super) async fn history(desk: Desk<'_>, args: HistoryArgs) -> Result<(), Fai
 }
 
 /// `cutover pause`, `resume`, `abort`, `retry` and `rollback`
-pub(super) async fn control(desk: Desk<'_>, verb: Verb, args: ControlArgs) -> Result<(), Failure> {
-    let ControlArgs { rollout, reason, request_id, output } = args;
+pub(super) async fn control(desk: Desk<'_>, verb: Verb, args: AnewArgs) -> Result<(), Failure> {
+    let AnewArgs { control, if_busy } = args;
+    let ControlArgs { rollout, reason, request_id, output } = control;
     let coordinator = desk.coordinator().await?;
     // By its id, so that the words on stderr and the deed are about the same rollout.
     let found = coordinator.rollout(rollout.as_str()).await?;
@@ -68,6 +76,7 @@ pub(super) async fn control(desk: Desk<'_>, verb: Verb, args: ControlArgs) -> Re
         rollout: found.id.to_string(),
         verb,
         reason,
+        if_busy,
     };
     let controlled = until_answered(desk.console, || coordinator.control(&control)).await?;
     desk.print(output, &controlled, rollout::controlled)?;

@@ -136,6 +136,15 @@ async fn any_end_but_success_is_a_failure_for_a_script() {
 }
 
 #[tokio::test]
+async fn what_is_queued_is_waited_for_and_a_refusal_of_its_turn_is_one() {
+    let fake = Fake::start(watching(&[&["queued", "advancing", "succeeded"]])).await;
+    assert_eq!(follow_for(&fake, None).await.unwrap().outcome(), Outcome::Done);
+
+    let fake = Fake::start(watching(&[&["queued", "refused"]])).await;
+    assert_eq!(follow_for(&fake, None).await.unwrap().outcome(), Outcome::Refused);
+}
+
+#[tokio::test]
 async fn a_timeout_says_that_the_rollout_goes_on() {
     let fake = Fake::start(Script { is_patient: true, ..watching(&[&["advancing"]]) }).await;
 

@@ -187,6 +187,27 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Changes what an environment adds to releases.
+    pub async fn configure(
+        &self,
+        change: &orders::ConfigChange,
+    ) -> Result<view::Configured, Failure> {
+        let mut client = self.client.clone();
+        let answer = unary(client.configure_environment(request(change.to_pb()))).await?;
+        Ok(convert::configured(change.environment.as_str(), answer))
+    }
+
+    /// Returns what an environment adds to releases.
+    pub async fn config(
+        &self,
+        environment: &EnvironmentName,
+    ) -> Result<Vec<view::ConfigVariable>, Failure> {
+        let mut client = self.client.clone();
+        let message = pb::GetConfigRequest { environment: environment.to_string() };
+        let answer = unary(client.get_config(request(message))).await?;
+        Ok(answer.variables.into_iter().map(convert::config_variable).collect())
+    }
+
     /// Lists the environments.
     pub async fn environments(&self) -> Result<Vec<view::Environment>, Failure> {
         let mut client = self.client.clone();
@@ -228,9 +249,7 @@ impl Coordinator {
     pub async fn deploy(&self, deploy: &orders::DeployOrder) -> Result<view::Accepted, Failure> {
         let mut client = self.client.clone();
         let message = deploy.order.to_pb(Some(deploy.request_id));
-        let pb::DeployResponse { rollout, repeated_request } =
-            unary(client.deploy(request(message))).await?;
-        Ok(view::Accepted { rollout: rollout.into(), repeated_request })
+        unary(client.deploy(request(message))).await.map(convert::accepted)
     }
 
     /// Does something to a rollout. The same request id again is the same word.
@@ -252,9 +271,36 @@ impl Coordinator {
     /// Returns the rollout of this id, beginning of an id, or application.
     pub async fn rollout(&self, rollout: &str) -> Result<view::Rollout, Failure> {
         let mut client = self.client.clone();
-        let message = pb::GetRolloutRequest { rollout: rollout.to_owned() };
+        let message = pb::GetRolloutRequest {
+            rollout: rollout.to_owned(),
+            ..pb::GetRolloutRequest::default()
+        };
         let answer = unary(client.get_rollout(request(message))).await?;
         answer.rollout.map(convert::rollout).ok_or_else(|| missing("rollout"))
+    }
+
+    /// Returns how one host of a rollout stands, or one batch.
+    pub async fn part(
+        &self,
+        rollout: &str,
+        agent: Option<&AgentName>,
+        batch: Option<u32>,
+    ) -> Result<view::RolloutPart, Failure> {
+        let mut client = self.client.clone();
+        let message = pb::GetRolloutRequest {
+            rollout: rollout.to_owned(),
+            agent: optional(agent),
+            batch: batch.unwrap_or_default(),
+        };
+        let answer = unary(client.get_rollout(request(message))).await?;
+        let rollout = answer.rollout.map(convert::rollout).ok_or_else(|| missing("rollout"))?;
+        Ok(view::RolloutPart {
+            rollout: rollout.id,
+            agent: agent.map(|agent| agent.as_str().into()),
+            batch,
+            why: answer.part_why.into(),
+            next: rollout.next,
+        })
     }
 
     /// Follows the rollout of this id. The stream itself has no deadline; that it is dead is

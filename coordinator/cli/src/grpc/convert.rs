@@ -9,10 +9,10 @@ use cutover_proto::v1 as pb;
 use crate::{
     text::Text,
     view::{
-        Agent, AgentApplication, AgentSlot, ApplicationStatus, Drain, Edge, EdgeHost, Environment,
-        Freeze, HistoryEntry, Host, HostEnd, HostStatus, JoinToken, Load, Plan, PlannedWave,
-        Release, Rollout, RolloutHost, RolloutState, Setting, Simulated, SlotTraffic,
-        StableRelease, StoryLine,
+        Accepted, Agent, AgentApplication, AgentSlot, ApplicationStatus, ConfigVariable,
+        Configured, Drain, Edge, EdgeHost, Environment, Freeze, HistoryEntry, Host, HostEnd,
+        HostStatus, JoinToken, Load, Plan, PlannedWave, QueuedRollout, Release, Rollout,
+        RolloutHost, RolloutState, Setting, Simulated, SlotTraffic, StableRelease, StoryLine,
     },
 };
 
@@ -88,7 +88,9 @@ fn slot_traffic(message: pb::SlotCounts) -> Option<SlotTraffic> {
 
 /// Returns what an edge says of its hosts, if it is said as it should be.
 fn edge(message: pb::EdgeReport) -> Option<Edge> {
-    let EdgeReport { revision: _, is_followed, trouble, hosts } = message.try_into().ok()?;
+    // Of cutovers `cutover why` tells.
+    let EdgeReport { revision: _, is_followed, trouble, hosts, cutovers: _ } =
+        message.try_into().ok()?;
     let host = |host: EdgeHostReport| {
         let EdgeHostReport { application, host, weight, is_certain, counts } = host;
         EdgeHost {
@@ -159,8 +161,16 @@ fn load(message: pb::HostLoad) -> Load {
 }
 
 fn application(message: pb::Report) -> AgentApplication {
-    let pb::Report { application, fence: _, blue, green, refused: _, outage_ms: _, hold: _ } =
-        message;
+    let pb::Report {
+        application,
+        fence: _,
+        blue,
+        green,
+        refused: _,
+        outage_ms: _,
+        hold: _,
+        once: _,
+    } = message;
     let slots = [("blue", blue), ("green", green)];
     AgentApplication {
         application: application.into(),
@@ -268,15 +278,38 @@ pub(super) fn environment(message: pb::Environment) -> Environment {
         name: name.into(),
         select: labels(select),
         agents: texts(agents),
-        stable: stable
-            .into_iter()
-            .map(|pb::StableRelease { application, version }| StableRelease {
-                application: application.into(),
-                version: version.into(),
-            })
-            .collect(),
+        stable: stable.into_iter().map(self::stable).collect(),
         freezes: freezes.into_iter().map(freeze).collect(),
     }
+}
+
+pub(super) fn configured(
+    environment: &str,
+    message: pb::ConfigureEnvironmentResponse,
+) -> Configured {
+    let pb::ConfigureEnvironmentResponse { number, concerns } = message;
+    Configured {
+        environment: environment.into(),
+        number: (number > 0).then_some(number),
+        concerns: concerns.into_iter().map(stable).collect(),
+    }
+}
+
+pub(super) fn config_variable(message: pb::ConfigVariable) -> ConfigVariable {
+    let pb::ConfigVariable { application, name, value, by, set_unix_ms } = message;
+    ConfigVariable {
+        application: optional(application),
+        name: name.into(),
+        is_secret: value.is_none(),
+        value: value.map(Into::into),
+        by: by.into(),
+        set_unix_ms,
+    }
+}
+
+fn stable(message: pb::StableRelease) -> StableRelease {
+    let pb::StableRelease { application, version } = message;
+    StableRelease { application: application.into(), version: version.into() }
 }
 
 fn freeze(message: pb::Freeze) -> Freeze {
@@ -328,6 +361,7 @@ pub(super) fn plan(message: pb::Plan) -> Plan {
         replacement,
         outage_ms,
         not_passed_on,
+        once,
     } = message;
     Plan {
         strategy: strategy.into(),
@@ -357,6 +391,7 @@ pub(super) fn plan(message: pb::Plan) -> Plan {
         replacement: replacement.into(),
         outage_ms: (outage_ms > 0).then_some(outage_ms),
         not_passed_on: optional(not_passed_on),
+        once: optional(once),
     }
 }
 
@@ -426,6 +461,8 @@ pub(super) fn rollout(message: pb::Rollout) -> Rollout {
         ended_unix_ms,
         started_by,
         ended,
+        waits_for,
+        ahead,
     } = message;
     Rollout {
         id: id.into(),
@@ -448,6 +485,19 @@ pub(super) fn rollout(message: pb::Rollout) -> Rollout {
         started_unix_ms,
         ended_unix_ms: moment(ended_unix_ms),
         started_by: started_by.into(),
+        waits_for: optional(waits_for),
+        ahead,
+    }
+}
+
+pub(super) fn accepted(message: pb::DeployResponse) -> Accepted {
+    let pb::DeployResponse { rollout, repeated_request, queued, waits_for, ahead } = message;
+    Accepted {
+        rollout: rollout.into(),
+        repeated_request,
+        queued,
+        waits_for: optional(waits_for),
+        ahead,
     }
 }
 
@@ -473,6 +523,8 @@ pub(super) fn status(message: pb::ApplicationStatus) -> ApplicationStatus {
         rollout,
         rollout_state,
         rollout_why,
+        queue,
+        group,
     } = message;
     ApplicationStatus {
         application: application.into(),
@@ -485,11 +537,24 @@ pub(super) fn status(message: pb::ApplicationStatus) -> ApplicationStatus {
         rollout_state: (!rollout_state.is_empty())
             .then(|| RolloutState::from(rollout_state.as_str())),
         rollout_why: optional(rollout_why),
+        queue: queue.into_iter().map(queued).collect(),
+        group: optional(group),
+    }
+}
+
+fn queued(message: pb::QueuedRollout) -> QueuedRollout {
+    let pb::QueuedRollout { rollout, to_version, queued_by, queued_unix_ms } = message;
+    QueuedRollout {
+        rollout: rollout.into(),
+        to_version: to_version.into(),
+        queued_by: queued_by.into(),
+        queued_unix_ms,
     }
 }
 
 fn host_status(message: pb::HostStatus) -> HostStatus {
-    let pb::HostStatus { agent, presence, version, phase, health, detail, restarts } = message;
+    let pb::HostStatus { agent, presence, version, phase, health, detail, restarts, stands_by } =
+        message;
     HostStatus {
         agent: agent.into(),
         presence: presence.into(),
@@ -498,5 +563,6 @@ fn host_status(message: pb::HostStatus) -> HostStatus {
         health: optional(health),
         detail: optional(detail),
         restarts,
+        stands_by,
     }
 }

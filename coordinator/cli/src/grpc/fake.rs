@@ -137,7 +137,7 @@ impl Operator for Service {
     async fn deploy(&self, request: Request<pb::DeployRequest>) -> Answer<pb::DeployResponse> {
         self.hear(request.into_inner().request_id)?;
         let rollout = "0193ab12-3456-7abc-8def-0123456789ab".to_owned();
-        Ok(Response::new(pb::DeployResponse { rollout, repeated_request: false }))
+        Ok(Response::new(pb::DeployResponse { rollout, ..pb::DeployResponse::default() }))
     }
 
     async fn watch_rollout(
@@ -240,6 +240,17 @@ impl Operator for Service {
         not_told()
     }
 
+    async fn configure_environment(
+        &self,
+        _: Request<pb::ConfigureEnvironmentRequest>,
+    ) -> Answer<pb::ConfigureEnvironmentResponse> {
+        not_told()
+    }
+
+    async fn get_config(&self, _: Request<pb::GetConfigRequest>) -> Answer<pb::GetConfigResponse> {
+        not_told()
+    }
+
     async fn list_environments(
         &self,
         _: Request<pb::ListEnvironmentsRequest>,
@@ -292,7 +303,7 @@ pub(crate) fn rollout_in(state: &str) -> pb::Rollout {
     pb::Rollout {
         id: "0193ab12-3456-7abc-8def-0123456789ab".to_owned(),
         state: state.to_owned(),
-        ended: matches!(state, "succeeded" | "rolled_back" | "aborted"),
+        ended: matches!(state, "succeeded" | "rolled_back" | "aborted" | "refused"),
         ..pb::Rollout::default()
     }
 }

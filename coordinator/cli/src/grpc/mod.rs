@@ -14,5 +14,7 @@ mod status;
 mod tests;
 
 pub use client::{Coordinator, Identity, LogPiece, LogPieces, RolloutUpdates};
-pub use orders::{Control, DeployOrder, Exclude, Freeze, Order, ReleaseOffer, SimulateOrder, Verb};
+pub use orders::{
+    ConfigChange, Control, DeployOrder, Exclude, Freeze, Order, ReleaseOffer, SimulateOrder, Verb,
+};
 pub use push::{Offered, UPLOAD_CHUNK_BYTES};

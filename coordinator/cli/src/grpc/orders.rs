@@ -1,14 +1,51 @@
 //! What commands ask of the coordinator, on the way out.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use cutover_common::{
-    AgentName, EnvironmentName, ReleaseRef, Sha256, Timestamp, Version, WeekWindow,
+    AgentName, ApplicationName, EnvironmentName, ReleaseRef, SecretValue, Sha256, Timestamp,
+    VariableName, Version, WeekWindow,
 };
 use cutover_proto::v1 as pb;
 use uuid::Uuid;
 
 use crate::args::deploy::{IfBusy, SettingArgs};
+
+/// A change of an environment's config. Has no printable form: it may hold secrets.
+pub struct ConfigChange {
+    pub environment: EnvironmentName,
+    pub application: Option<ApplicationName>,
+    pub set: BTreeMap<VariableName, String>,
+    pub secrets: BTreeMap<VariableName, SecretValue>,
+    pub unset: Vec<VariableName>,
+}
+
+impl ConfigChange {
+    /// Returns a change of nothing.
+    pub const fn none(environment: EnvironmentName, application: Option<ApplicationName>) -> Self {
+        Self {
+            environment,
+            application,
+            set: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            unset: Vec::new(),
+        }
+    }
+
+    pub(super) fn to_pb(&self) -> pb::ConfigureEnvironmentRequest {
+        let Self { environment, application, set, secrets, unset } = self;
+        pb::ConfigureEnvironmentRequest {
+            environment: environment.to_string(),
+            application: application.as_ref().map(ToString::to_string).unwrap_or_default(),
+            set: set.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
+            secrets: secrets
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.reveal().to_vec()))
+                .collect(),
+            unset: unset.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
 
 /// What to deploy where, and how.
 #[derive(Clone, Debug)]
@@ -41,13 +78,17 @@ impl Order {
                 .into_iter()
                 .map(|(setting, value)| (setting.to_string(), value))
                 .collect(),
-            if_busy: match self.if_busy {
-                IfBusy::Refuse => pb::IfBusy::Unspecified,
-                IfBusy::Supersede => pb::IfBusy::Supersede,
-            }
-            .into(),
+            if_busy: busy(self.if_busy).into(),
             despite_freeze: self.despite_freeze.clone(),
         }
+    }
+}
+
+const fn busy(if_busy: IfBusy) -> pb::IfBusy {
+    match if_busy {
+        IfBusy::Refuse => pb::IfBusy::Unspecified,
+        IfBusy::Supersede => pb::IfBusy::Supersede,
+        IfBusy::Queue => pb::IfBusy::Queue,
     }
 }
 
@@ -92,6 +133,8 @@ pub struct Control {
     pub rollout: String,
     pub verb: Verb,
     pub reason: String,
+    /// What becomes of a rollout that it starts.
+    pub if_busy: IfBusy,
 }
 
 impl Control {
@@ -110,6 +153,7 @@ impl Control {
             rollout: self.rollout.clone(),
             verb: verb.into(),
             reason: self.reason.clone(),
+            if_busy: busy(self.if_busy).into(),
         }
     }
 }

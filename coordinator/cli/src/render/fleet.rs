@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     text::Text,
-    view::{Agent, AgentApplication, Drain, EdgeHost, Environment, Freeze, JoinToken, SlotTraffic},
+    view::{
+        Agent, AgentApplication, Configured, Drain, EdgeHost, Environment, Freeze, JoinToken,
+        ShownEnvironment, SlotTraffic, StableRelease,
+    },
 };
 
 /// Prints a list of agents.
@@ -231,6 +234,52 @@ pub fn environment(environment: &Environment, paint: Paint) -> String {
         facts.push([what.into(), self::freeze(freeze).into()]);
     }
     table(["WHAT", "IS"], &facts, paint)
+}
+
+/// Prints one environment, with its config.
+pub fn shown_environment(shown: &ShownEnvironment, paint: Paint) -> String {
+    let ShownEnvironment { environment, config } = shown;
+    let facts = self::environment(environment, paint);
+    if config.is_empty() {
+        return facts;
+    }
+    let rows: Vec<[Cell; 4]> = config
+        .iter()
+        .map(|variable| {
+            let value = variable.value.as_ref().map_or("(secret)", Text::as_str);
+            let of = variable.application.as_ref().map_or("all", Text::as_str);
+            [(&variable.name).into(), value.into(), of.into(), (&variable.by).into()]
+        })
+        .collect();
+    format!("{facts}\n{}", table(["VARIABLE", "IS", "FOR", "SET BY"], &rows, paint))
+}
+
+/// Prints what became of a change of an environment's config.
+pub fn configured(configured: &Configured) -> String {
+    let Configured { environment, number, .. } = configured;
+    match number {
+        Some(number) => format!("environment {environment} has config {number} from now on\n"),
+        None => format!("environment {environment} has this config already\n"),
+    }
+}
+
+/// How many deploys a changed config is said to come with.
+const CONCERNS_MAX: usize = 5;
+
+/// Returns what to type for a changed config to come to those that it concerns.
+pub fn comes_with(configured: &Configured) -> Vec<String> {
+    let Configured { environment, number, concerns } = configured;
+    if number.is_none() {
+        return Vec::new();
+    }
+    if concerns.is_empty() {
+        return vec!["it comes with the next deploy there".to_owned()];
+    }
+    let deploy = |release: &StableRelease| {
+        let StableRelease { application, version } = release;
+        format!("what runs gets it with: cutover deploy {application}@{version} --to {environment}")
+    };
+    concerns.iter().take(CONCERNS_MAX).map(deploy).collect()
 }
 
 fn freeze(freeze: &Freeze) -> String {

@@ -61,10 +61,12 @@ pub fn tone_of(word: &str) -> Tone {
     match word {
         "live" | "succeeded" | "staged" | "updated" | "healthy" => Tone::Good,
         "lost" | "failed" | "failing" | "unreachable" | "stuck" | "held" | "rolled_back"
-        | "aborted" => Tone::Bad,
+        | "aborted" | "refused" => Tone::Bad,
         "advancing" | "baking" | "rolling_back" | "paused" | "preparing" | "updating"
         | "staging" | "reverting" | "passing" | "starting" | "stopping" | "waiting" => Tone::Busy,
-        "pending" | "prepared" | "excluded" | "never_seen" | "unknown" | "nothing" => Tone::Quiet,
+        "pending" | "prepared" | "excluded" | "queued" | "never_seen" | "unknown" | "nothing" => {
+            Tone::Quiet
+        }
         _ => Tone::Plain,
     }
 }

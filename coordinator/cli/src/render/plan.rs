@@ -22,6 +22,9 @@ pub fn plan(application: &str, environment: &str, plan: &Plan, paint: Paint) -> 
     if let Some(why) = &plan.not_passed_on {
         put(&mut text, &format!("its requests are not passed on: {why}"));
     }
+    if let Some(once) = &plan.once {
+        put(&mut text, once.as_str());
+    }
 
     if !plan.waves.is_empty() {
         text.push('\n');

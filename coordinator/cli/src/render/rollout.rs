@@ -9,13 +9,21 @@ use super::{
     table::{Cell, table},
     tone_of, took,
 };
-use crate::view::{Accepted, Controlled, Rollout, RolloutState, short};
+use crate::{
+    text::Text,
+    view::{Accepted, Controlled, Rollout, RolloutState, short},
+};
 
 /// Prints what a rollout waits for or how it ended, and what to type next. Nothing else, as this
 /// is what goes into a chat or a ticket.
 pub fn why(rollout: &Rollout) -> String {
-    let mut text = format!("{}\n", rollout.why);
-    for next in &rollout.next {
+    why_and_next(&rollout.why, &rollout.next)
+}
+
+/// Prints what is so, and what to type.
+pub fn why_and_next(why: &Text, next: &[Text]) -> String {
+    let mut text = format!("{why}\n");
+    for next in next {
         writeln!(text, "next: {next}").expect("writing to a String does not fail");
     }
     text
@@ -33,7 +41,7 @@ pub fn history(rollouts: &[Rollout], now: Timestamp, paint: Paint) -> String {
                 short(&rollout.id).into(),
                 versions(rollout).into(),
                 (&rollout.environment).into(),
-                (&rollout.strategy).into(),
+                strategy(rollout).into(),
                 state(&rollout.state),
                 moment(rollout.started_unix_ms).into(),
                 took(elapsed(rollout, now)).into(),
@@ -47,11 +55,14 @@ pub fn history(rollouts: &[Rollout], now: Timestamp, paint: Paint) -> String {
 
 /// Prints how a rollout ended, or that it holds.
 pub fn ending(rollout: &Rollout, now: Timestamp, paint: Paint) -> String {
-    let hosts = count(rollout.hosts.len(), "host");
+    let hosts = match rollout.hosts.len() {
+        0 => String::new(),
+        hosts => format!(", {}", count(hosts, "host")),
+    };
     let state = paint.tone(tone_of(rollout.state.as_str()), &rollout.state.words());
     let after = took(elapsed(rollout, now));
     let id = short(&rollout.id);
-    let mut text = format!("{}: {state} after {after}, {hosts} ({id})\n", rollout.title());
+    let mut text = format!("{}: {state} after {after}{hosts} ({id})\n", rollout.title());
     if rollout.state != RolloutState::Succeeded {
         text += &why(rollout);
     }
@@ -60,7 +71,25 @@ pub fn ending(rollout: &Rollout, now: Timestamp, paint: Paint) -> String {
 
 /// Prints a rollout that was accepted.
 pub fn accepted(accepted: &Accepted) -> String {
-    format!("rollout {} accepted\n", accepted.rollout)
+    match queued(accepted) {
+        Some(queued) => format!("rollout {} {queued}\n", accepted.rollout),
+        None => format!("rollout {} accepted\n", accepted.rollout),
+    }
+}
+
+/// Says after what a rollout comes; none if it has begun.
+pub fn queued(accepted: &Accepted) -> Option<String> {
+    if !accepted.queued {
+        return None;
+    }
+    let before = match accepted.ahead {
+        0 => String::new(),
+        ahead => format!(", {ahead} in the queue before it"),
+    };
+    Some(match &accepted.waits_for {
+        Some(waits_for) => format!("queued after {waits_for}{before}"),
+        None => format!("queued{before}"),
+    })
 }
 
 /// Prints what became of an operator's word.
@@ -75,6 +104,12 @@ pub fn controlled(controlled: &Controlled) -> String {
 pub(super) fn elapsed(rollout: &Rollout, now: Timestamp) -> Duration {
     let started = Timestamp::from_unix_ms(rollout.started_unix_ms);
     rollout.ended_unix_ms.map_or(now, Timestamp::from_unix_ms).since(started)
+}
+
+/// What is queued is planned later, and may not say yet how it goes.
+fn strategy(rollout: &Rollout) -> &str {
+    let strategy = rollout.strategy.as_str();
+    if strategy.is_empty() { "-" } else { strategy }
 }
 
 fn versions(rollout: &Rollout) -> String {

@@ -1,13 +1,13 @@
 //! What runs where, and how it is.
 
 use super::{
-    Paint, Tone, or_dash,
+    Paint, Tone, moment, or_dash,
     table::{Cell, table},
     tone_of, words,
 };
 use crate::{
     text::Text,
-    view::{ApplicationStatus, HostStatus, short},
+    view::{ApplicationStatus, HostStatus, QueuedRollout, short},
 };
 
 /// Which hosts are listed one by one.
@@ -57,7 +57,8 @@ fn details(status: &ApplicationStatus, hosts: Hosts, paint: Paint) -> String {
         .filter(|host| hosts == Hosts::All || is_troubled(host))
         .map(host)
         .collect();
-    if rows.is_empty() && status.rollout_why.is_none() {
+    let is_quiet = status.rollout_why.is_none() && status.queue.is_empty();
+    if rows.is_empty() && is_quiet && status.group.is_none() {
         return String::new();
     }
     let title = format!("{} in {}", status.application, status.environment);
@@ -66,14 +67,33 @@ fn details(status: &ApplicationStatus, hosts: Hosts, paint: Paint) -> String {
         text += &format!(": {why}");
     }
     text.push('\n');
+    if let Some(group) = &status.group {
+        text += &format!("edges lead to the hosts with {group}\n");
+    }
+    for queued in &status.queue {
+        let QueuedRollout { rollout, to_version, queued_by, queued_unix_ms } = queued;
+        let since = moment(*queued_unix_ms);
+        text +=
+            &format!("then: {} to {to_version}, queued by {queued_by} {since}\n", short(rollout));
+    }
     let header = ["HOST", "PRESENCE", "VERSION", "PHASE", "HEALTH", "RESTARTS", "DETAIL"];
     text + &table(header, &rows, paint)
 }
 
 fn is_troubled(host: &HostStatus) -> bool {
     let is = |text: Option<&Text>, word| text.map(Text::as_str) == Some(word);
-    host.presence.as_str() != "live"
-        || !(is(host.health.as_ref(), "healthy") && is(host.phase.as_ref(), "running"))
+    let is_well = is(host.health.as_ref(), "healthy") && is(host.phase.as_ref(), "running");
+    // Of those that stand by nobody expects anything.
+    host.presence.as_str() != "live" || !(is_well || host.stands_by)
+}
+
+fn detail(host: &HostStatus) -> String {
+    let detail = host.detail.as_ref().map_or("", Text::as_str);
+    match (host.stands_by, detail) {
+        (false, detail) => detail.to_owned(),
+        (true, "") => "stands by".to_owned(),
+        (true, detail) => format!("stands by; {detail}"),
+    }
 }
 
 fn host(host: &HostStatus) -> [Cell; 7] {
@@ -88,6 +108,6 @@ fn host(host: &HostStatus) -> [Cell; 7] {
         toned(host.phase.as_ref()),
         toned(host.health.as_ref()),
         host.restarts.into(),
-        host.detail.as_ref().map_or("", Text::as_str).into(),
+        detail(host).into(),
     ]
 }

@@ -59,6 +59,7 @@ fn sample_plan() -> Plan {
         replacement: "first".into(),
         outage_ms: None,
         not_passed_on: None,
+        once: None,
     }
 }
 
@@ -100,6 +101,30 @@ fn sample_rollout() -> Rollout {
         started_unix_ms: START,
         ended_unix_ms: None,
         started_by: "anna".into(),
+        waits_for: None,
+        ahead: 0,
+    }
+}
+
+/// One that waits for its turn.
+fn queued() -> Rollout {
+    Rollout {
+        id: "0193ab13-0000-7abc-8def-0123456789ab".into(),
+        state: RolloutState::Queued,
+        from_version: None,
+        to_version: "1.5.0".into(),
+        strategy: "".into(),
+        why:
+            "Waiting for rollout 0193ab12-3456-7abc-8def-0123456789ab to 1.4.0 to end (advancing), \
+              for 2m by now. Then it is planned on the fleet of that moment, and begins."
+                .into(),
+        next: vec!["cutover abort 0193ab13-0000-7abc-8def-0123456789ab".into()],
+        wave: 0,
+        waves: 0,
+        hosts: Vec::new(),
+        history: Vec::new(),
+        waits_for: Some("0193ab12-3456-7abc-8def-0123456789ab".into()),
+        ..sample_rollout()
     }
 }
 
@@ -210,6 +235,7 @@ fn sample_status() -> ApplicationStatus {
         health: Some(health.into()),
         detail: Text::from(detail).or_none(),
         restarts: 0,
+        stands_by: false,
     };
     ApplicationStatus {
         application: "web".into(),
@@ -225,5 +251,12 @@ fn sample_status() -> ApplicationStatus {
         rollout: Some("0193ab12-3456-7abc-8def-0123456789ab".into()),
         rollout_state: Some(RolloutState::RollingBack),
         rollout_why: Some("Going back because web-2 failed.".into()),
+        queue: vec![QueuedRollout {
+            rollout: "0193ab13-0000-7abc-8def-0123456789ab".into(),
+            to_version: "1.5.0".into(),
+            queued_by: "anna".into(),
+            queued_unix_ms: START,
+        }],
+        group: None,
     }
 }

@@ -138,6 +138,37 @@ pub struct Environment {
     pub freezes: Vec<Freeze>,
 }
 
+/// An environment with what it adds to releases.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShownEnvironment {
+    #[serde(flatten)]
+    pub environment: Environment,
+    pub config: Vec<ConfigVariable>,
+}
+
+/// A variable that an environment adds to releases.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConfigVariable {
+    /// Null: for all applications that say nothing else.
+    pub application: Option<Text>,
+    pub name: Text,
+    pub is_secret: bool,
+    /// Null for a secret.
+    pub value: Option<Text>,
+    pub by: Text,
+    pub set_unix_ms: u64,
+}
+
+/// What became of a change of an environment's config.
+#[derive(Clone, Debug, Serialize)]
+pub struct Configured {
+    pub environment: Text,
+    /// Null: it was like this before.
+    pub number: Option<u32>,
+    /// What it comes to with a deploy.
+    pub concerns: Vec<StableRelease>,
+}
+
 /// That nothing new is deployed to an environment for a while.
 #[derive(Clone, Debug, Serialize)]
 pub struct Freeze {

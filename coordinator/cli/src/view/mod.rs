@@ -12,11 +12,13 @@ mod simulated;
 mod status;
 
 pub use fleet::{
-    Agent, AgentApplication, AgentSlot, Created, Drain, Edge, EdgeHost, Environment, Freeze, Host,
-    JoinToken, Load, SlotTraffic, StableRelease,
+    Agent, AgentApplication, AgentSlot, ConfigVariable, Configured, Created, Drain, Edge, EdgeHost,
+    Environment, Freeze, Host, JoinToken, Load, ShownEnvironment, SlotTraffic, StableRelease,
 };
 pub use plan::{Plan, PlannedWave, Setting};
 pub use release::{Pushed, Release};
-pub use rollout::{Accepted, Controlled, HistoryEntry, Rollout, RolloutHost, RolloutState, short};
+pub use rollout::{
+    Accepted, Controlled, HistoryEntry, Rollout, RolloutHost, RolloutPart, RolloutState, short,
+};
 pub use simulated::{Ending, HostEnd, Simulated, StoryLine};
-pub use status::{ApplicationStatus, HostStatus};
+pub use status::{ApplicationStatus, HostStatus, QueuedRollout};

@@ -28,6 +28,8 @@ pub struct Plan {
     pub outage_ms: Option<u64>,
     /// With an outage, why hosts pass no requests on meanwhile. Null where no gate could.
     pub not_passed_on: Option<Text>,
+    /// What becomes of its once hook. Null where it has none.
+    pub once: Option<Text>,
 }
 
 /// Agents that move together.

@@ -24,14 +24,21 @@ pub struct Rollout {
     pub waves: u32,
     pub hosts: Vec<RolloutHost>,
     pub history: Vec<HistoryEntry>,
+    /// Of one that has not begun: since when it is queued.
     pub started_unix_ms: u64,
     pub ended_unix_ms: Option<u64>,
     pub started_by: Text,
+    /// While it is queued: the rollout right before it.
+    pub waits_for: Option<Text>,
+    /// How many in the queue are before it.
+    pub ahead: u32,
 }
 
 /// Where a rollout stands.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RolloutState {
+    /// Waits for its turn.
+    Queued,
     Advancing,
     Baking,
     RollingBack,
@@ -42,6 +49,8 @@ pub enum RolloutState {
     Aborted,
     /// Ended before clients noticed, as asked.
     Staged,
+    /// It was queued, and could not begin when its turn came.
+    Refused,
     /// A state that a newer coordinator knows.
     Other(Text),
 }
@@ -58,6 +67,17 @@ pub struct RolloutHost {
     pub running_version: Option<Text>,
 }
 
+/// How one host of a rollout stands, or one batch.
+#[derive(Clone, Debug, Serialize)]
+pub struct RolloutPart {
+    pub rollout: Text,
+    pub agent: Option<Text>,
+    pub batch: Option<u32>,
+    pub why: Text,
+    /// Commands to type, about the whole rollout.
+    pub next: Vec<Text>,
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct HistoryEntry {
@@ -71,6 +91,12 @@ pub struct Accepted {
     pub rollout: Text,
     /// The same request had started it before.
     pub repeated_request: bool,
+    /// Whether it waits for its turn.
+    pub queued: bool,
+    /// The rollout right before it.
+    pub waits_for: Option<Text>,
+    /// How many in the queue are before it.
+    pub ahead: u32,
 }
 
 /// What became of an operator's word on a rollout.
@@ -112,6 +138,7 @@ impl RolloutState {
     /// Returns the state's name on the wire and in JSON.
     pub fn as_str(&self) -> &str {
         match self {
+            Self::Queued => "queued",
             Self::Advancing => "advancing",
             Self::Baking => "baking",
             Self::RollingBack => "rolling_back",
@@ -121,6 +148,7 @@ impl RolloutState {
             Self::RolledBack => "rolled_back",
             Self::Aborted => "aborted",
             Self::Staged => "staged",
+            Self::Refused => "refused",
             Self::Other(name) => name.as_str(),
         }
     }
@@ -134,6 +162,7 @@ impl RolloutState {
 impl From<&str> for RolloutState {
     fn from(name: &str) -> Self {
         match name {
+            "queued" => Self::Queued,
             "advancing" => Self::Advancing,
             "baking" => Self::Baking,
             "rolling_back" => Self::RollingBack,
@@ -143,6 +172,7 @@ impl From<&str> for RolloutState {
             "rolled_back" => Self::RolledBack,
             "aborted" => Self::Aborted,
             "staged" => Self::Staged,
+            "refused" => Self::Refused,
             other => Self::Other(Text::new(other)),
         }
     }

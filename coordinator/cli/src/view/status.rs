@@ -19,6 +19,19 @@ pub struct ApplicationStatus {
     pub rollout: Option<Text>,
     pub rollout_state: Option<RolloutState>,
     pub rollout_why: Option<Text>,
+    /// Those that come next, in their order.
+    pub queue: Vec<QueuedRollout>,
+    /// Set where hosts are in groups: the label of those that edges lead to. The others stand by.
+    pub group: Option<Text>,
+}
+
+/// A rollout that waits for its turn.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueuedRollout {
+    pub rollout: Text,
+    pub to_version: Text,
+    pub queued_by: Text,
+    pub queued_unix_ms: u64,
 }
 
 /// One application on one host.
@@ -31,4 +44,6 @@ pub struct HostStatus {
     pub health: Option<Text>,
     pub detail: Option<Text>,
     pub restarts: u32,
+    /// Whether it is in the group that edges do not lead to.
+    pub stands_by: bool,
 }

@@ -56,6 +56,7 @@ fn beat(story: &mut Story, revision: Option<EdgeRevision>) {
         load: cutover_common::HostLoad::default(),
         counts: Vec::new(),
         vitals: Vec::new(),
+        checks: Vec::new(),
         reports: Vec::new(),
         edge,
     };

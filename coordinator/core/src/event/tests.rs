@@ -1,19 +1,32 @@
 //! The stored format. A log outlives the program that wrote it: a difference here means that
 //! existing stores need a migration, or that the change must be made another way.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use cutover_common::{
-    AgentName, Batches, EnvironmentName, FreezeWindow, Generation, Slots, Term, Timers, Timestamp,
+    AgentName, Allow, Batches, Check, EnvironmentName, FreezeWindow, Generation, OncePart,
+    ReleaseRef, SecretId, Slots, Term, Timers, Timestamp,
+    check::{Limit, MetricQuestion, Question},
+    manifest::{CutoverMode, Promotion},
 };
 use uuid::Uuid;
 
-use super::{Change, Event, EventKind, RolloutStarted};
+use super::{Change, Dequeued, Event, EventKind, RolloutQueued, RolloutStarted};
 use crate::{
     Coordinator,
+    config::{Sealed, Setting},
     enrolment::Role,
     fleet::GoalSlot,
-    rollout::{Cause, Exclusion, Outcome, Plan, PlanStep, Spec, Strategy, Wave, spec::Unreachable},
+    input::WithConfig,
+    once::{OnceGoal, OnceStep},
+    rollout::{
+        Cause, Exclusion, Outcome, Plan, PlanStep, Spec, Strategy, Wave,
+        spec::{BlueGreen, Canary, Groups, Unreachable, Unsure},
+    },
     testing::{hash, labels, name, release, version},
 };
 
@@ -132,6 +145,7 @@ fn goal_set(
         timers,
         rollout: ID,
         held: None,
+        once: Vec::new(),
     }
 }
 
@@ -149,7 +163,104 @@ fn later(by: String, reason: String) -> Vec<EventKind> {
         let environment = environment.clone();
         kinds.push(EventKind::EnvironmentFrozen { environment, window, by, reason });
     }
-    kinds.push(EventKind::EnvironmentThawed { environment, by });
+    kinds.push(EventKind::EnvironmentThawed { environment: environment.clone(), by: by.clone() });
+    let secret = Setting::Secret { id: SecretId(ID), sealed: Sealed([1, 0xab].into()) };
+    kinds.push(EventKind::EnvironmentConfigured {
+        environment: environment.clone(),
+        application: None,
+        set: [("LOG".parse().unwrap(), Setting::Plain("info".to_owned()))].into(),
+        unset: ["DB".parse().unwrap()].into(),
+        by: by.clone(),
+    });
+    kinds.push(EventKind::EnvironmentConfigured {
+        environment: environment.clone(),
+        application: Some("web".parse().unwrap()),
+        set: [("DB_PASSWORD".parse().unwrap(), secret)].into(),
+        unset: BTreeSet::new(),
+        by: by.clone(),
+    });
+    let version = version("2.0").with_config(&environment, 2);
+    let application = "web".parse().unwrap();
+    kinds.push(EventKind::ReleaseConfigured { name: ReleaseRef { application, version } });
+    kinds.extend(of_once_hooks(by.clone()));
+    kinds.extend(of_queues(by, reason));
+    kinds.extend(of_groups());
+    kinds
+}
+
+/// What is written of groups of hosts.
+fn of_groups() -> Vec<EventKind> {
+    let mut groups = started();
+    groups.spec.blue_green = Some(BlueGreen {
+        cutover: CutoverMode::Strict,
+        hold: Duration::from_secs(10),
+        keep: Duration::from_secs(600),
+        approve: false,
+        until_smoke: false,
+        groups: Some(Groups {
+            label: "group".to_owned(),
+            from: Some("blue".to_owned()),
+            to: "green".to_owned(),
+        }),
+    });
+    let group = "green".to_owned();
+    let change = Change::GroupSwitched { group };
+    vec![
+        EventKind::RolloutStarted(Box::new(groups)),
+        EventKind::Rollout { id: ID, change, call: None },
+    ]
+}
+
+/// What is written of once hooks.
+fn of_once_hooks(by: String) -> Vec<EventKind> {
+    let timers =
+        Timers { healthy_for: Duration::from_secs(10), healthy_within: Duration::from_secs(300) };
+    let steps = [
+        OnceStep::Given,
+        OnceStep::Passed,
+        OnceStep::Failed,
+        OnceStep::Interrupted,
+        OnceStep::Lost,
+        OnceStep::Forgotten,
+        OnceStep::Freed { by },
+    ];
+    let mut kinds: Vec<EventKind> = steps
+        .into_iter()
+        .map(|step| Change::Once { agent: name("web-1"), step })
+        .map(|change| EventKind::Rollout { id: ID, change, call: None })
+        .collect();
+    for part in [OncePart::Awaited, OncePart::Run { permit: Generation(6) }] {
+        let mut goal = goal_set(name("web-1"), 9, Slots::default(), timers);
+        if let EventKind::GoalSet { once, .. } = &mut goal {
+            *once = vec![OnceGoal { version: version("2.0"), part }];
+        }
+        kinds.push(goal);
+    }
+    kinds
+}
+
+/// What is written of queues.
+fn of_queues(by: String, reason: String) -> Vec<EventKind> {
+    let mut kinds = Vec::new();
+    kinds.push(EventKind::RolloutQueued(Box::new(RolloutQueued {
+        id: ID,
+        request_id: ID,
+        application: "web".parse().unwrap(),
+        environment: "prod".parse().unwrap(),
+        to: version("2.0"),
+        with: WithConfig::Newest,
+        settings: BTreeMap::from([("batch".to_owned(), "25%".to_owned())]),
+        by: by.clone(),
+        despite_freeze: String::new(),
+    })));
+    let ends = [
+        Dequeued::Refused { why: reason.clone() },
+        Dequeued::Aborted { by: by.clone(), reason },
+        Dequeued::Superseded { by, rollout: ID },
+    ];
+    for how in ends {
+        kinds.push(EventKind::RolloutDequeued { id: ID, how, call: None });
+    }
     kinds
 }
 
@@ -217,7 +328,71 @@ fn kinds() -> Vec<EventKind> {
     });
     kinds.push(EventKind::AgentUndrained { agent, by: by.clone(), reason: reason.clone() });
     kinds.extend(later(by, reason));
+    kinds.extend(of_checks());
+    kinds.push(EventKind::SecretsLost { secrets: [SecretId(ID)].into() });
+    kinds.extend(of_canaries());
     kinds
+}
+
+/// What is written of checks.
+fn of_checks() -> Vec<EventKind> {
+    let (every, within) = (Duration::from_secs(30), Duration::from_secs(10));
+    let check = |name: &str, question, failures| Check {
+        name: name.parse().unwrap(),
+        question,
+        every,
+        within,
+        failures,
+    };
+    let metric = Question::Metric(MetricQuestion {
+        source: "main".parse().unwrap(),
+        query: "sum(errors{release=\"{{release}}\"})".parse().unwrap(),
+        fail_above: Limit::new(0.1 + 0.2),
+        fail_below: None,
+    });
+    let command = Question::Command(vec!["./checks/queue".to_owned(), "100".to_owned()]);
+    let checks = vec![check("errors", metric, 2), check("queue", command, 3)];
+    let mut release = release("2.0", "content");
+    release.checks = checks.iter().filter_map(Check::command).collect();
+    let mut started = started();
+    started.spec.canary = Some(Canary {
+        hosts: "1".parse().unwrap(),
+        steps: "5%:5m".parse().unwrap(),
+        promote: Promotion::Auto,
+        unsure: Unsure::Wait,
+        judge: None,
+        checks,
+        allow: None,
+    });
+    vec![
+        EventKind::ReleaseRegistered {
+            release: Arc::new(release),
+            manifest: String::new(),
+            by: "ann".to_owned(),
+        },
+        EventKind::RolloutStarted(Box::new(started)),
+    ]
+}
+
+/// What is written of canaries that are reached on purpose: by a header as before there were
+/// cookies, by a cookie, and by either.
+fn of_canaries() -> Vec<EventKind> {
+    let (header, cookie) = ("X-Canary=yes".parse().ok(), "canary=1".parse().ok());
+    [Allow::of(header.clone(), None), Allow::of(None, cookie.clone()), Allow::of(header, cookie)]
+        .map(|allow| {
+            let mut started = started();
+            started.spec.canary = Some(Canary {
+                hosts: "1".parse().unwrap(),
+                steps: "5%:5m".parse().unwrap(),
+                promote: Promotion::Auto,
+                unsure: Unsure::Wait,
+                judge: None,
+                checks: Vec::new(),
+                allow,
+            });
+            EventKind::RolloutStarted(Box::new(started))
+        })
+        .into()
 }
 
 fn events() -> Vec<Event> {

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use cutover_common::{AgentName, ApplicationName, Generation, Slot, Term, Timers, Version};
+use cutover_common::{
+    AgentName, ApplicationName, Generation, OncePart, Slot, Term, Timers, Version,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Wanted;
+use crate::once::OnceGoal;
 
 /// What a slot should hold. Names the release by its version: the release itself is immutable.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
@@ -43,9 +46,16 @@ pub struct Goal {
     pub wanted: Wanted,
     pub timers: Timers,
     pub rollout: Uuid,
+    /// What the host has to do with once hooks that have not passed.
+    pub once: Vec<OnceGoal>,
 }
 
 impl Goal {
+    /// Returns what the host has to do with the once hook of `version`.
+    pub fn once_of(&self, version: &Version) -> Option<OncePart> {
+        self.once.iter().find(|once| once.version == *version).map(|once| once.part)
+    }
+
     /// Returns the version that clients are to get, but for a share.
     pub fn running(&self) -> Option<&Version> {
         self.wanted.leads().map(|(_, version)| version)

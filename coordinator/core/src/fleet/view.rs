@@ -7,8 +7,8 @@ use std::{
 };
 
 use cutover_common::{
-    AgentName, ApplicationName, EdgeReport, Fence, HostLoad, InstanceVitals, Inventory, Report,
-    Slot, SlotCounts, SlotReport, Timestamp, Version, planted,
+    AgentName, ApplicationName, CheckReport, EdgeReport, Fence, HostLoad, InstanceVitals,
+    Inventory, Report, Slot, SlotCounts, SlotReport, Timestamp, Version, planted,
     protocol::{HEARTBEAT_EVERY, REDIAL_WITHIN, SILENCE_MAX},
     wire::{Heartbeat, Hello, REPEATED_MAX},
 };
@@ -51,6 +51,8 @@ pub struct Seen {
     pub counts: Vec<SlotCounts>,
     /// What it measured of the instances that run.
     pub vitals: Vec<InstanceVitals>,
+    /// What it told of the checks that it runs for canaries.
+    pub checks: Vec<CheckReport>,
     /// Requests of each application in a thousand seconds, from its last two beats.
     rates: BTreeMap<ApplicationName, u64>,
     /// When it beat last.
@@ -76,18 +78,24 @@ impl Seen {
     pub(crate) fn beat(&mut self, heartbeat: Heartbeat, now: Timestamp) -> bool {
         self.load = heartbeat.load;
         self.vitals = heartbeat.vitals;
+        self.checks = heartbeat.checks;
         let before = std::mem::replace(&mut self.counts, heartbeat.counts);
         if let Some(beaten) = self.beaten.replace(now) {
             self.rates = rates(&before, &self.counts, now.since(beaten));
         }
-        let was_edge = self.edge.is_some();
-        self.edge = heartbeat.edge;
+        let edge = std::mem::replace(&mut self.edge, heartbeat.edge);
+        let has_edge_news = self.edge.is_some() != edge.is_some()
+            || edge.zip(self.edge.as_ref()).is_some_and(|(before, now)| {
+                // What was counted decides nothing.
+                (before.is_followed, before.revision, &before.cutovers)
+                    != (now.is_followed, now.revision, &now.cutovers)
+            });
         let is_first = !std::mem::replace(&mut self.has_beaten, true);
         let known = std::mem::take(&mut self.reports);
         for report in heartbeat.reports {
             self.report(report);
         }
-        is_first || self.reports != known || self.edge.is_some() != was_edge
+        is_first || self.reports != known || has_edge_news
     }
 
     /// Returns whether it has told how busy it is.
@@ -148,7 +156,8 @@ impl Seen {
     /// Returns what it has said of `application`, and of its host.
     fn part(&self, application: &ApplicationName) -> Self {
         let is_meant = |name: &ApplicationName| name == application;
-        let mut part = Self { counts: Vec::new(), vitals: Vec::new(), ..self.clone() };
+        let mut part =
+            Self { counts: Vec::new(), vitals: Vec::new(), checks: Vec::new(), ..self.clone() };
         part.counts.extend(self.counts.iter().filter(|it| is_meant(&it.application)).cloned());
         part.vitals.extend(self.vitals.iter().filter(|it| is_meant(&it.application)).cloned());
         part.reports.retain(|name, _| is_meant(name));
@@ -299,6 +308,13 @@ impl Fleet {
         seen.reports.get(application).map_or(Fresh::Nothing, Fresh::Report)
     }
 
+    /// Returns what `agent` says of its edge in this session, if it has said anything.
+    pub(crate) fn fresh_edge(&self, agent: &AgentName) -> Option<&EdgeReport> {
+        let seen = self.seen.get(agent)?;
+        let is_here = seen.presence == Presence::Live && seen.has_beaten;
+        seen.edge.as_ref().filter(|_| is_here)
+    }
+
     /// Returns the fresh report of `application` on `agent`, if there is one.
     pub fn fresh_report(
         &self,
@@ -373,6 +389,7 @@ impl Fleet {
             load: HostLoad::default(),
             counts: Vec::new(),
             vitals: Vec::new(),
+            checks: Vec::new(),
             rates: BTreeMap::new(),
             beaten: None,
             // What was said in an earlier session is shown, and is no evidence.

@@ -1,6 +1,6 @@
 //! Wanted: what a goal asks for, and what it becomes when a host moves.
 
-use cutover_common::{Permille, Route, RouteMode, Slot, Slots, Version, route::Allow};
+use cutover_common::{Allow, Permille, Route, RouteMode, Slot, Slots, Version};
 
 use super::GoalSlot;
 
@@ -74,6 +74,15 @@ impl Wanted {
         let slots = self.slots.map(|_, slot| match slot.version() {
             Some(held) if held != version => GoalSlot::Prepared(held.clone()),
             Some(_) | None => GoalSlot::Absent,
+        });
+        Self { slots, route: None }
+    }
+
+    /// Returns this with nothing running, and all of it kept on disk (E7).
+    pub(crate) fn stopped(&self) -> Self {
+        let slots = self.slots.map(|_, held| match held {
+            GoalSlot::Absent => GoalSlot::Absent,
+            GoalSlot::Prepared(held) | GoalSlot::Running(held) => GoalSlot::Prepared(held.clone()),
         });
         Self { slots, route: None }
     }

@@ -55,7 +55,12 @@ impl Coordinator {
                             "agent {agent} runs a {application}@{version} that this coordinator \
                              does not know"
                         ),
-                        "push that release again (`cutover release push`), then deploy",
+                        if version.config().is_some() && !self.knows_config_of(version) {
+                            "its config came after the backup: restore a newer one; or remove the \
+                             agent, and let its host leave and join again"
+                        } else {
+                            "push that release again (`cutover release push`), then deploy"
+                        },
                     ));
                 }
             }
@@ -125,6 +130,13 @@ impl Coordinator {
         }
     }
 
+    /// Returns whether the log has the change of a config that `version` names.
+    fn knows_config_of(&self, version: &Version) -> bool {
+        let Some((environment, number)) = version.config() else { return false };
+        let mut known = self.environments.iter().filter(|(name, _)| name.as_str() == environment);
+        known.any(|(_, environment)| environment.configs.has(number))
+    }
+
     fn known_content<'a>(
         &self,
         application: &ApplicationName,
@@ -132,7 +144,11 @@ impl Coordinator {
     ) -> Option<&'a Version> {
         let (version, digest) = slot.release.as_ref()?;
         let name = ReleaseRef { application: application.clone(), version: version.clone() };
-        (self.releases.get(&name)?.release.digest == *digest).then_some(version)
+        // It may have been deployed first after the backup, with a config of before.
+        let configured = || self.configured(&name).map(|stored| stored.release.digest);
+        let known =
+            self.releases.get(&name).map(|stored| stored.release.digest).or_else(configured);
+        (known? == *digest).then_some(version)
     }
 }
 

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{AgentName, DeploySetting, Timestamp, Version, planted};
+use cutover_common::{AgentName, Timestamp, Version, planted};
 use uuid::Uuid;
 
-use super::deploy::refuse;
+use super::{again::same_options, deploy::refuse, queue::Found};
 use crate::{
     action::{Answer, Refusal, RefusalKind},
     coordinator::{Coordinator, Step},
     event::{Change, EventKind},
     fleet::Wanted,
-    input::{Deed, DeployOrder, IfBusy, Verb},
+    input::{Deed, DeployOrder, IfBusy, Verb, WithConfig},
+    queue::Queued,
     rollout::{
-        Cause, Direction, Host, HostState, Options, Outcome, Rollout, Spec, State, Strategy,
+        Cause, Direction, Host, HostState, Outcome, Rollout, State,
         decide::{Decision, not_begun, release, way_back},
         story,
     },
@@ -25,6 +26,8 @@ pub(super) struct ControlOrder {
     pub(super) reason: String,
     /// Names the call; a rollout that it starts has this id.
     pub(super) call: Uuid,
+    /// What becomes of that while another is under way.
+    pub(super) if_busy: IfBusy,
 }
 
 impl Coordinator {
@@ -39,7 +42,12 @@ impl Coordinator {
         if let Some(answer) = self.done_already(named, Deed::Control(order.verb), order.call) {
             return answer;
         }
-        let rollout = self.find_rollout(named)?;
+        let rollout = match self.find(named)? {
+            Found::Rollout(rollout) => rollout,
+            Found::Queued(queued) => {
+                return self.control_queued(now, by, queued.id, &order, step);
+            }
+        };
         let id = rollout.id;
         if rollout.is_over() {
             self.in_one_environment(named)?;
@@ -67,26 +75,26 @@ impl Coordinator {
         call: Uuid,
     ) -> Option<Result<Answer, Refusal>> {
         if let Deed::Control(verb) = deed
-            && let Some(begun) = self.begun_by(named, verb, call)
+            && let Some(text) = self.begun_by(named, verb, call)
         {
-            let text = started_anew(&begun.to);
-            return Some(Ok(Answer::Controlled { rollout: begun.id, text }));
+            return Some(Ok(Answer::Controlled { rollout: call, text }));
         }
-        let (rollout, done) = self.rollouts.values().find_map(|rollout| {
+        let done = self.rollouts.values().find_map(|rollout| {
             let (_, done) = rollout.calls.iter().find(|(known, _)| *known == call)?;
-            Some((rollout, *done))
-        })?;
-        let is_named = rollout.application.as_str() == named
-            || rollout.id.to_string().starts_with(&named.to_ascii_lowercase());
+            Some((Found::Rollout(rollout), *done))
+        });
+        let (rollout, done) = done.or_else(|| Some((self.taken_out_by(call)?, ABORTED)))?;
+        let id = rollout.id();
+        let is_named = rollout.application().as_str() == named
+            || id.to_string().starts_with(&named.to_ascii_lowercase());
         if done == deed && is_named {
             let what = match deed {
                 Deed::Control(verb) => participle(verb),
                 Deed::LeaveOut(how) => how.participle(),
             };
             let text = format!("{what} already, by this very request");
-            return Some(Ok(Answer::Controlled { rollout: rollout.id, text }));
+            return Some(Ok(Answer::Controlled { rollout: id, text }));
         }
-        let id = rollout.id;
         let what = match done {
             Deed::Control(verb) => format!("rollout {id} was {}", participle(verb)),
             Deed::LeaveOut(how) => format!("hosts were {} in rollout {id}", how.participle()),
@@ -98,15 +106,30 @@ impl Coordinator {
         )))
     }
 
-    /// Returns the rollout that this very call has started, in the place of the one that it names.
-    fn begun_by(&self, named: &str, verb: Verb, call: Uuid) -> Option<&Rollout> {
-        let begun = self.rollouts.get(&call).filter(|begun| begun.request_id == call)?;
-        let is_place = |rollout: &Rollout| {
-            rollout.application == begun.application && rollout.environment == begun.environment
+    /// Returns what is said of the rollout that this very call has started, or queued, in the place of
+    /// the one that it names.
+    fn begun_by(&self, named: &str, verb: Verb, call: Uuid) -> Option<String> {
+        let begun = self.rollouts.get(&call).filter(|begun| begun.request_id == call);
+        let queued = || self.queue.get(call).filter(|queued| queued.request_id == call);
+        let (it, text) = match begun {
+            Some(begun) => (Found::Rollout(begun), started_anew(&begun.to)),
+            None => {
+                let queued = queued()?;
+                (Found::Queued(queued), queued_anew(&queued.order.version))
+            }
         };
-        let is_named =
-            begun.application.as_str() == named || self.find_rollout(named).is_ok_and(is_place);
-        (is_named && starts_anew(verb)).then_some(begun)
+        let is_place = |found: Found<'_>| {
+            found.application() == it.application() && found.environment() == it.environment()
+        };
+        let is_named = it.application().as_str() == named || self.find(named).is_ok_and(is_place);
+        (is_named && starts_anew(verb)).then_some(text)
+    }
+
+    /// Returns the rollout that this very call has taken out of a queue.
+    fn taken_out_by(&self, call: Uuid) -> Option<Found<'_>> {
+        let is_it =
+            |queued: &&Queued| queued.left.as_ref().is_some_and(|left| left.call == Some(call));
+        self.queue.all().find(is_it).map(Found::Queued)
     }
 
     /// Refuses an application's name where it could mean several environments: whoever types
@@ -169,7 +192,7 @@ impl Coordinator {
     /// Lets gates go on that hold requests for a cutover: nobody waits for a person.
     pub(super) fn release_gates(&mut self, now: Timestamp, id: Uuid, step: &mut Step) {
         let Some(rollout) = self.rollouts.get(&id) else { return };
-        let members = self.members(&rollout.environment);
+        let members = self.led_to(&rollout.environment, &rollout.application);
         let decision = release(rollout, self.scene(now, &members));
         if let Some(Decision::Record { change, goals }) = decision {
             self.record(now, step, EventKind::Rollout { id, change, call: None });
@@ -186,7 +209,7 @@ impl Coordinator {
         step: &mut Step,
     ) {
         let Some(rollout) = self.rollouts.get(&id) else { return };
-        let members = self.members(&rollout.environment);
+        let members = self.led_to(&rollout.environment, &rollout.application);
         let mut agents = not_begun(rollout, self.scene(now, &members));
         agents.retain(wanted);
         if agents.is_empty() {
@@ -336,7 +359,7 @@ impl Coordinator {
                 format!("end it: cutover abort {id}; then deploy the release that you want"),
             ));
         }
-        let members = self.members(&rollout.environment);
+        let members = self.led_to(&rollout.environment, &rollout.application);
         let cause = Cause::Operator { by: by.to_owned(), reason };
         let change = way_back(rollout, self.scene(now, &members), cause);
         self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
@@ -384,27 +407,14 @@ impl Coordinator {
             // The answer was lost, and the same is asked for again (E1).
             return Ok(Answer::Controlled { rollout: begun.id, text: started_anew(&version) });
         }
-        let newest = self
-            .rollouts
-            .values()
-            .filter(|other| {
-                let is_same = other.application == rollout.application
-                    && other.environment == rollout.environment;
-                is_same && !other.converges
-            })
-            .max_by_key(|other| other.number);
-        if newest.is_some_and(|newest| newest.id != id) {
-            return Err(refuse(
-                format!("rollout {id} is not the newest of {}", rollout.application),
-                "deploy the release that you want: cutover deploy APP@VERSION --to ENV",
-            ));
-        }
+        self.is_newest(Found::Rollout(rollout))?;
         let order_again = DeployOrder {
             application: rollout.application.clone(),
             version: version.clone(),
             environment: rollout.environment.clone(),
+            with: WithConfig::Own,
             options: same_options(&rollout.spec, order.verb),
-            if_busy: IfBusy::Refuse,
+            if_busy: order.if_busy,
             // Whoever freezes an environment does not mean what is broken there.
             despite_freeze: if order.verb == Verb::Rollback {
                 "it is the way back".to_owned()
@@ -412,10 +422,49 @@ impl Coordinator {
                 String::new()
             },
         };
-        self.deploy(now, by, order.call, order.call, &order_again, step)?;
-        Ok(Answer::Controlled { rollout: order.call, text: started_anew(&version) })
+        self.deploy_anew(now, by, order.call, &order_again, step)
+    }
+
+    /// Refuses what would undo something that was asked for later.
+    pub(super) fn is_newest(&self, found: Found<'_>) -> Result<(), Refusal> {
+        let is_later = |other: &Rollout| {
+            other.application == *found.application()
+                && other.environment == *found.environment()
+                && !other.converges
+                && other.asked > found.asked()
+        };
+        if !self.rollouts.values().any(is_later) {
+            return Ok(());
+        }
+        Err(refuse(
+            format!("rollout {} is not the newest of {}", found.id(), found.application()),
+            "deploy the release that you want: cutover deploy APP@VERSION --to ENV",
+        ))
+    }
+
+    /// Deploys what is asked for by a word on a rollout that is over.
+    pub(super) fn deploy_anew(
+        &mut self,
+        now: Timestamp,
+        by: &str,
+        call: Uuid,
+        order: &DeployOrder,
+        step: &mut Step,
+    ) -> Result<Answer, Refusal> {
+        let text = match self.deploy(now, by, call, call, order, step)? {
+            Answer::RolloutQueued { .. } => queued_anew(&order.version),
+            Answer::RolloutStarted { .. }
+            | Answer::Done
+            | Answer::EnvironmentCreated { .. }
+            | Answer::Configured { .. }
+            | Answer::Controlled { .. } => started_anew(&order.version),
+        };
+        Ok(Answer::Controlled { rollout: call, text })
     }
 }
+
+/// What an operator does to a queued rollout that leaves the queue by a call.
+const ABORTED: Deed = Deed::Control(Verb::Abort);
 
 /// Returns whether the verb starts a new rollout where one is over.
 const fn starts_anew(verb: Verb) -> bool {
@@ -426,7 +475,11 @@ fn started_anew(version: &Version) -> String {
     format!("started a new rollout to {version}")
 }
 
-const fn participle(verb: Verb) -> &'static str {
+fn queued_anew(version: &Version) -> String {
+    format!("queued a new rollout to {version}: it begins when what is under way is over")
+}
+
+pub(super) const fn participle(verb: Verb) -> &'static str {
     match verb {
         Verb::Pause => "paused",
         Verb::Resume => "resumed",
@@ -435,69 +488,4 @@ const fn participle(verb: Verb) -> &'static str {
         Verb::Rollback => "rolled back",
         Verb::Promote { .. } => "promoted",
     }
-}
-
-/// Returns options that resolve to `spec` again, whatever the manifest of the other release says.
-/// The way back asks nobody in between, and a restart is gone back from by nothing.
-fn same_options(spec: &Spec, verb: Verb) -> Options {
-    use cutover_common::duration_text::print;
-    let is_way_back = verb == Verb::Rollback;
-    let mut options: Options = [
-        (DeploySetting::Strategy, spec.strategy.to_string()),
-        (DeploySetting::MinHealthy, spec.min_healthy.to_string()),
-        (DeploySetting::MaxFailed, spec.max_failed.to_string()),
-        (DeploySetting::MaxUnreachable, spec.max_unreachable.to_string()),
-        (DeploySetting::Unreachable, spec.unreachable.to_string()),
-        (DeploySetting::HealthyFor, print(spec.healthy_for)),
-        (DeploySetting::HealthyWithin, print(spec.healthy_within)),
-        (DeploySetting::ProgressWithin, print(spec.progress_within)),
-        (DeploySetting::Soak, print(spec.soak)),
-        (DeploySetting::Bake, print(spec.bake)),
-        (DeploySetting::AutoRollback, on_or_off(spec.auto_rollback)),
-    ]
-    .into_iter()
-    .collect();
-    // The way back goes through no canary again.
-    if is_way_back && spec.strategy == Strategy::Canary {
-        options.set(DeploySetting::Strategy, Strategy::Rolling.to_string());
-    } else if let Some(canary) = &spec.canary {
-        options.set(DeploySetting::CanaryHosts, canary.hosts.to_string());
-        options.set(DeploySetting::CanarySteps, canary.steps.to_string());
-        options.set(DeploySetting::CanaryPromote, canary.promote.to_string());
-        options.set(DeploySetting::CanaryUnsure, canary.unsure.to_string());
-        if let Some(allow) = &canary.allow {
-            options.set(DeploySetting::CanaryHeader, format!("{}={}", allow.header, allow.value));
-        }
-    }
-    if let Some(how) = &spec.blue_green {
-        options.set(DeploySetting::Cutover, how.cutover.to_string());
-        options.set(DeploySetting::Hold, print(how.hold));
-        options.set(DeploySetting::Keep, print(how.keep));
-        options.set(DeploySetting::Approve, on_or_off(how.approve && !is_way_back));
-        if how.until_smoke && !is_way_back {
-            options.set(DeploySetting::Until, "smoke");
-        }
-    }
-    if !matches!(spec.strategy, Strategy::AllAtOnce | Strategy::BlueGreen) {
-        options.set(DeploySetting::Batch, spec.batches.to_string());
-        options.set(DeploySetting::Sliding, on_or_off(spec.sliding));
-    }
-    if let Some(pauses) = spec.pause_after.as_ref().filter(|_| !is_way_back) {
-        options.set(DeploySetting::PauseAfter, pauses.to_string());
-    }
-    if let Some(zone) = &spec.zone {
-        options.set(DeploySetting::Zone, zone);
-        options.set(DeploySetting::ZoneSoak, print(spec.zone_soak));
-    }
-    if let Some(floor) = &spec.zone_min_healthy {
-        options.set(DeploySetting::ZoneMinHealthy, floor.to_string());
-    }
-    if let Some(load) = &spec.max_load {
-        options.set(DeploySetting::MaxLoad, load.to_string());
-    }
-    options
-}
-
-fn on_or_off(on: bool) -> String {
-    if on { "on" } else { "off" }.to_owned()
 }

@@ -11,12 +11,13 @@ use cutover_common::{
 use uuid::{Builder, Uuid};
 
 use crate::{
+    action::RefusalKind,
     coordinator::{Coordinator, Environment, Step},
     event::{Change, Event, EventKind},
     fleet::Presence,
-    input::{DeployOrder, IfBusy, Input},
-    operate::plan::Meant,
-    rollout::{Options, Outcome, Planned, Rollout},
+    input::{DeployOrder, IfBusy, Input, WithConfig},
+    operate::{plan::Meant, queue::with_hint},
+    rollout::{Options, Outcome, Planned, Rollout, Strategy},
 };
 
 /// Who asks for it, as `cutover history` shows it.
@@ -46,8 +47,12 @@ pub(crate) struct Converging {
     pub(crate) looks_again: Option<Timestamp>,
     /// Until when nothing is brought to the hosts of an environment, as it was given up: a host that
     /// comes and goes begins no rollout after rollout.
-    rests_until: BTreeMap<(ApplicationName, EnvironmentName), Timestamp>,
+    rests_until: BTreeMap<Place, Timestamp>,
+    /// Why hosts do not get it, in words, until they are looked at again.
+    refused: BTreeMap<Place, BTreeMap<AgentName, String>>,
 }
+
+type Place = (ApplicationName, EnvironmentName);
 
 impl Converging {
     fn look_at(&mut self, at: Timestamp) {
@@ -67,6 +72,8 @@ pub(crate) fn arrival(input: &Input) -> Arrival {
         | Input::Tick
         | Input::SessionClosed { .. }
         | Input::Beat { .. }
+        | Input::SourcesNamed { .. }
+        | Input::Queried { .. }
         | Input::Reported { .. } => Arrival::Nobody,
     }
 }
@@ -81,12 +88,11 @@ impl Coordinator {
             Arrival::Anybody => self.converging.looks_again = None,
         }
         self.converging.rests_until.retain(|_, until| *until > now);
-        let due: Vec<(DeployOrder, BTreeSet<AgentName>)> = self
-            .environments
-            .iter()
-            .filter(|(_, environment)| self.is_of(environment, comes))
-            .flat_map(|(name, environment)| self.behind(name, environment))
-            .collect();
+        let looked_at = self.environments.iter().filter(|(_, it)| self.is_of(it, comes));
+        let (names, due): (BTreeSet<&EnvironmentName>, Vec<_>) =
+            looked_at.map(|(name, environment)| (name, self.behind(name, environment))).unzip();
+        self.converging.refused.retain(|(_, environment), _| !names.contains(environment));
+        let due: Vec<(DeployOrder, BTreeSet<AgentName>)> = due.into_iter().flatten().collect();
         let mut has_begun = false;
         for (order, agents) in due {
             let place = (order.application.clone(), order.environment.clone());
@@ -95,10 +101,12 @@ impl Coordinator {
                 continue;
             }
             // One that shares hosts with it may have begun a moment ago. Its end is an arrival.
-            if planted!(ConvergesBesideAnother: false; self.lockers(&order).next().is_some()) {
+            if planted!(ConvergesBesideAnother: false; self.is_taken(&order)) {
                 continue;
             }
-            let Some(planned) = self.plan_for_some(&order, &agents) else {
+            let (planned, refused) = self.plan_for_some(&order, &agents);
+            self.converging.refused.insert(place, refused);
+            let Some(planned) = planned else {
                 self.converging.look_at(now + LOOK_AGAIN);
                 continue;
             };
@@ -109,20 +117,60 @@ impl Coordinator {
         has_begun
     }
 
+    /// Returns whether another rollout is under way where `order` would begin, or about to be.
+    fn is_taken(&self, order: &DeployOrder) -> bool {
+        let mut queued = self.queue.waiting_for(&order.application, &order.environment);
+        self.lockers(order).next().is_some() || queued.next().is_some()
+    }
+
     /// Plans for all of `agents`, or for those that can take part: one that cannot must not keep
-    /// the others from it.
-    fn plan_for_some(&self, order: &DeployOrder, agents: &BTreeSet<AgentName>) -> Option<Planned> {
+    /// the others from it. Returns also why the others cannot.
+    fn plan_for_some(
+        &self,
+        order: &DeployOrder,
+        agents: &BTreeSet<AgentName>,
+    ) -> (Option<Planned>, BTreeMap<AgentName, String>) {
+        let mut options = Options::default();
+        options.set(DeploySetting::Strategy, Strategy::Rolling.to_string());
+        let plain = DeployOrder { options, ..order.clone() };
         let plan = |agents: &BTreeSet<AgentName>| {
-            let planned = self.plan_for(order, Meant::Those(agents)).ok()?;
-            (!planned.plan.waves.is_empty()).then_some(planned)
+            let planned = self.plan_for(order, Meant::Those(agents));
+            // What fitted the hosts of then, such as the floor of each zone, need not fit those of now.
+            let planned = match planned {
+                Err(refusal) if refusal.kind == RefusalKind::Invalid => {
+                    self.plan_for(&plain, Meant::Those(agents))
+                }
+                Ok(_) | Err(_) => planned,
+            };
+            let planned = planned.map_err(with_hint)?;
+            Ok((!planned.plan.waves.is_empty()).then_some(planned))
         };
         let alone = |agent: &AgentName| BTreeSet::from([agent.clone()]);
-        plan(agents).or_else(|| {
-            let can_take_part = |agent: &&AgentName| plan(&alone(agent)).is_some();
-            let able: BTreeSet<AgentName> =
-                agents.iter().take(ALONE_MAX).filter(can_take_part).cloned().collect();
-            plan(&able).or_else(|| plan(&alone(able.first()?)))
-        })
+        if let Ok(Some(planned)) = plan(agents) {
+            return (Some(planned), BTreeMap::new());
+        }
+        let mut able = BTreeSet::new();
+        let mut refused = BTreeMap::new();
+        for agent in agents.iter().take(ALONE_MAX) {
+            match plan(&alone(agent)) {
+                Ok(Some(_)) => drop(able.insert(agent.clone())),
+                Ok(None) => {}
+                Err(why) => drop(refused.insert(agent.clone(), why)),
+            }
+        }
+        let first = || plan(&alone(able.first()?)).ok().flatten();
+        (plan(&able).ok().flatten().or_else(first), refused)
+    }
+
+    /// Returns why `agent` does not get what its environment runs, in words, if it was refused.
+    pub(crate) fn is_refused(
+        &self,
+        agent: &AgentName,
+        environment: &EnvironmentName,
+        application: &ApplicationName,
+    ) -> Option<&str> {
+        let place = (application.clone(), environment.clone());
+        self.converging.refused.get(&place)?.get(agent).map(String::as_str)
     }
 
     /// Notes that what was brought to hosts that lack it is given up with `change`.
@@ -171,8 +219,8 @@ impl Coordinator {
         name: &EnvironmentName,
         environment: &Environment,
     ) -> Vec<(DeployOrder, BTreeSet<AgentName>)> {
-        let members = self.members(name);
         let lacks = |application: &ApplicationName, version: &Version| -> BTreeSet<AgentName> {
+            let members = self.led_to(name, application);
             let settled = environment.settled.get(application);
             let is_due = |agent: &&AgentName| {
                 settled.is_some_and(|settled| !settled.contains(*agent))
@@ -187,25 +235,26 @@ impl Coordinator {
         environment
             .stable
             .iter()
-            .map(|(application, stable)| {
+            .filter_map(|(application, stable)| {
                 let version = planted!(
                     ConvergesToTheNewest: self.rollouts.values().filter(|it| it.application == *application).max_by_key(|it| it.number).map_or(stable, |it| &it.to);
                     stable
                 );
-                // Hosts that have just come are nobody's canary.
-                let mut options = Options::default();
-                options.set(DeploySetting::Strategy, "rolling");
+                let agents = lacks(application, version);
+                if agents.is_empty() {
+                    return None;
+                }
                 let order = DeployOrder {
                     application: application.clone(),
                     version: version.clone(),
                     environment: name.clone(),
-                    options,
+                    with: WithConfig::Own,
+                    options: self.options_of_latecomers(name, application, version),
                     if_busy: IfBusy::Refuse,
                     despite_freeze: String::new(),
                 };
-                (order, lacks(application, version))
+                Some((order, agents))
             })
-            .filter(|(_, agents)| !agents.is_empty())
             .collect()
     }
 

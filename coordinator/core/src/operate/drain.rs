@@ -107,7 +107,7 @@ impl Coordinator {
         agent: &AgentName,
         rollout: &Rollout,
     ) -> Option<String> {
-        let members = self.members(&rollout.environment);
+        let members = self.led_to(&rollout.environment, &rollout.application);
         let scene = self.scene(now, &members);
         if !members.contains(agent) || !is_up(rollout, scene, agent) {
             // It counts as down already.

@@ -10,7 +10,9 @@ use crate::{
     action::{Answer, Refusal, RefusalKind},
     coordinator::{Coordinator, Step},
     event::{Change, EventKind},
+    fleet::Presence,
     input::{Deed, LeaveOut},
+    once::{OnceStep, Stand},
     rollout::{Exclusion, HostState, Rollout, State, story::names},
 };
 
@@ -57,20 +59,46 @@ impl Coordinator {
             ExcludedStillTold: ();
             self.withdraw(now, id, |agent| agents.contains(agent), step)
         );
-        let (by, names) = (by.to_owned(), names(&agents));
+        let names = names(&agents);
         let (cause, text) = match how {
             LeaveOut::Exclude => {
                 let text = format!("excluded, and left as they are: {names}");
-                (Exclusion::Operator { by, reason }, text)
+                (Exclusion::Operator { by: by.to_owned(), reason }, text)
             }
             LeaveOut::Skip => {
                 let text = format!("skipped until {to} has succeeded everywhere else: {names}");
-                (Exclusion::Skipped { by, reason }, text)
+                (Exclusion::Skipped { by: by.to_owned(), reason }, text)
             }
         };
+        let left_out = agents.clone();
         let change = Change::HostsExcluded { agents, cause };
         self.record(now, step, EventKind::Rollout { id, change, call: Some(call) });
+        self.free_once(now, id, by, &left_out, step);
         Ok(Answer::Controlled { rollout: id, text: text + &self.goes_on_with(id) })
+    }
+
+    /// Lets another host run a once hook that one of `agents` was to run and has been lost with:
+    /// whoever leaves it out decides that nobody waits for its word.
+    fn free_once(
+        &mut self,
+        now: Timestamp,
+        id: Uuid,
+        by: &str,
+        agents: &[AgentName],
+        step: &mut Step,
+    ) {
+        let Some(rollout) = self.rollouts.get(&id) else { return };
+        let Some(once) = self.onces.of(rollout) else { return };
+        let is_unknown = match once.stand {
+            Stand::Given | Stand::Unclear(_) => once.permit.is_some(),
+            Stand::Passed | Stand::Failed | Stand::Freed => false,
+        };
+        let is_lost = self.fleet.presence(&once.agent) != Presence::Live;
+        if is_unknown && is_lost && agents.contains(&once.agent) {
+            let freed = OnceStep::Freed { by: by.to_owned() };
+            let change = Change::Once { agent: once.agent.clone(), step: freed };
+            self.record(now, step, EventKind::Rollout { id, change, call: None });
+        }
     }
 
     /// Says how a rollout that stands goes on, as the end of a sentence.

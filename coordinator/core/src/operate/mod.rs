@@ -1,18 +1,27 @@
 //! What people and joining agents ask for, and what they are answered.
 
 mod adopt;
+mod again;
+mod configure;
 mod control;
 pub(crate) mod converge;
 mod deploy;
 mod drain;
 mod exclude;
 mod freeze;
+mod groups;
 mod identity;
+mod lock;
 mod notice;
 mod plan;
+mod possible;
 mod promote;
+mod queue;
 
-pub use plan::{ROLLOUT_HOSTS_MAX, ZONES_MAX};
+pub use self::{
+    possible::{ROLLOUT_HOSTS_MAX, ZONES_MAX},
+    queue::{Ahead, Found},
+};
 
 use std::sync::Arc;
 
@@ -79,8 +88,9 @@ impl Coordinator {
             Request::Deploy { request_id, rollout, order } => {
                 self.deploy(now, by, request_id, rollout, &order, step)
             }
-            Request::Control { rollout, verb, reason, new_rollout } => {
-                let order = control::ControlOrder { verb, reason, call: new_rollout };
+            Request::Control { rollout, verb, reason, new_rollout, if_busy } => {
+                let call = new_rollout;
+                let order = control::ControlOrder { verb, reason, call, if_busy };
                 self.control(now, by, &rollout, order, step)
             }
             Request::Exclude { rollout, agents, how, reason, call } => {
@@ -94,6 +104,7 @@ impl Coordinator {
                 self.freeze(now, by, environment, (window, reason), step)
             }
             Request::ThawEnvironment { environment } => self.thaw(now, by, environment, step),
+            Request::ConfigureEnvironment(order) => self.configure(now, by, order, step),
             Request::UndrainAgent { agent, reason } => {
                 self.undrain_agent(now, by, &agent, reason, step)
             }

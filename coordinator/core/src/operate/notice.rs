@@ -28,7 +28,11 @@ impl Coordinator {
         healthy: u32,
     ) -> Notice {
         let application = &release.name.application;
-        let (replacement, why) = self.replacement((before, release), members);
+        let (replacement, why) = match spec.groups() {
+            // The old release serves until edges lead to the new one.
+            Some(_) if before.is_some() => (Replacement::Beside, None),
+            Some(_) | None => self.replacement((before, release), members),
+        };
         let worst_healthy: Vec<u32> = plan
             .waves
             .iter()

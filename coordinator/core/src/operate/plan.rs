@@ -1,44 +1,28 @@
-//! Plan: what a deploy would do, and whether it can ever end well.
+//! Plan: what a deploy would do.
 
 use std::collections::BTreeSet;
 
 use cutover_common::{
-    AgentName, AmountSetting, ApplicationName, CanaryHosts, EnvironmentName, Pauses, Release,
-    ReleaseRef, SlotReport, Traffic, Version,
-    manifest::{CutoverMode, Manifest},
-    planted,
+    AgentName, AmountSetting, ApplicationName, CanaryHosts, EnvironmentName, Release, ReleaseRef,
+    SlotReport, Traffic, Version, manifest::Manifest, planted,
 };
 
-use super::deploy::refuse;
+use super::{
+    deploy::refuse,
+    possible::{Size, bounded, can_cut_over, possible_waves, restarts_what_runs},
+};
 use crate::{
     action::{Refusal, RefusalKind},
     coordinator::{Coordinator, StoredRelease},
-    fleet::Goal,
-    input::{DeployOrder, IfBusy},
+    fleet::{Goal, Presence},
+    input::{DeployOrder, WithConfig},
+    once::Stand,
     rollout::{
-        Plan, Planned, Replacement, Rollout, Setting, Spec, Strategy,
-        decide::Serving,
+        Plan, Planned, PlannedOnce, Replacement, Setting, Spec, Strategy,
         spec::{self, Canary},
         strategy::{self, Candidate, Standing},
     },
 };
-
-/// How many hosts one rollout takes. Its plan is one event: with a batch for each host and the
-/// longest names this many still fit into the largest that is stored.
-pub const ROLLOUT_HOSTS_MAX: usize = 5_000;
-
-/// In how many zones its hosts can be: more than any provider has in all its regions together.
-pub const ZONES_MAX: usize = 500;
-
-fn bounded(hosts: usize) -> Result<(), Refusal> {
-    if hosts <= ROLLOUT_HOSTS_MAX {
-        return Ok(());
-    }
-    Err(refuse(
-        format!("{hosts} hosts are more than one rollout takes, which is {ROLLOUT_HOSTS_MAX}"),
-        "divide them between environments, by a label",
-    ))
-}
 
 /// Which hosts of an environment a plan is for.
 #[derive(Clone, Copy, Debug)]
@@ -57,109 +41,15 @@ impl Meant<'_> {
     }
 }
 
-/// Returns whether `rollout` ends when `order` begins: what only brings hosts what runs already
-/// makes room for what a person asks for.
-fn makes_room(rollout: &Rollout, order: &DeployOrder) -> bool {
-    rollout.converges || order.if_busy == IfBusy::Supersede
-}
-
-/// A restart brings no other release.
-fn restarts_what_runs(
-    spec: &Spec,
-    from: Option<&Version>,
-    order: &DeployOrder,
-) -> Result<(), Refusal> {
-    if spec.strategy != Strategy::Restart || from == Some(&order.version) {
-        return Ok(());
-    }
-    let (application, environment) = (&order.application, &order.environment);
-    Err(match from {
-        Some(from) => refuse(
-            format!("restart brings no other release, and {environment} runs {application}@{from}"),
-            format!(
-                "restart that (cutover deploy {application}@{from} --to {environment} --strategy \
-                 restart), or deploy {} with another strategy",
-                order.version
-            ),
-        ),
-        None => refuse(
-            format!("{application} was never deployed to {environment}, so nothing is restarted"),
-            "deploy it with another strategy",
-        ),
-    })
-}
-
-/// Refuses a cutover where two releases cannot run beside each other.
-fn can_cut_over(spec: &Spec, replacement: Replacement, order: &DeployOrder) -> Result<(), Refusal> {
-    let stands_beside = matches!(replacement, Replacement::Beside | Replacement::First);
-    if spec.strategy != Strategy::BlueGreen || stands_beside {
-        return Ok(());
-    }
-    Err(refuse(
-        format!(
-            "blue_green starts {} beside what runs, and {} is replaced in place",
-            order.version, order.application
-        ),
-        "give it a [service] whose swap is \"beside\" in both releases, or use --strategy rolling",
-    ))
-}
-
-impl Coordinator {
-    /// Refuses a floor of a zone that can never be met while one of its hosts is taken out.
-    fn zones_possible(
-        &self,
-        spec: &Spec,
-        hosts: &[AgentName],
-        order: &DeployOrder,
-    ) -> Result<(), Refusal> {
-        let Some(label) = &spec.zone else { return Ok(()) };
-        let members = self.members(&order.environment);
-        for (zone, floor) in &spec.zone_floors {
-            let is_here = |agent: &&AgentName| self.zone(agent, label) == *zone;
-            let size = members.iter().filter(is_here).count();
-            // Also one that is down now may serve by then.
-            let runs = |agent: &AgentName| {
-                let goal = self.goals.of(agent, &order.application);
-                goal.is_some_and(|goal| goal.running().is_some())
-            };
-            let disrupts = hosts.iter().filter(is_here).any(runs);
-            if disrupts && usize::try_from(*floor).is_ok_and(|floor| floor >= size) {
-                return Err(refuse(
-                    format!(
-                        "zone_min_healthy {floor} of the {size} hosts of zone {zone:?} can never \
-                         be met: taking one out leaves {}",
-                        size.saturating_sub(1)
-                    ),
-                    format!("give at most --zone-min-healthy {}", size.saturating_sub(1)),
-                ));
-            }
-        }
-        Ok(())
+const fn standing(replacement: Replacement) -> Standing {
+    match replacement {
+        Replacement::Beside => Standing::Beside,
+        Replacement::First | Replacement::PassedOn | Replacement::Outage { .. } => Standing::Alone,
     }
 }
 
-/// Refuses zones that a plan cannot hold, and a pause that would never come.
-fn possible_waves(spec: &Spec, plan: &Plan) -> Result<(), Refusal> {
-    if plan.zones.len() > ZONES_MAX {
-        let text = format!("{} zones are more than {ZONES_MAX}", plan.zones.len());
-        return Err(refuse(text, "name a label that many hosts share with --zone"));
-    }
-    let batches = plan.waves.len();
-    let last = spec.pause_after.as_ref().map_or(0, Pauses::last);
-    if batches == 0 || usize::try_from(last).is_ok_and(|last| last <= batches) {
-        return Ok(());
-    }
-    let text = format!("pause_after names batch {last}, and there are {batches}");
-    Err(refuse(text, format!("name batches from 1 to {batches}, or give a smaller batch")))
-}
-
-/// How many hosts an environment has.
-#[derive(Clone, Copy)]
-struct Size {
-    total: u32,
-    drained: u32,
-    /// Of those that are not drained.
-    healthy: u32,
+fn count(hosts: usize) -> u32 {
+    u32::try_from(hosts).unwrap_or(u32::MAX)
 }
 
 impl Coordinator {
@@ -182,54 +72,59 @@ impl Coordinator {
         // Names first: whoever mistyped one wants to hear that, not what follows from it.
         self.known_environment(&order.environment)?;
         let release = self.known_release(&order.application, &order.version)?;
-        let members = self.some_members(&order.environment)?;
+        let all = self.some_members(&order.environment)?;
         self.not_locked(order)?;
+        let members = self.led_to(&order.environment, &order.application);
+        let left_out = members.iter().filter(|agent| self.enrolments.drain(agent).is_some());
+        let (mut spec, settings) = self.settings(order, release, count(left_out.count()))?;
+        let taken = match spec.groups() {
+            Some(groups) => self.of_group(&all, groups),
+            None => members.clone(),
+        };
         let (drained, in_service): (Vec<AgentName>, Vec<AgentName>) =
-            members.iter().cloned().partition(|agent| self.enrolments.drain(agent).is_some());
+            taken.into_iter().partition(|agent| self.enrolments.drain(agent).is_some());
         let converges = matches!(meant, Meant::Those(_));
         let meant: Vec<AgentName> =
             in_service.iter().filter(|agent| meant.includes(agent)).cloned().collect();
         self.adoptable(&meant, &order.application)?;
-        let total = u32::try_from(members.len()).unwrap_or(u32::MAX);
-        let left_out = u32::try_from(drained.len()).unwrap_or(u32::MAX);
-        let (mut spec, settings) = self.settings(order, release, &members, left_out)?;
+        self.sources_known(&spec)?;
         if converges {
             spec.converge();
         }
         let from = self.from(order, &members);
+        let release = &self.meant_by(order, release, spec.strategy, from.as_ref())?;
+        if converges {
+            // Nobody has asked for it, so that nobody would see that hosts wait for what is lost.
+            self.can_be_read(&order.environment, &release.release)?;
+        }
+        let version = release.release.name.version.clone();
+        let order = &DeployOrder { version, with: WithConfig::Own, ..order.clone() };
         restarts_what_runs(&spec, from.as_ref(), order)?;
         let before = from.as_ref().and_then(|version| self.held(&order.application, version));
         let releases: Vec<&Release> = before.into_iter().chain([&*release.release]).collect();
         spec.allowance = Spec::allowance_for(&releases, &self.leaving(&meant, &order.application));
         let (replacement, _) = self.replacement((before, &release.release), &members);
         self.port_is_free(&meant, &release.release)?;
-        let (up_to_date, mut hosts): (Vec<AgentName>, Vec<AgentName>) =
-            meant.into_iter().partition(|agent| {
-                let runs = self.runs_well(agent, &release.release);
-                runs && self.wants(agent, order) && spec.strategy != Strategy::Restart
-            });
+        let (up_to_date, hosts) = self.to_do((&spec, release, order), &members, meant);
         bounded(hosts.len())?;
-        // Hosts that serve nobody first: they are the cheapest to learn from. Of those that do, the
-        // ones that run something else than the environment does.
-        hosts.sort_by_key(|agent| {
-            let runs = self.goals.of(agent, &order.application).and_then(Goal::running);
-            let is_current = from.is_some() && runs == from.as_ref();
-            (self.fleet.is_healthy(agent, &order.application), is_current)
-        });
+        let hosts = self.in_order(hosts, order, from.as_ref());
+        let total = count(drained.len() + in_service.len());
         let healthy = self.healthy_of(&in_service, &order.application);
-        let size = Size { total, drained: left_out, healthy };
+        let size = Size { total, drained: count(drained.len()), healthy };
         self.possible(&spec, &hosts, order, size)?;
-        let standing = match replacement {
-            Replacement::Beside => Standing::Beside,
-            Replacement::First | Replacement::PassedOn | Replacement::Outage { .. } => {
-                Standing::Alone
-            }
+        // Of the hosts that clients are led to.
+        let (total, healthy) = match spec.groups() {
+            Some(_) => (count(members.len()), self.healthy_of(&members, &order.application)),
+            None => (total, healthy),
         };
-        can_cut_over(&spec, replacement, order)?;
+        can_cut_over(&spec, replacement, &release.release, order)?;
+        self.has_edge(&spec, order)?;
         self.can_serve_beside(&spec, release, &members, order)?;
-        let plan = strategy::compile(&spec, &self.candidates(&spec, hosts)?, standing);
+        let plan = strategy::compile(&spec, &self.candidates(&spec, hosts)?, standing(replacement));
         possible_waves(&spec, &plan)?;
+        self.can_be_staged(&plan, release, order)?;
         let notice = self.notice((before, &release.release), &members, (&plan, &spec), healthy);
+        let once = self.planned_once(order, release, &plan);
         Ok(Planned {
             plan,
             spec,
@@ -244,29 +139,89 @@ impl Coordinator {
             worst_healthy: notice.worst_healthy,
             replacement: notice.replacement,
             not_passed_on: notice.not_passed_on,
+            once,
+        })
+    }
+
+    /// Returns which of the hosts that are `meant` have nothing to do, and which have.
+    fn to_do(
+        &self,
+        (spec, release, order): (&Spec, &StoredRelease, &DeployOrder),
+        members: &[AgentName],
+        meant: Vec<AgentName>,
+    ) -> (Vec<AgentName>, Vec<AgentName>) {
+        let is_done = |agent: &AgentName| {
+            let runs = self.runs_well(agent, &release.release);
+            runs && self.wants(agent, order) && spec.strategy != Strategy::Restart
+        };
+        match spec.groups() {
+            // Clients get it already, or those hosts get it that they are led to then.
+            Some(groups) if groups.from.is_some() && members.iter().all(is_done) => {
+                (members.to_vec(), Vec::new())
+            }
+            Some(_) => (Vec::new(), meant),
+            None => meant.into_iter().partition(is_done),
+        }
+    }
+
+    /// Returns `hosts` in the order to go: those that serve nobody first, as they are the cheapest to
+    /// learn from. Of those that do, the ones that run something else than the environment does.
+    fn in_order(
+        &self,
+        mut hosts: Vec<AgentName>,
+        order: &DeployOrder,
+        from: Option<&Version>,
+    ) -> Vec<AgentName> {
+        hosts.sort_by_key(|agent| {
+            let runs = self.goals.of(agent, &order.application).and_then(Goal::running);
+            let is_current = from.is_some() && runs == from;
+            (self.fleet.is_healthy(agent, &order.application), is_current)
+        });
+        hosts
+    }
+
+    /// Returns what becomes of the once hook of the release, if it has one.
+    fn planned_once(
+        &self,
+        order: &DeployOrder,
+        release: &StoredRelease,
+        plan: &Plan,
+    ) -> Option<PlannedOnce> {
+        release.release.once_hook()?;
+        let first = plan.waves.first()?;
+        let once = self.onces.get(&order.environment, &order.application, &order.version);
+        Some(match once.map(|once| (once.stand, &once.agent)) {
+            Some((Stand::Passed, _)) => PlannedOnce::Passed,
+            Some((Stand::Unclear(_), agent)) => PlannedOnce::Unclear(agent.clone()),
+            Some((Stand::Given | Stand::Failed | Stand::Freed, _)) | None => {
+                let is_there = |agent: &&AgentName| self.fleet.presence(agent) == Presence::Live;
+                PlannedOnce::Runs(first.agents.iter().find(is_there).cloned())
+            }
         })
     }
 
     /// Resolves the settings of a deploy.
-    fn settings(
+    pub(super) fn settings(
         &self,
         order: &DeployOrder,
         release: &StoredRelease,
-        members: &[AgentName],
         drained: u32,
     ) -> Result<(Spec, Vec<Setting>), Refusal> {
+        let members = self.led_to(&order.environment, &order.application);
         let manifest = Manifest::parse(&release.manifest).ok();
         let deploys = manifest.as_ref().map_or(&[][..], |manifest| &manifest.deploys);
         let deploy = deploys.iter().find(|deploy| deploy.environment == order.environment);
-        let zones = |label: &str| members.iter().map(|agent| self.zone(agent, label)).collect();
+        let zones = |label: &str| members.iter().map(|agent| self.label_of(agent, label)).collect();
         let total = u32::try_from(members.len()).unwrap_or(u32::MAX);
-        let hosts = spec::Hosts { zones: &zones, total, drained };
-        Spec::resolve(&order.options, deploy, &hosts)
+        let groups = |label: &str| self.grouped(order, label);
+        let hosts = spec::Hosts { zones: &zones, total, drained, groups: &groups };
+        let checks = manifest.as_ref().map_or(&[][..], |manifest| &manifest.checks);
+        Spec::resolve(&order.options, (deploy, checks), &hosts)
             .map_err(|mistakes| Refusal::new(RefusalKind::Invalid, mistakes.join("\n"), ""))
     }
 
-    /// Returns the zone of `agent` by `label`; empty for one without it.
-    fn zone(&self, agent: &AgentName, label: &str) -> String {
+    /// Returns the value of `label` of `agent`; empty for one without it.
+    pub(super) fn label_of(&self, agent: &AgentName, label: &str) -> String {
         let enrolled = self.enrolments.agents.get(agent);
         enrolled.and_then(|enrolled| enrolled.labels.get(label)).cloned().unwrap_or_default()
     }
@@ -275,7 +230,7 @@ impl Coordinator {
     fn candidates(&self, spec: &Spec, hosts: Vec<AgentName>) -> Result<Vec<Candidate>, Refusal> {
         let zone = |agent: &AgentName| {
             let label = spec.zone.as_deref();
-            label.map_or_else(String::new, |label| self.zone(agent, label))
+            label.map_or_else(String::new, |label| self.label_of(agent, label))
         };
         let total = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
         let is_canary = |number: u32, agent: &AgentName| match &spec.canary {
@@ -284,7 +239,7 @@ impl Coordinator {
                 number < amount.of(AmountSetting::CanaryHosts, total)
             }
             Some(Canary { hosts: CanaryHosts::Labelled { key, value }, .. }) => {
-                self.zone(agent, key) == *value
+                self.label_of(agent, key) == *value
             }
         };
         let candidates: Vec<Candidate> = (0..)
@@ -341,81 +296,17 @@ impl Coordinator {
         leaving.filter_map(|slot| self.held(application, &slot.release.as_ref()?.0)).collect()
     }
 
-    /// Refuses to let clients get two releases at a time that cannot serve beside each other, as one
-    /// of them says.
-    fn can_serve_beside(
-        &self,
-        spec: &Spec,
-        release: &StoredRelease,
-        members: &[AgentName],
-        order: &DeployOrder,
-    ) -> Result<(), Refusal> {
-        let is_strict =
-            spec.blue_green.as_ref().is_some_and(|how| how.cutover == CutoverMode::Strict);
-        if is_strict {
-            return Ok(());
-        }
-        let running = members
-            .iter()
-            .filter_map(|agent| self.goals.of(agent, &order.application).and_then(Goal::running));
-        let others: BTreeSet<&Version> =
-            running.filter(|version| **version != order.version).collect();
-        let says_no = |one: &StoredRelease, other: &Version| {
-            let range = Manifest::parse(&one.manifest).ok()?.beside?;
-            (!range.includes(other)).then_some(range)
-        };
-        for other in others {
-            let name =
-                ReleaseRef { application: order.application.clone(), version: other.clone() };
-            let stored = self.release(&name);
-            let refused = says_no(release, other)
-                .map(|range| (&order.version, range))
-                .or_else(|| Some((other, says_no(stored?, &order.version)?)));
-            if let Some((version, range)) = refused {
-                let (application, environment) = (&order.application, &order.environment);
-                return Err(refuse(
-                    format!(
-                        "{version} of {application} can serve beside {range} only \
-                         (compatibility.beside), and {environment} would have both {other} and {} \
-                         for a while",
-                        order.version
-                    ),
-                    "lead all clients over at one moment: --strategy blue_green --cutover strict",
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses a service whose port another application has on one of `agents`: a port leads to
-    /// one.
-    fn port_is_free(&self, agents: &[AgentName], release: &Release) -> Result<(), Refusal> {
-        let Some(service) = &release.service else { return Ok(()) };
-        for agent in agents {
-            let others = self.goals.of_agent(agent).filter(|(application, goal)| {
-                let runs = || goal.running().and_then(|version| self.held(application, version));
-                **application != release.name.application
-                    && runs()
-                        .and_then(|other| other.service.as_ref())
-                        .is_some_and(|other| other.port == service.port)
-            });
-            if let Some((other, _)) = others.into_iter().next() {
-                let port = service.port;
-                return Err(refuse(
-                    format!("port {port} of {agent} is {other}'s, and leads to one application"),
-                    "give one of the two another service.port, or hosts of its own",
-                ));
-            }
-        }
-        Ok(())
-    }
-
     fn wants(&self, agent: &AgentName, order: &DeployOrder) -> bool {
         let goal = self.goals.of(agent, &order.application);
         goal.is_some_and(|goal| goal.running() == Some(&order.version))
     }
 
-    pub(super) fn known_environment(&self, environment: &EnvironmentName) -> Result<(), Refusal> {
+    /// Refuses an environment that there is not, with the nearest name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn known_environment(&self, environment: &EnvironmentName) -> Result<(), Refusal> {
         if self.environments.contains_key(environment) {
             return Ok(());
         }
@@ -423,7 +314,10 @@ impl Coordinator {
         Err(Refusal::unknown("environment", environment.as_str(), known, "cutover env list"))
     }
 
-    fn some_members(&self, environment: &EnvironmentName) -> Result<Vec<AgentName>, Refusal> {
+    pub(super) fn some_members(
+        &self,
+        environment: &EnvironmentName,
+    ) -> Result<Vec<AgentName>, Refusal> {
         let members = self.members(environment);
         if members.is_empty() {
             return Err(refuse(
@@ -437,7 +331,7 @@ impl Coordinator {
         Ok(members)
     }
 
-    fn known_release(
+    pub(super) fn known_release(
         &self,
         application: &ApplicationName,
         version: &Version,
@@ -461,107 +355,5 @@ impl Coordinator {
         let list = format!("cutover release list {application}");
         let what = format!("release of {application}");
         Err(Refusal::unknown(&what, version.as_str(), versions, &list))
-    }
-
-    /// One rollout for each (application, environment), and none that shares a host with another
-    /// of the same application (F1).
-    fn not_locked(&self, order: &DeployOrder) -> Result<(), Refusal> {
-        let mut locking = self.lockers(order).filter(|rollout| !makes_room(rollout, order));
-        let holder = planted!(
-            HeldDoesNotLock: locking.find(|rollout| rollout.step().is_some());
-            locking.next()
-        );
-        let Some(holder) = holder else { return Ok(()) };
-        Err(refuse(
-            format!(
-                "{} has a rollout in {} that is not over: {} to {}, started by {}",
-                order.application, holder.environment, holder.id, holder.to, holder.by
-            ),
-            format!(
-                "see what it waits for: cutover why {}; or stop it and begin this one: \
-                 --if-busy supersede",
-                holder.id
-            ),
-        ))
-    }
-
-    /// Returns the rollouts that must be over before `order` can begin.
-    pub(crate) fn lockers<'a>(
-        &'a self,
-        order: &'a DeployOrder,
-    ) -> impl Iterator<Item = &'a Rollout> {
-        let members = self.members(&order.environment);
-        self.active().filter(move |rollout| {
-            rollout.application == order.application
-                && (rollout.environment == order.environment
-                    || members.iter().any(|agent| rollout.hosts.contains_key(agent)))
-        })
-    }
-
-    /// Refuses settings that can never be met, with the numbers (never after the first host was
-    /// taken out).
-    fn possible(
-        &self,
-        spec: &Spec,
-        hosts: &[AgentName],
-        order: &DeployOrder,
-        Size { total, drained, healthy }: Size,
-    ) -> Result<(), Refusal> {
-        let floor = spec.min_healthy;
-        let drained = if drained == 0 { String::new() } else { format!(" ({drained} drained)") };
-        if floor > total {
-            return Err(Refusal::new(
-                RefusalKind::State,
-                format!(
-                    "min_healthy {floor} can never be met: {} has {total} hosts",
-                    order.environment
-                ),
-                format!("give at most --min-healthy {}", total.saturating_sub(1)),
-            ));
-        }
-        let is_up = |agent: &&AgentName| self.fleet.is_healthy(agent, &order.application);
-        let disrupts = hosts.iter().any(|agent| is_up(&agent));
-        if !disrupts {
-            return Ok(());
-        }
-        if floor >= total {
-            return Err(refuse(
-                format!(
-                    "min_healthy {floor} of {total} hosts can never be met: {} is replaced in \
-                     place, so taking one host out leaves {}",
-                    order.application,
-                    total.saturating_sub(1)
-                ),
-                format!("give at most --min-healthy {}", total.saturating_sub(1)),
-            ));
-        }
-        self.zones_possible(spec, hosts, order)?;
-        // What is down is taken first and may bring the spare; of what is not there that cannot
-        // be known.
-        let scene = self.scene(self.fleet.last_looked(), &[]);
-        let is_down = |agent| scene.serving(agent, &order.application) == Serving::Down;
-        let spare_down = hosts.iter().any(is_down);
-        if healthy.saturating_sub(1) < floor && !spare_down {
-            return Err(refuse(
-                format!(
-                    "only {healthy} of {total} hosts{drained} are healthy and min_healthy is \
-                     {floor}: taking one more out would leave {}",
-                    healthy.saturating_sub(1)
-                ),
-                "bring the others back first (`cutover status`), or give a lower --min-healthy",
-            ));
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rollout_that_the_log_could_not_take_is_refused() {
-        assert_eq!(bounded(ROLLOUT_HOSTS_MAX), Ok(()));
-        assert!(bounded(ROLLOUT_HOSTS_MAX + 1).unwrap_err().text.contains("5001 hosts"));
     }
 }

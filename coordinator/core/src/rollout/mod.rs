@@ -13,7 +13,7 @@ pub mod strategy;
 mod transition;
 pub mod waiting;
 
-pub use plan::{NotPassedOn, Plan, PlanStep, Planned, Replacement, Wave};
+pub use plan::{NotPassedOn, Plan, PlanStep, Planned, PlannedOnce, Replacement, Wave};
 pub use spec::{Options, Setting, SettingSource, Spec, Strategy};
 pub use state::{
     Cause, Cutover, CutoverPhase, Direction, Exclusion, Host, HostState, IllegalChange, Outcome,

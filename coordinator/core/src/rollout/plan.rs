@@ -156,6 +156,38 @@ impl fmt::Display for NotPassedOn {
     }
 }
 
+/// What becomes of the once hook of a release.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PlannedOnce {
+    /// This host runs it before any other begins, if it is there then. None: nobody is there now.
+    Runs(Option<AgentName>),
+    /// It has passed in the environment.
+    Passed,
+    /// Only a person lets it be run, as nobody knows what it has done on this host.
+    Unclear(AgentName),
+}
+
+impl fmt::Display for PlannedOnce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runs(Some(agent)) => write!(
+                f,
+                "its once hook is run on {agent}, and no other host begins before it has passed"
+            ),
+            Self::Runs(None) => f.write_str(
+                "its once hook is run on the first host that is there, and no other begins before it \
+                 has passed",
+            ),
+            Self::Passed => f.write_str("its once hook has passed here, and is not run again"),
+            Self::Unclear(agent) => write!(
+                f,
+                "nobody knows what its once hook has done on {agent}: the rollout is held until \
+                 `cutover retry` lets it be run again"
+            ),
+        }
+    }
+}
+
 /// A plan with what an operator wants to know before it runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Planned {
@@ -179,12 +211,17 @@ pub struct Planned {
     pub replacement: Replacement,
     /// Only with an outage, and where a gate stands before the application.
     pub not_passed_on: Option<NotPassedOn>,
+    /// What becomes of its once hook. None: it has none.
+    pub once: Option<PlannedOnce>,
 }
 
 impl Planned {
     /// Returns a step in the words of this plan.
     pub fn step_text(&self, step: PlanStep) -> String {
         match (step, self.replacement) {
+            (PlanStep::Start, _) if self.spec.groups().is_some() => {
+                "start where no edge leads".to_owned()
+            }
             (PlanStep::Start, Replacement::First) => "start".to_owned(),
             (PlanStep::Start, Replacement::Beside) => "start beside, move the traffic".to_owned(),
             (

@@ -5,13 +5,13 @@ mod resolve;
 use std::{collections::BTreeMap, time::Duration};
 
 use cutover_common::{
-    Allow, Amount, Batches, CanaryHosts, CanarySteps, DeploySetting, HoldLimits, MaxLoad, Pauses,
-    Release, Timers,
+    Allow, Amount, Batches, CanaryHosts, CanarySteps, Check, DeploySetting, HoldLimits,
+    JudgeSetting, MaxLoad, Pauses, Release, Timers,
     manifest::{CutoverMode, Promotion},
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::resolve::Hosts;
+pub use self::resolve::{Grouped, Hosts};
 pub use cutover_common::manifest::{Strategy, Unreachable, Unsure};
 
 /// Settings as an operator typed them, each only if it was typed.
@@ -113,7 +113,13 @@ pub struct Canary {
     pub promote: Promotion,
     #[serde(default)]
     pub unsure: Unsure,
-    /// The header by which a client reaches the new release on purpose.
+    /// When it is worse than the old release, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeSetting>,
+    /// What it is asked beside that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
+    /// By what a client reaches the new release on purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow: Option<Allow>,
 }
@@ -130,6 +136,21 @@ pub struct BlueGreen {
     pub approve: bool,
     /// Whether it ends before clients notice.
     pub until_smoke: bool,
+    /// Where edges lead clients from one group of hosts to another. None: each host has both
+    /// releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Groups>,
+}
+
+/// Two groups of hosts, of which edges lead to one.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Groups {
+    /// The key of the label whose value says in which group a host is.
+    pub label: String,
+    /// The group that clients get. None: nothing runs yet.
+    pub from: Option<String>,
+    /// The group that gets the new release, and then the clients.
+    pub to: String,
 }
 
 /// How many requests a gate holds at a cutover: as many as a busy host gets in a second.
@@ -145,6 +166,11 @@ impl Spec {
         (self.max_failed, self.max_unreachable) = (u32::MAX, u32::MAX);
         self.unreachable = Unreachable::Skip;
         self.bake = Duration::ZERO;
+    }
+
+    /// Returns the groups of hosts that edges go over from one to the other of.
+    pub fn groups(&self) -> Option<&Groups> {
+        self.blue_green.as_ref()?.groups.as_ref()
     }
 
     /// Returns what gates may hold at a cutover.

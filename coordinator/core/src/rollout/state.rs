@@ -9,7 +9,11 @@ use cutover_common::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Plan, PlanStep, Spec, Strategy, spec::WORD_WITHIN, story};
+use super::{
+    Plan, PlanStep, Spec, Strategy,
+    spec::{Groups, WORD_WITHIN},
+    story,
+};
 use crate::{
     event::{Change, RolloutStarted},
     fleet::Wanted,
@@ -29,6 +33,8 @@ pub struct Rollout {
     pub id: Uuid,
     /// Counts up over all rollouts: those of one batch begin at one moment, and still in an order.
     pub number: u64,
+    /// The number under which it was asked for: another one if it had to wait.
+    pub asked: u64,
     pub request_id: Uuid,
     pub application: ApplicationName,
     pub environment: EnvironmentName,
@@ -57,6 +63,8 @@ pub struct Rollout {
     pub converges: bool,
     /// The cutover of all gates, while one is under way.
     pub cutover: Option<Cutover>,
+    /// Whether edges lead to the group that has the new release. None: they were not told to yet.
+    pub leads: Option<bool>,
 }
 
 /// How far the cutover of all gates is.
@@ -230,11 +238,13 @@ pub enum State {
         was: Box<State>,
         by: String,
         reason: String,
+        since: Timestamp,
     },
     /// It stopped itself and needs a person.
     Held {
         was: Box<State>,
         why: String,
+        since: Timestamp,
     },
     Ended {
         outcome: Outcome,
@@ -337,6 +347,7 @@ impl Rollout {
         let mut rollout = Self {
             id,
             number,
+            asked: number,
             request_id,
             application,
             environment,
@@ -355,6 +366,7 @@ impl Rollout {
             is_promoted_in_full: false,
             begun_anew: 0,
             cutover: None,
+            leads: None,
             converges,
         };
         rollout.history.push((at, story::begun(&rollout, &despite_freeze)));
@@ -397,12 +409,20 @@ impl Rollout {
     /// Returns what `agent` goes back to: what ran in the environment, else what ran on the host.
     /// None is nothing.
     pub fn back_to(&self, agent: &AgentName) -> Option<&Version> {
-        self.from.as_ref().or_else(|| self.hosts.get(agent)?.before.as_ref())
+        let before = || self.hosts.get(agent)?.before.as_ref();
+        // What ran in the environment runs in the other group.
+        let from = self.from.as_ref().filter(|_| self.groups().is_none());
+        from.or_else(before)
+    }
+
+    /// Returns the groups of hosts that edges go over from one to the other of.
+    pub fn groups(&self) -> Option<&Groups> {
+        self.spec.groups()
     }
 
     /// Returns whether going back is something else than going on.
     pub fn has_way_back(&self) -> bool {
-        self.from.as_ref() != Some(&self.to)
+        self.groups().is_some() || self.from.as_ref() != Some(&self.to)
     }
 
     /// Returns whether no request may get the old release after one got the new one.
@@ -435,7 +455,9 @@ impl Rollout {
                 wanted.running_in(slot.other(), &self.to)
             }
             // The old one stays warm.
-            Some(_) if self.spec.strategy == Strategy::BlueGreen => self.cut_over(wanted),
+            Some(_) if self.spec.strategy == Strategy::BlueGreen && self.groups().is_none() => {
+                self.cut_over(wanted)
+            }
             Some(_) | None => wanted.running(&self.to),
         }
     }
@@ -476,7 +498,7 @@ impl Rollout {
         }
     }
 
-    /// Returns the header by which clients reach the new release on purpose.
+    /// Returns by what clients reach the new release on purpose.
     pub(crate) fn allow(&self) -> Option<&Allow> {
         self.spec.canary.as_ref().and_then(|canary| canary.allow.as_ref())
     }
@@ -612,6 +634,6 @@ impl Rollout {
             return;
         }
         self.history.push((at, format!("held: {why}")));
-        self.state = State::Held { was, why };
+        self.state = State::Held { was, why, since: at };
     }
 }

@@ -1,9 +1,9 @@
 //! Changes as sentences, for `history` and `why`.
 
-use cutover_common::{AgentName, duration_text};
+use cutover_common::{AgentName, Version, duration_text};
 
 use super::{Cause, CutoverPhase, Exclusion, HostState, Outcome, PlanStep, Rollout, plan::percent};
-use crate::event::Change;
+use crate::{event::Change, once::OnceStep};
 
 /// How many names a sentence lists before it counts the rest: one line on a terminal.
 const NAMES_MAX: usize = 6;
@@ -63,6 +63,7 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
         | Change::HostsShifted { .. }
         | Change::CutoverMoved { .. }
         | Change::HostsFlipped { .. }
+        | Change::GroupSwitched { .. }
         | Change::HostsTold { .. }
         | Change::HostsRetired { .. } => beside(rollout, change),
         Change::HostUpdated { agent } => updated(rollout, std::slice::from_ref(agent)),
@@ -78,11 +79,13 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
         }
         Change::RollbackWave { wave } => format!("going back: group {}", wave + 1),
         Change::HostsReverted { agents } => match &rollout.from {
-            Some(from) => format!("{} told to run {from} again", names(agents)),
-            None if agents.iter().any(|agent| rollout.back_to(agent).is_some()) => {
+            Some(from) if rollout.groups().is_none() => {
+                format!("{} told to run {from} again", names(agents))
+            }
+            Some(_) | None if agents.iter().any(|agent| rollout.back_to(agent).is_some()) => {
                 format!("{} told to run what they ran before", names(agents))
             }
-            None => format!("{} told to stop {}", names(agents), rollout.to),
+            Some(_) | None => format!("{} told to stop {}", names(agents), rollout.to),
         },
         Change::HostReverted { agent } => reverted(rollout, std::slice::from_ref(agent)),
         Change::HostStuck { agent, why } => format!("{agent} could not go back: {why}"),
@@ -96,6 +99,7 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
         Change::Resumed { by } => format!("resumed by {by}"),
         Change::Held { why } => format!("held: {why}"),
         Change::Retried { by } => format!("retried by {by}"),
+        Change::Once { agent, step } => once(rollout, agent, step),
         Change::Promoted { by, reason, full: false } => told_by("promoted", by, reason),
         Change::Promoted { by, reason, full: true } => told_by("promoted in full", by, reason),
         Change::Ended { outcome, why } => match outcome {
@@ -104,6 +108,22 @@ pub(super) fn of(rollout: &Rollout, change: &Change) -> String {
             Outcome::Aborted => format!("aborted: {why}"),
             Outcome::Staged => format!("staged: {why}"),
         },
+    }
+}
+
+/// Tells what became of a hook that one host runs for all.
+fn once(rollout: &Rollout, agent: &AgentName, step: &OnceStep) -> String {
+    let hook = format!("the once hook of {}", rollout.to);
+    match step {
+        OnceStep::Given => format!("{agent} is to run {hook} for all hosts"),
+        OnceStep::Passed => format!("{hook} has passed on {agent}"),
+        OnceStep::Failed => format!("{hook} failed on {agent}"),
+        OnceStep::Interrupted => format!("{hook} was interrupted on {agent}"),
+        OnceStep::Lost => format!("{agent} cannot be reached, and has not said how {hook} ended"),
+        OnceStep::Forgotten => {
+            format!("{agent} may have run {hook} since the backup that this was restored from")
+        }
+        OnceStep::Freed { by } => format!("{by} lets {hook} run again"),
     }
 }
 
@@ -142,6 +162,9 @@ fn step_started(rollout: &Rollout, wave: usize, step: usize) -> String {
     let to = &rollout.to;
     match planned.and_then(|planned| planned.steps.get(step)) {
         Some(PlanStep::Prepare) => format!("{batch}: preparing {agents}"),
+        Some(PlanStep::Start) if rollout.groups().is_some() => {
+            format!("{batch}: starting {to} where no edge leads, on {agents}")
+        }
         Some(PlanStep::Start) => format!("{batch}: replacing on {agents}"),
         Some(PlanStep::Hold(duration)) => {
             format!("{batch} is healthy; watching it for {}", duration_text::print(*duration))
@@ -186,6 +209,10 @@ fn beside(rollout: &Rollout, change: &Change) -> String {
         .to_owned(),
         Change::HostsFlipped { agents } => {
             format!("{} told to lead clients to {to}", names(agents))
+        }
+        Change::GroupSwitched { group } => {
+            let label = rollout.groups().map_or("", |groups| groups.label.as_str());
+            format!("edges told to lead clients to the hosts with {label}={group}")
         }
         Change::HostsTold { agents } => format!("{} told once more", names(agents)),
         Change::HostsRetired { agents } => {
@@ -248,4 +275,9 @@ fn told_by(what: &str, by: &str, reason: &str) -> String {
         "" => format!("{what} by {by}"),
         reason => format!("{what} by {by}: {reason}"),
     }
+}
+
+/// Returns the release whose once hook is meant, as it was pushed: it is one hook with every config.
+pub(crate) fn hook_of(version: Option<&Version>) -> &str {
+    version.map_or("another release", Version::as_pushed)
 }

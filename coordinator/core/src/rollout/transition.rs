@@ -5,7 +5,7 @@ mod beside;
 use cutover_common::{AgentName, Permille, Timestamp, planted};
 
 use super::{Direction, Exclusion, HostState, IllegalChange, Outcome, Rollout, State};
-use crate::event::Change;
+use crate::{event::Change, once::OnceStep};
 
 impl Rollout {
     /// Makes `change` of the state and of the hosts, or of neither.
@@ -43,11 +43,14 @@ impl Rollout {
             | Change::HostsShifted { .. }
             | Change::CutoverMoved { .. }
             | Change::HostsFlipped { .. }
+            | Change::GroupSwitched { .. }
             | Change::HostsRetired { .. }
             | Change::HostsTold { .. } => self.move_beside(change, at)?,
             Change::HostsReverted { agents } => {
                 self.move_hosts(change, agents, &HostState::Reverting { since: at })?;
             }
+            Change::Once { .. } if self.is_over() => return Err(self.illegal(change)),
+            Change::Once { .. } => {}
             Change::HostsWithdrawn { agents } => self.withdraw_hosts(change, agents)?,
             Change::Promoted { full, .. } => self.promote(change, *full)?,
             Change::HostsExcluded { agents, cause } => {
@@ -116,13 +119,14 @@ impl Rollout {
                 was @ (State::Advancing { .. } | State::Baking { .. } | State::RollingBack { .. }),
                 Change::Paused { by, reason },
             ) => {
-                State::Paused { was: Box::new(was.clone()), by: by.clone(), reason: reason.clone() }
+                let (was, by, reason) = (Box::new(was.clone()), by.clone(), reason.clone());
+                State::Paused { was, by, reason, since: at }
             }
             (State::Paused { was, .. }, Change::Resumed { .. }) => resumed(was, at)?,
             (
                 was @ (State::Advancing { .. } | State::Baking { .. } | State::RollingBack { .. }),
                 Change::Held { why },
-            ) => State::Held { was: Box::new(was.clone()), why: why.clone() },
+            ) => State::Held { was: Box::new(was.clone()), why: why.clone(), since: at },
             (State::Held { was, .. }, Change::Retried { .. }) => self.retried(was, at)?,
             (state, Change::Ended { outcome, why }) if may_end(state, *outcome) => {
                 State::Ended { outcome: *outcome, why: why.clone(), at }
@@ -351,11 +355,13 @@ const fn goes_on(change: &Change) -> bool {
         | Change::HostStaged { .. }
         | Change::HostsShifted { .. }
         | Change::HostsFlipped { .. }
+        | Change::GroupSwitched { .. }
         | Change::HostsRetired { .. }
         | Change::HostsReleased { .. }
         | Change::HostsReverted { .. }
         | Change::HostsExcluded { .. }
         | Change::HostUpdated { .. }
+        | Change::Once { step: OnceStep::Given | OnceStep::Passed | OnceStep::Freed { .. }, .. }
         | Change::HostReverted { .. } => true,
         Change::Paused { .. }
         | Change::Held { .. }
@@ -365,6 +371,14 @@ const fn goes_on(change: &Change) -> bool {
         | Change::HostsWithdrawn { .. }
         | Change::HostFailed { .. }
         | Change::HostUnreachable { .. }
+        | Change::Once {
+            step:
+                OnceStep::Failed
+                | OnceStep::Interrupted
+                | OnceStep::Lost
+                | OnceStep::Forgotten,
+            ..
+        }
         | Change::HostStuck { .. } => false,
     }
 }
@@ -389,6 +403,7 @@ const fn fits(state: &State, direction: Direction, change: &Change) -> bool {
         Change::StepStarted { .. }
         | Change::HostsShifted { .. }
         | Change::CutoverMoved { .. }
+        | Change::GroupSwitched { .. }
         | Change::HostsRetired { .. }
         | Change::HostsTold { .. }
         | Change::BakeStarted
@@ -399,6 +414,7 @@ const fn fits(state: &State, direction: Direction, change: &Change) -> bool {
         | Change::Held { .. }
         | Change::Retried { .. }
         | Change::Promoted { .. }
+        | Change::Once { .. }
         | Change::Ended { .. } => false,
     }
 }

@@ -1,6 +1,6 @@
 //! Waiting: why a rollout does nothing at this moment, and until when at the most.
 
-use cutover_common::{AgentName, MaxLoad, Timestamp};
+use cutover_common::{AgentName, MaxLoad, Timestamp, Version};
 
 use super::CutoverPhase;
 
@@ -27,8 +27,15 @@ pub enum Waiting {
     ForFloor { short: Short, agents: Vec<AgentName>, deadline: Timestamp },
     /// A host of the wave is not connected.
     ForContact { agents: Vec<AgentName>, deadline: Timestamp },
+    /// This host has not said that the once hook of the release passed, which it runs for all.
+    ///
+    /// `of`: the release, which can be one that was deployed before and is given up; none if it is not
+    /// known any more. `looks`: when it counts as out of reach, if it is not heard before.
+    ForOnce { agent: AgentName, of: Option<Version>, looks: Timestamp, deadline: Timestamp },
     /// Hosts do not give the new release its share of the traffic yet.
     ForShift { agents: Vec<AgentName>, deadline: Timestamp },
+    /// Edges have not said yet that they lead to the hosts of this group.
+    ForEdges { agents: Vec<AgentName>, group: String, deadline: Timestamp },
     /// Gates do not hold yet, or something is under way at them.
     ForCutover { phase: CutoverPhase, agents: Vec<AgentName>, deadline: Timestamp },
     /// The new release is compared with the old one.
@@ -59,8 +66,10 @@ impl Waiting {
             | Self::ForFloor { deadline, .. }
             | Self::ForContact { deadline, .. }
             | Self::ForShift { deadline, .. }
+            | Self::ForEdges { deadline, .. }
             | Self::ForCutover { deadline, .. }
             | Self::ForReverted { deadline, .. } => Some(*deadline),
+            Self::ForOnce { looks, .. } => Some(*looks),
             Self::ForSoak { until } | Self::ForBake { until } | Self::ForVerdict { until, .. } => {
                 Some(*until)
             }

@@ -6,10 +6,11 @@ use cutover_common::{AgentName, ReleaseRef, Timestamp, Version};
 
 use super::{SimulateOrder, faults::KnownFaults};
 use crate::{
-    action::Refusal,
+    action::{Refusal, RefusalKind},
+    checking::Checkings,
     coordinator::{Coordinator, Environment, Releases},
     enrolment::Enrolments,
-    input::DeployOrder,
+    input::{DeployOrder, IfBusy},
 };
 
 /// A rollout that is about to begin, in a world of its own.
@@ -37,10 +38,19 @@ impl Coordinator {
         now: Timestamp,
     ) -> Result<Simulation, Refusal> {
         let order = &asked.order;
+        if order.if_busy == IfBusy::Queue {
+            return Err(Refusal::new(
+                RefusalKind::Invalid,
+                "what is queued is planned on the fleet of its moment, which nobody knows yet",
+                "simulate it without --if-busy queue, when what is under way is over",
+            ));
+        }
         let planned = self.plan(order)?;
         let faults = KnownFaults::of(self, &order.environment, &planned, &asked.faults)?;
         let members = self.members(&order.environment);
-        let core = self.part(order, &members);
+        let edges = self.edges_of(&order.environment);
+        let known: Vec<AgentName> = members.iter().chain(&edges).cloned().collect();
+        let core = self.part(order, &known);
         Ok(Simulation { core, members, asked, faults, by: by.to_owned(), now })
     }
 
@@ -53,8 +63,10 @@ impl Coordinator {
             select: all.select.clone(),
             stable: only(&all.stable, application),
             settled: only(&all.settled, application),
+            led: only(&all.led, application),
             // As with a plan: what is deployed when it is over is looked at before.
             freezes: Vec::new(),
+            configs: all.configs.clone(),
         });
         let agents = members
             .iter()
@@ -78,6 +90,9 @@ impl Coordinator {
             goals,
             rollouts,
             begun: self.begun,
+            checks: Checkings::pretended(),
+            sources: self.sources.clone(),
+            onces: self.onces.part(&order.environment, application),
             last_event: self.last_event,
             boot_nonce: self.boot_nonce,
             fleet,

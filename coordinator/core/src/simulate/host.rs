@@ -6,9 +6,9 @@
 use std::{sync::Arc, time::Duration};
 
 use cutover_common::{
-    Assignment, Health, HoldState, InstanceEvidence, InstanceId, Latencies, Permille, Phase,
-    Release, Report, RouteMode, Sha256, Slot, SlotCounts, SlotGoal, SlotReport, Slots, Timers,
-    Timestamp, Traffic, Version,
+    Assignment, Health, HoldState, InstanceEvidence, InstanceId, Latencies, OnceDuty, OncePart,
+    OnceReport, OnceStand, Permille, Phase, Release, Report, RouteMode, Sha256, Slot, SlotCounts,
+    SlotGoal, SlotReport, Slots, Timers, Timestamp, Traffic, Version,
 };
 use uuid::Uuid;
 
@@ -199,6 +199,7 @@ impl Host {
                 Some(RouteMode::Hold(_) | RouteMode::Armed(_)) => HoldState::Drained,
                 Some(RouteMode::Open) | None => HoldState::Open,
             },
+            once: goal.once.iter().filter_map(ran).collect(),
         };
         (report != self.report).then(|| {
             self.report = report.clone();
@@ -239,7 +240,9 @@ impl Host {
         let SlotGoal::Running(release) = goal.slots.of(slot) else { return };
         let other = self.instances.of(slot.other());
         let has_room = other.as_ref().is_none_or(|other| other.can_stand_beside(release));
-        if self.instances.of(slot).is_none() && has_room {
+        let part = OnceDuty::part_in(&goal.once, release.digest);
+        let is_permitted = part != Some(OncePart::Awaited);
+        if self.instances.of(slot).is_none() && has_room && is_permitted {
             *self.instances.of_mut(slot) = Some(Instance::started(release, slot, now));
         }
     }
@@ -314,6 +317,16 @@ impl Host {
             route.share > Permille::NONE && route.to != slot && health == Health::Settled
         });
         if self.led == Some(slot) || has_share { Traffic::Here } else { Traffic::Away }
+    }
+}
+
+/// Says what becomes of a once hook: it passes, in no time.
+fn ran(duty: &OnceDuty) -> Option<OnceReport> {
+    match duty.part {
+        OncePart::Awaited => None,
+        OncePart::Run { permit } => {
+            Some(OnceReport { release: duty.release, permit, stand: OnceStand::Passed })
+        }
     }
 }
 

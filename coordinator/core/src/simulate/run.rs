@@ -6,8 +6,8 @@ use std::{
 };
 
 use cutover_common::{
-    AgentName, Fence, HoldState, ReleaseRef, Report, SlotCounts, Slots, Timestamp, Version,
-    duration_text, protocol::HEARTBEAT_EVERY,
+    AgentName, EdgeReport, EdgeRoutes, Fence, HoldState, ReleaseRef, Report, SlotCounts, Slots,
+    Timestamp, Version, duration_text, protocol::HEARTBEAT_EVERY,
 };
 use uuid::Uuid;
 
@@ -43,6 +43,8 @@ struct World {
     agents: BTreeMap<SessionId, AgentName>,
     /// Whose turn it is when.
     due: BTreeSet<(Timestamp, AgentName)>,
+    /// What edges were told, and have not said yet that they follow.
+    routed: Vec<(SessionId, EdgeRoutes)>,
     /// The groups of hosts that are yet to be lost.
     losses: Vec<BTreeSet<AgentName>>,
     version: Version,
@@ -90,6 +92,7 @@ impl World {
             hosts: BTreeMap::new(),
             agents: BTreeMap::new(),
             due: BTreeSet::new(),
+            routed: Vec::new(),
             losses: faults.lose,
             version: version.clone(),
             by,
@@ -119,6 +122,7 @@ impl World {
                 refused: None,
                 outage: None,
                 hold: HoldState::Open,
+                once: Vec::new(),
             });
             let broken = faults.fail.contains(agent).then(|| version.clone());
             let host = Host::new(session, said, broken, asked.starts_in, release, now);
@@ -179,7 +183,9 @@ impl World {
                 | Waiting::ForHealth { .. }
                 | Waiting::ForFloor { .. }
                 | Waiting::ForContact { .. }
+                | Waiting::ForOnce { .. }
                 | Waiting::ForShift { .. }
+                | Waiting::ForEdges { .. }
                 | Waiting::ForCutover { .. }
                 | Waiting::ForSoak { .. }
                 | Waiting::ForBake { .. }
@@ -197,6 +203,7 @@ impl World {
             verb: Verb::Promote { full: false },
             reason: String::new(),
             new_rollout: Uuid::from_u128(u128::from(self.looks) + 2),
+            if_busy: crate::IfBusy::Refuse,
         };
         // What cannot be promoted at this moment is waited for as before.
         drop(self.ask(request));
@@ -210,6 +217,10 @@ impl World {
 
     /// Goes to the next moment at which something happens. Returns whether there is one.
     fn pass_on(&mut self) -> bool {
+        if let Some((session, routes)) = self.routed.pop() {
+            self.follow(session, &routes);
+            return true;
+        }
         let is_judged = self.rollout().is_some_and(is_judged);
         let beat = is_judged.then(|| self.judged + HEARTBEAT_EVERY);
         let first = self.due.first().map(|(at, _)| *at);
@@ -333,15 +344,29 @@ impl World {
                         self.hosts.remove(&agent);
                     }
                 }
+                // The newest is what it follows.
+                Action::RouteEdge { session, routes } => {
+                    self.routed.retain(|(told, _)| *told != session);
+                    self.routed.push((session, *routes));
+                }
                 Action::Welcome { .. }
                 | Action::Echo { .. }
-                | Action::RouteEdge { .. }
+                | Action::Query { .. }
                 | Action::SignCertificate { .. }
                 | Action::Enrolments(_)
                 | Action::Changed => {}
             }
         }
         given
+    }
+
+    /// Lets an edge say that it follows `routes`: nothing is under way behind it.
+    fn follow(&mut self, session: SessionId, routes: &EdgeRoutes) {
+        let report = EdgeReport::following(routes, HoldState::Drained);
+        if let Some(seen) = self.core.fleet.hear(session, self.began + LASTS_MAX) {
+            seen.edge = Some(report);
+        }
+        drop(self.handle(Input::Tick));
     }
 
     /// Cuts off `agent` and those that are lost with it. The core notices by their silence.
@@ -395,14 +420,15 @@ impl World {
 
     fn note_lowest(&mut self) {
         let Some(rollout) = self.rollout() else { return };
-        let healthy = self.core.healthy_of(&self.members, &rollout.application);
+        let led = self.core.led_to(&rollout.environment, &rollout.application);
+        let healthy = self.core.healthy_of(&led, &rollout.application);
         if healthy < self.lowest.healthy {
             self.lowest = Lowest { healthy, after: self.now.since(self.began) };
         }
     }
 
     fn told(self, ending: Ending, starts_in: Duration) -> Simulated {
-        let Self { core, members, hosts, now, began, lowest, story, .. } = self;
+        let Self { core, hosts, now, began, lowest, story, .. } = self;
         let rollout = core.rollout(ROLLOUT).expect("a deploy that is not refused has begun it");
         let view = core.view(rollout, now);
         let ends = view.hosts.into_iter().map(|host| SimulatedHost {
@@ -436,7 +462,8 @@ impl World {
                 .lines(rollout)
                 .map(|(at, text)| StoryLine { after: at.since(began), text })
                 .collect(),
-            members: u32::try_from(members.len()).unwrap_or(u32::MAX),
+            members: u32::try_from(core.led_to(&rollout.environment, &rollout.application).len())
+                .unwrap_or(u32::MAX),
             lowest,
             hosts: ends.collect(),
             assumed: assumed(starts_in),

@@ -13,7 +13,7 @@ use crate::{
 
 /// Begins with hosts that run 4.0 in health behind their gates, and can run 5.0 beside it.
 fn behind_gates(count: usize) -> Story {
-    running(Story::fleet(count))
+    running(Story::fleet(count), EVERYWHERE)
 }
 
 /// Begins with two hosts in each of the zones a, b and c.
@@ -23,10 +23,12 @@ fn in_zones() -> Story {
         story.join_with(&format!("web-{number}"), labels(&[("env", "prod"), ("zone", zone)]));
     }
     story.connect_all();
-    running(story)
+    running(story, EVERYWHERE)
 }
 
-fn running(mut story: Story) -> Story {
+const EVERYWHERE: &[(&str, &str)] = &[("strategy", "all_at_once")];
+
+fn running(mut story: Story, settings: &[(&str, &str)]) -> Story {
     for mut release in [gated("4.0"), gated("5.0"), in_place("6.0")] {
         release.probe = Some(ProbeSpec {
             target: ProbeTarget::Tcp { port: ProbePort::Instance },
@@ -38,7 +40,7 @@ fn running(mut story: Story) -> Story {
         });
         story.push(release);
     }
-    story.deploy("4.0", &[("strategy", "all_at_once")]);
+    story.deploy("4.0", settings);
     story.settle();
     assert_eq!(story.state_word(), "succeeded", "{}", story.why());
     story
@@ -176,7 +178,7 @@ fn a_lost_zone_is_waited_for_until_a_person_is() {
     let settings = [ROLLING, &[("zone", "zone")]].concat();
     let simulated = simulate(&in_zones(), asked("5.0", &settings, (&[], &["b"])));
 
-    insta::assert_snapshot!(text(&simulated), @r"
+    insta::assert_snapshot!(text(&simulated), @"
     0s: ann started: web from 4.0 to 5.0 in prod, rolling over 6 hosts in 3 batches
     0s: batch 1 of 3: replacing on web-1, web-2
     0s: web-1, web-2 told to run 5.0
@@ -187,7 +189,7 @@ fn a_lost_zone_is_waited_for_until_a_person_is() {
     45s: web-3, web-4 told to run 5.0
     45s: lost, as assumed: web-3, web-4
     645s: held: nothing went forward for 10m: web-3, web-4 cannot be reached, and max_unreachable is 0
-    held after 645s: Held for a person: nothing went forward for 10m: web-3, web-4 cannot be reached, and max_unreachable is 0. 2 of 6 hosts run 5.0.
+    held after 645s: Held for a person just now: nothing went forward for 10m: web-3, web-4 cannot be reached, and max_unreachable is 0. 2 of 6 hosts run 5.0.
     lowest 4 of 6 at 1m
     web-1 updated 5.0
     web-2 updated 5.0
@@ -248,7 +250,7 @@ const CANARY: &[(&str, &str)] =
 fn a_canary_is_held_as_there_are_no_requests_to_judge_it_by() {
     let simulated = simulate(&behind_gates(3), asked("5.0", CANARY, (&[], &[])));
 
-    insta::assert_snapshot!(text(&simulated), @r"
+    insta::assert_snapshot!(text(&simulated), @"
     0s: ann started: web from 4.0 to 5.0 in prod, canary over 3 hosts in 2 batches
     0s: batch 1 of 2: starting 5.0 beside what serves on web-1
     0s: web-1 told to start 5.0 beside what serves
@@ -257,7 +259,7 @@ fn a_canary_is_held_as_there_are_no_requests_to_judge_it_by() {
     15s: web-1 told to give 5.0 5% of the traffic
     15s: batch 1 of 2: comparing for 5m
     915s: held: there is not enough evidence yet that 5.0 is as good as what it replaces: the canary had 0 of 50 requests, the control had 0 of 50 requests; retry compares it anew, and promote then says that it is good enough
-    held after 915s: Held for a person: there is not enough evidence yet that 5.0 is as good as what it replaces: the canary had 0 of 50 requests, the control had 0 of 50 requests; retry compares it anew, and promote then says that it is good enough. 0 of 3 hosts run 5.0.
+    held after 915s: Held for a person just now: there is not enough evidence yet that 5.0 is as good as what it replaces: the canary had 0 of 50 requests, the control had 0 of 50 requests; retry compares it anew, and promote then says that it is good enough. 0 of 3 hosts run 5.0.
     lowest 3 of 3 at 0s
     web-1 staged 4.0
     web-2 prepared 4.0
@@ -309,6 +311,55 @@ fn a_canary_that_fails_goes_back_alone() {
     assert_eq!(simulated.lowest.healthy, 3);
 }
 
+#[test]
+fn edges_that_lead_from_one_group_to_the_other_are_pretended_too() {
+    let mut story = Story::fleet(0);
+    for (number, group) in (1..).zip(["blue", "blue", "green", "green"]) {
+        story.join_with(&format!("web-{number}"), labels(&[("env", "prod"), ("group", group)]));
+    }
+    story.join_with("edge-9", labels(&[("edge", "prod")]));
+    story.connect_all();
+    let story = running(story, &[("strategy", "blue_green"), ("groups", "group"), ("keep", "0s")]);
+    let settings = [("strategy", "blue_green"), ("groups", "group"), ("keep", "5m")];
+
+    insta::assert_snapshot!(text(&simulate(&story, asked("5.0", &settings, (&[], &[])))), @r"
+    0s: ann started: web from 4.0 to 5.0 in prod, blue_green over 2 hosts in 1 batches
+    0s: batch 1 of 1: starting 5.0 where no edge leads, on web-3, web-4
+    0s: web-3, web-4 told to run 5.0
+    15s: web-3, web-4 run 5.0 and are healthy
+    15s: cutting over to 5.0
+    15s: all gates told to hold what is new
+    15s: nothing is under way at any gate; all told to hold until they are told
+    15s: edges told to lead clients to the hosts with group=green
+    15s: batch 1 of 1 is healthy; watching it for 5m
+    315s: stopping what was replaced
+    315s: web-1, web-2 told to stop what was replaced
+    315s: succeeded: 2 of 2 hosts run 5.0 in health
+    succeeded after 315s: Succeeded: 2 of 2 hosts run 5.0 in health.
+    lowest 2 of 2 at 0s
+    web-3 updated 5.0
+    web-4 updated 5.0
+    ");
+    insta::assert_snapshot!(text(&simulate(&story, asked("5.0", &settings, (&["web-3"], &[])))), @r"
+    0s: ann started: web from 4.0 to 5.0 in prod, blue_green over 2 hosts in 1 batches
+    0s: batch 1 of 1: starting 5.0 where no edge leads, on web-3, web-4
+    0s: web-3, web-4 told to run 5.0
+    15s: web-4 runs 5.0 and is healthy
+    5m: web-3 failed: not healthy within 5m: assumed to fail
+    5m: going back on 2 hosts: web-3 failed (not healthy within 5m: assumed to fail) and max_failed is 0
+    5m: web-3 told to stop 5.0
+    5m: web-3 runs nothing again, as before
+    5m: going back: group 2
+    5m: web-4 told to stop 5.0
+    5m: web-4 runs nothing again, as before
+    5m: rolled back: web-3 failed (not healthy within 5m: assumed to fail) and max_failed is 0
+    rolled_back after 5m: Rolled back: web-3 failed (not healthy within 5m: assumed to fail) and max_failed is 0. Clients get 4.0. Every host it had touched runs what it ran before.
+    lowest 2 of 2 at 0s
+    web-3 reverted ?
+    web-4 reverted ?
+    ");
+}
+
 const BLUE_GREEN: &[(&str, &str)] = &[("strategy", "blue_green"), ("keep", "5m")];
 
 #[test]
@@ -344,7 +395,7 @@ fn an_approval_is_waited_for_or_given() {
 
     let waits = simulate(&story, asked("5.0", &settings, (&[], &[])));
     assert_eq!(waits.ending, Ending::Waits);
-    insta::assert_snapshot!(waits.why, @"0 of 3 hosts run 5.0. Batch 1 of 1 is done, and waits for a person to promote it.");
+    insta::assert_snapshot!(waits.why, @"0 of 3 hosts run 5.0, and this step of batch 1 of 1 began just now. Batch 1 is done, and waits for a person to promote it.");
     let given = SimulateOrder { promotes: true, ..asked("5.0", &settings, (&[], &[])) };
     assert_eq!(simulate(&story, given).ending, Ending::Succeeded);
 }
@@ -375,10 +426,10 @@ fn hosts_are_as_they_are() {
     story.fail("web-3", "4.0");
     let simulated = simulate(&story, asked("5.0", &[("min_healthy", "1")], (&[], &[])));
 
-    insta::assert_snapshot!(text(&simulated), @r"
+    insta::assert_snapshot!(text(&simulated), @"
     0s: ann started: web from 4.0 to 5.0 in prod, rolling over 4 hosts in 4 batches
     10m: held: nothing went forward for 10m: web-2 cannot be reached, and max_unreachable is 0
-    held after 10m: Held for a person: nothing went forward for 10m: web-2 cannot be reached, and max_unreachable is 0. 0 of 4 hosts run 5.0.
+    held after 10m: Held for a person just now: nothing went forward for 10m: web-2 cannot be reached, and max_unreachable is 0. 0 of 4 hosts run 5.0.
     lowest 2 of 4 at 0s
     web-1 prepared 4.0
     web-2 pending ?

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use cutover_common::{
-    AgentName, Assignment, Fence, Health, HoldState, HostLoad, InstanceEvidence, InstanceId,
-    InstanceVitals, Inventory, Labels, Latencies, LatencyBucket, Permille, Phase, Release, Report,
-    RouteMode, Slot, SlotCounts, SlotGoal, SlotReport, Slots, Traffic,
+    AgentName, Assignment, CheckReport, EdgeReport, EdgeRoutes, Fence, Health, HoldState, HostLoad,
+    InstanceEvidence, InstanceId, InstanceVitals, Inventory, Labels, Latencies, LatencyBucket,
+    OnceDuty, OncePart, OnceReport, OnceStand, Permille, Phase, Release, Report, RouteMode, Slot,
+    SlotCounts, SlotGoal, SlotReport, Slots, Traffic,
     protocol::PROTOCOL,
     wire::{Heartbeat, Hello},
 };
@@ -31,6 +32,12 @@ pub(crate) struct Agent {
     pub(crate) counts: Vec<SlotCounts>,
     /// What it has measured.
     pub(crate) vitals: Vec<InstanceVitals>,
+    /// How the checks stand that it runs.
+    pub(crate) checks: Vec<CheckReport>,
+    /// The newest routes of an edge that reached it.
+    pub(crate) routes: Option<EdgeRoutes>,
+    /// What it says of its edge.
+    pub(crate) edge: Option<EdgeReport>,
 }
 
 impl Story {
@@ -64,6 +71,9 @@ impl Story {
             busy: 0,
             counts: Vec::new(),
             vitals: Vec::new(),
+            checks: Vec::new(),
+            routes: None,
+            edge: None,
         };
         self.agents.insert(name(agent), fresh);
     }
@@ -130,8 +140,9 @@ impl Story {
         let reports = known.said.clone().into_iter().collect();
         let load = HostLoad { cpu_permille: known.busy, ..HostLoad::default() };
         let (counts, vitals) = (known.counts.clone(), known.vitals.clone());
+        let (checks, edge) = (known.checks.clone(), known.edge.clone());
         let nonce = self.draw();
-        let heartbeat = Heartbeat { nonce, load, counts, vitals, reports, edge: None };
+        let heartbeat = Heartbeat { nonce, load, counts, vitals, reports, edge, checks };
         self.handle(Input::Beat { session, heartbeat });
     }
 
@@ -216,6 +227,15 @@ impl Story {
         if let Some(report) = self.compliance(agent) {
             self.say(agent, report);
         }
+        if let Some(routes) = self.agents[&name(agent)].routes.clone() {
+            self.say_of_edge(agent, &routes, HoldState::Drained);
+        }
+    }
+
+    /// Lets `agent` say that its edge follows `routes`, and how what it is to hold stands.
+    pub(crate) fn say_of_edge(&mut self, agent: &str, routes: &EdgeRoutes, held: HoldState) {
+        self.agent(agent).edge = Some(EdgeReport::following(routes, held));
+        self.beat(agent);
     }
 
     pub(crate) fn obey_all(&mut self) {
@@ -287,10 +307,19 @@ impl Story {
     pub(crate) fn compliance(&self, agent: &str) -> Option<Report> {
         let assigned = self.agents[&name(agent)].assigned.as_ref()?;
         let content = |release: &Release| Some((release.name.version.clone(), release.digest));
+        let awaits = |release: &Release| {
+            let part = OnceDuty::part_in(&assigned.once, release.digest);
+            part == Some(OncePart::Awaited)
+        };
         let slots = assigned.slots.map(|_, goal| match goal {
             SlotGoal::Absent => SlotReport::default(),
             SlotGoal::Prepared(release) => SlotReport {
                 phase: Phase::Prepared,
+                release: content(release),
+                ..SlotReport::default()
+            },
+            SlotGoal::Running(release) if awaits(release) => SlotReport {
+                phase: Phase::Waiting,
                 release: content(release),
                 ..SlotReport::default()
             },
@@ -322,7 +351,24 @@ impl Story {
             Some(RouteMode::Open) | None => HoldState::Open,
         };
         let (application, fence) = (assigned.application.clone(), assigned.fence);
-        Some(Report { application, fence, slots, refused: None, outage: None, hold })
+        let once = assigned.once.iter().filter_map(|duty| match duty.part {
+            OncePart::Awaited => None,
+            OncePart::Run { permit } => {
+                Some(OnceReport { release: duty.release, permit, stand: OnceStand::Passed })
+            }
+        });
+        // What it told before of releases that its goal names it tells again.
+        let is_named = |told: &&OnceReport| {
+            let mut releases = assigned.slots.iter().filter_map(|(_, goal)| goal.release());
+            releases.any(|release| release.digest == told.release)
+                && assigned
+                    .once
+                    .iter()
+                    .all(|duty| duty.release != told.release || duty.part == OncePart::Awaited)
+        };
+        let said = self.agents[&name(agent)].said.iter().flat_map(|said| &said.once);
+        let once = once.chain(said.filter(is_named).cloned()).collect();
+        Some(Report { application, fence, slots, refused: None, outage: None, hold, once })
     }
 
     /// Brings what was sent to the agent that it was sent to.
@@ -342,10 +388,16 @@ impl Story {
                     }
                 }
             }
+            Action::Query { query, .. } => self.queries.push(*query),
+            Action::RouteEdge { session, routes } => {
+                let known = self.agents.values_mut().find(|it| it.session == Some(*session));
+                if let Some(known) = known {
+                    known.routes = Some((**routes).clone());
+                }
+            }
             Action::Answer { .. }
             | Action::Welcome { .. }
             | Action::Echo { .. }
-            | Action::RouteEdge { .. }
             | Action::SignCertificate { .. }
             | Action::Enrolments(_)
             | Action::Changed => {}

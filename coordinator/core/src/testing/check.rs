@@ -53,7 +53,8 @@ impl Watch {
                 let key = (agent.clone(), application.clone());
                 let before = self.generations.insert(key, *generation);
                 assert!(before.is_none_or(|before| *generation > before), "{event:?}");
-                let was = self.replica.goals.of(agent, application);
+                // A host that was removed and joined again goes on from what it had.
+                let was = self.replica.goals.last(agent, application);
                 // A goal above the one that follows ours adopts a host: see `operate::adopt`.
                 let follows = was.is_none_or(|was| was.generation.next() == *generation);
                 let wanted = Wanted { slots: slots.clone(), route: route.clone() };
@@ -75,8 +76,13 @@ impl Watch {
             | EventKind::EnvironmentCreated { .. }
             | EventKind::EnvironmentFrozen { .. }
             | EventKind::EnvironmentThawed { .. }
+            | EventKind::EnvironmentConfigured { .. }
+            | EventKind::SecretsLost { .. }
+            | EventKind::ReleaseConfigured { .. }
             | EventKind::ReleaseRegistered { .. }
             | EventKind::RolloutStarted(_)
+            | EventKind::RolloutQueued(_)
+            | EventKind::RolloutDequeued { .. }
             | EventKind::Rollout { .. } => {}
         }
     }
@@ -120,7 +126,12 @@ impl Watch {
             | EventKind::EnvironmentCreated { .. }
             | EventKind::EnvironmentFrozen { .. }
             | EventKind::EnvironmentThawed { .. }
+            | EventKind::EnvironmentConfigured { .. }
+            | EventKind::SecretsLost { .. }
+            | EventKind::ReleaseConfigured { .. }
             | EventKind::ReleaseRegistered { .. }
+            | EventKind::RolloutQueued(_)
+            | EventKind::RolloutDequeued { .. }
             | EventKind::Rollout { .. } => {}
         }
     }
@@ -135,6 +146,7 @@ impl Watch {
                 | Change::HostsStaged { agents }
                 | Change::HostsFlipped { agents }
                 | Change::HostsReverted { agents }
+                | Change::HostsRetired { agents }
                 | Change::HostsWithdrawn { agents },
             ..
         } = &event.kind
@@ -175,5 +187,7 @@ pub(super) fn assert_remembers_the_same(one: &Coordinator, other: &Coordinator) 
     assert_eq!(one.goals, other.goals);
     assert_eq!(one.rollouts, other.rollouts);
     assert_eq!(one.requests, other.requests);
+    assert_eq!(one.onces, other.onces);
+    assert_eq!(one.queue, other.queue);
     assert_eq!(one.last_event, other.last_event);
 }

@@ -9,8 +9,8 @@ mod script;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cutover_common::{
-    AgentName, Generation, Labels, Limits, Protocol, Release, ReleaseRef, RunSpec, Service, Sha256,
-    StopSignal, Swap, Timestamp, Version,
+    AgentName, Config, Generation, Hook, HookKind, Labels, Limits, Protocol, Release, ReleaseRef,
+    RunSpec, Service, Sha256, StopSignal, Swap, Timestamp, Version,
 };
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ pub(crate) use self::agents::Agent;
 use self::check::Watch;
 use crate::{
     Action, Answer, Coordinator, DeployOrder, Event, Input, Refusal, Request, Verb,
-    input::{LeaveOut, ReplyId},
+    input::{LeaveOut, QueryId, ReplyId},
     rollout::{HostState, Options, Rollout, State, Waiting},
 };
 
@@ -66,7 +66,9 @@ pub(crate) fn release(of: &str, content: &str) -> Release {
         },
         probe: None,
         hooks: Vec::new(),
+        checks: Vec::new(),
         service: None,
+        config: Config::default(),
     }
 }
 
@@ -98,6 +100,17 @@ pub(crate) fn gated(of: &str) -> Release {
     release
 }
 
+/// Makes `release` one whose `before_start` hook is run by one host for all.
+pub(crate) fn migrated(mut release: Release) -> Release {
+    release.hooks.push(Hook {
+        kind: HookKind::BeforeStart,
+        command: vec!["./migrate".to_owned()],
+        within: seconds(60),
+        once: true,
+    });
+    release
+}
+
 /// Makes options of pairs such as `("batch", "1")`.
 pub(crate) fn options(pairs: &[(&str, &str)]) -> Options {
     pairs.iter().map(|(name, value)| (name.parse().unwrap(), *value)).collect()
@@ -113,6 +126,8 @@ pub(crate) struct Story {
     pub(crate) actions: Vec<Action>,
     /// Everything that was remembered.
     pub(crate) log: Vec<Event>,
+    /// The questions to metrics servers that nobody has answered.
+    pub(crate) queries: Vec<QueryId>,
     /// The newest rollout that was started.
     pub(crate) rollout: Option<Uuid>,
     watch: Watch,
@@ -153,6 +168,7 @@ impl Story {
             agents: BTreeMap::new(),
             actions: Vec::new(),
             log: Vec::new(),
+            queries: Vec::new(),
             rollout: None,
             watch: Watch::default(),
             drawn: 0,
@@ -253,12 +269,35 @@ impl Story {
         Ok(rollout)
     }
 
+    /// Says what variables of production are. Returns the number of that config.
+    pub(crate) fn configure(&mut self, variables: &[(&str, &str)]) -> Option<u32> {
+        let plain = |value: &str| crate::Setting::Plain(value.to_owned());
+        let order = crate::ConfigOrder {
+            environment: PROD.parse().unwrap(),
+            application: None,
+            set: variables
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), plain(value)))
+                .collect(),
+            unset: std::collections::BTreeSet::new(),
+        };
+        let answer = self.ask(Request::ConfigureEnvironment(order)).unwrap();
+        let Answer::Configured { number, .. } = answer else { panic!("{answer:?}") };
+        number
+    }
+
     /// Does something to the newest rollout.
     pub(crate) fn control(&mut self, verb: Verb) -> Result<String, Refusal> {
         let rollout = self.rollout.unwrap().to_string();
         let new_rollout = self.draw();
         let reason = String::new();
-        let answer = self.ask(Request::Control { rollout, verb, reason, new_rollout })?;
+        let answer = self.ask(Request::Control {
+            rollout,
+            verb,
+            reason,
+            new_rollout,
+            if_busy: crate::IfBusy::Refuse,
+        })?;
         let Answer::Controlled { rollout, text } = answer else { panic!("{answer:?}") };
         self.rollout = Some(rollout);
         Ok(text)
@@ -427,6 +466,7 @@ pub(crate) fn order(to: &str, settings: &[(&str, &str)]) -> DeployOrder {
         application: WEB.parse().unwrap(),
         version: version(to),
         environment: PROD.parse().unwrap(),
+        with: crate::input::WithConfig::Newest,
         options: options(settings),
         if_busy: crate::input::IfBusy::Refuse,
         despite_freeze: String::new(),

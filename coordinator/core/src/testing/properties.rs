@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    Story,
+    Story, migrated, release,
     script::{Happening, happening, settings},
 };
 /// How many agents the generated stories have.
@@ -11,11 +11,12 @@ const AGENTS: usize = 4;
 
 fn scripts() -> impl Strategy<Value = (Vec<Happening>, Happening)> {
     let begin =
-        (1..3_usize, settings()).prop_map(|(to, settings)| Happening::Deploy { to, settings });
+        (1..4_usize, settings()).prop_map(|(to, settings)| Happening::Deploy { to, settings });
     (prop::collection::vec(happening(), 0..60), begin)
 }
 
 fn told((happenings, begin): &(Vec<Happening>, Happening), mut story: Story) -> Story {
+    story.push(migrated(release("4.0", "4.0")));
     story.happen(begin);
     for happening in happenings {
         story.happen(happening);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use cutover_common::{AgentName, Generation, Health, Phase, Slot, SlotReport};
+use cutover_common::{AgentName, Generation, Health, OnceStand, Phase, Slot, SlotReport};
 use proptest::prelude::*;
 
 use super::{Story, order, seconds};
-use crate::{Input, LeaveOut, Request, Verb, input::ReplyId, rollout::State};
+use crate::{DeployOrder, IfBusy, Input, LeaveOut, Request, Verb, input::ReplyId, rollout::State};
 
 /// Something that happens.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub(crate) enum Happening {
         restarts: u32,
         behind: i8,
     },
+    /// It says that the once hook which it was told to run stands so.
+    SayOnce(usize, OnceStand),
     /// It says that it holds another content of the same version.
     SayLookalike(usize),
     Connect(usize),
@@ -62,18 +64,20 @@ pub(crate) struct Settings {
     soak: bool,
     bake: bool,
     back: bool,
+    queues: bool,
 }
 
 const BATCHES: [&str; 5] = ["1", "2", "50%", "100%", "1,2"];
 const FLOORS: [&str; 4] = ["", "0", "1", "50%"];
-const VERSIONS: [&str; 3] = ["1.0", "2.0", "3.0"];
+/// The last one has a once hook.
+const VERSIONS: [&str; 4] = ["1.0", "2.0", "3.0", "4.0"];
 
 pub(crate) fn settings() -> impl Strategy<Value = Settings> {
     let small = || prop_oneof![3 => Just(0_u32), 1 => Just(1), 1 => Just(2)];
     let numbers = (0..BATCHES.len(), 0..FLOORS.len(), small(), small());
-    (numbers, any::<[bool; 3]>()).prop_map(|((batch, floor, failed, unreachable), flags)| {
-        let [soak, bake, back] = flags;
-        Settings { batch, floor, failed, unreachable, soak, bake, back }
+    (numbers, any::<[bool; 4]>()).prop_map(|((batch, floor, failed, unreachable), flags)| {
+        let [soak, bake, back, queues] = flags;
+        Settings { batch, floor, failed, unreachable, soak, bake, back, queues }
     })
 }
 
@@ -107,6 +111,12 @@ pub(crate) fn happening() -> impl Strategy<Value = Happening> {
     });
     let wait =
         || prop_oneof![8 => 0..40_u64, 3 => 40..200_u64, 1 => 200..900_u64].prop_map(seconds);
+    let once = prop_oneof![
+        Just(OnceStand::Running),
+        Just(OnceStand::Passed),
+        Just(OnceStand::Failed),
+        Just(OnceStand::Interrupted),
+    ];
     let verb = prop_oneof![
         4 => Just(Verb::Pause),
         6 => Just(Verb::Resume),
@@ -121,6 +131,7 @@ pub(crate) fn happening() -> impl Strategy<Value = Happening> {
         12 => Just(Happening::ObeyAll),
         3 => agent().prop_map(Happening::Fail),
         4 => say,
+        3 => (agent(), once).prop_map(|(agent, stand)| Happening::SayOnce(agent, stand)),
         1 => agent().prop_map(Happening::SayLookalike),
         5 => agent().prop_map(Happening::Connect),
         1 => agent().prop_map(Happening::Hello),
@@ -138,7 +149,7 @@ pub(crate) fn happening() -> impl Strategy<Value = Happening> {
         2 => (agent(), any::<bool>())
             .prop_map(|(agent, is_forced)| Happening::Drain { agent, is_forced }),
         2 => agent().prop_map(Happening::Undrain),
-        3 => (0..3_usize, settings()).prop_map(|(to, settings)| Happening::Deploy { to, settings }),
+        3 => (0..VERSIONS.len(), settings()).prop_map(|(to, settings)| Happening::Deploy { to, settings }),
         1 => Just(Happening::Restart),
     ]
 }
@@ -163,6 +174,7 @@ impl Story {
                 };
                 self.say_strangely(*agent, *slot, i64::from(*behind), change);
             }
+            Happening::SayOnce(agent, stand) => self.say_once(&self.nth(*agent), *stand),
             Happening::SayLookalike(agent) => {
                 self.say_strangely(*agent, 0, 0, |report| {
                     if let Some((_, digest)) = &mut report.release {
@@ -219,6 +231,24 @@ impl Story {
         self.say(agent.as_str(), report);
     }
 
+    fn say_once(&mut self, agent: &AgentName, stand: OnceStand) {
+        let Some(mut report) = self.compliance(agent.as_str()) else { return };
+        for once in &mut report.once {
+            once.stand = stand;
+        }
+        if !report.once.is_empty() && stand != OnceStand::Passed {
+            for slot in Slot::ALL {
+                let slot = report.slots.of_mut(slot);
+                let has_ended = stand != OnceStand::Running;
+                let phase = if has_ended { Phase::Failed } else { Phase::Waiting };
+                if slot.phase == Phase::Running {
+                    (slot.phase, slot.health, slot.instance) = (phase, Health::Unknown, None);
+                }
+            }
+        }
+        self.say(agent.as_str(), report);
+    }
+
     /// Asks for something, whatever is answered: what else happens at that moment happens too.
     fn ask_quietly(&mut self, request: Request) {
         self.handle(Input::Asked { reply: ReplyId(7), by: "ann".to_owned(), request });
@@ -228,7 +258,13 @@ impl Story {
         let Some(rollout) = self.rollout else { return };
         let new_rollout = self.draw();
         let (rollout, reason) = (rollout.to_string(), String::new());
-        self.ask_quietly(Request::Control { rollout, verb, reason, new_rollout });
+        self.ask_quietly(Request::Control {
+            rollout,
+            verb,
+            reason,
+            new_rollout,
+            if_busy: IfBusy::Refuse,
+        });
         if self.core.rollout(new_rollout).is_some() {
             self.rollout = Some(new_rollout);
         }
@@ -246,7 +282,9 @@ impl Story {
             ("auto_rollback", if settings.back { "on" } else { "off" }),
         ];
         let (request_id, rollout) = (self.draw(), self.draw());
-        let deploy = Request::Deploy { request_id, rollout, order: order(to, &pairs) };
+        let if_busy = if settings.queues { IfBusy::Queue } else { IfBusy::Refuse };
+        let order = DeployOrder { if_busy, ..order(to, &pairs) };
+        let deploy = Request::Deploy { request_id, rollout, order };
         self.ask_quietly(deploy);
         if self.core.rollout(rollout).is_some() {
             self.rollout = Some(rollout);
@@ -274,11 +312,14 @@ impl Story {
         }
     }
 
-    /// Returns whether every rollout is over or waits for a person.
+    /// Returns whether every rollout is over, or waits for a person or for one that does.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.core
-            .active()
-            .all(|rollout| matches!(rollout.state, State::Paused { .. } | State::Held { .. }))
+        let waits = |queued| self.core.ahead_of(queued).rollout.is_some();
+        self.core.queue().waiting().all(waits)
+            && self
+                .core
+                .active()
+                .all(|rollout| matches!(rollout.state, State::Paused { .. } | State::Held { .. }))
     }
 
     fn fail_what_is_told(&mut self, agent: &AgentName) {
@@ -293,7 +334,8 @@ impl Story {
         self.say(agent.as_str(), report);
     }
 
-    /// Returns an upper bound for how long the newest rollout can take when nothing is in its way.
+    /// Returns an upper bound for how long the newest rollout and those that are queued can take when
+    /// nothing is in their way.
     pub(crate) fn bound(&self) -> Duration {
         let Some(rollout) = self.rollout.and_then(|id| self.core.rollout(id)) else {
             return Duration::ZERO;
@@ -302,6 +344,8 @@ impl Story {
         let hosts = u32::try_from(rollout.hosts.len()).unwrap_or(u32::MAX);
         // There and back, each host on its own, and each wait to its end.
         let one = spec.soak + spec.healthy_within + spec.progress_within + seconds(60);
-        one * (2 * hosts + 2) + spec.bake
+        let queued = u32::try_from(self.core.queue().waiting().count()).unwrap_or(u32::MAX);
+        // Those that are queued may watch for longer.
+        (one * (2 * hosts + 2) + spec.bake) + (one * (2 * hosts + 2) + seconds(600)) * queued
     }
 }

@@ -227,3 +227,19 @@ fn a_late_regression_is_not_drowned_in_an_hour_of_health() {
     let Verdict::Fail(evidence) = verdict else { unreachable!() };
     assert!(evidence.ratio.is_some_and(|ratio| ratio > 1.5), "{evidence}");
 }
+
+#[test]
+fn requests_that_were_never_side_by_side_are_not_enough() {
+    let mut judge = judge();
+    // First only the old version has clients, then only the new one.
+    let verdict = watch(&mut judge, 100, |round, sample| {
+        let is_asked = (round < 50) == (sample.side == Side::Control);
+        let errors = if sample.side == Side::Canary { 10 } else { 0 };
+        sample.traffic = Some(if is_asked { requests(20, errors) } else { requests(0, 0) });
+    });
+
+    let missing = |missing: &Missing| {
+        matches!(missing, Missing::CanaryRequests { .. } | Missing::ControlRequests { .. })
+    };
+    assert!(matches!(&verdict, Verdict::NotEnough(all) if all.iter().all(missing)), "{verdict:?}");
+}

@@ -1,6 +1,6 @@
 //! Where each rollout stands, as its events tell: what a coordinator is in the middle of.
 
-use cutover_coordinator_core::{Event, EventKind, event::Change};
+use cutover_coordinator_core::{Event, EventKind, event::Change, rollout::CutoverPhase};
 use uuid::Uuid;
 
 use super::Coverage;
@@ -22,6 +22,13 @@ struct Course {
     id: Uuid,
     doing: Doing,
     updated: usize,
+    /// Whether it goes from one group of hosts to another.
+    is_grouped: bool,
+    /// How far its cutover is.
+    cutover: Option<CutoverPhase>,
+    /// The hosts that were told to lead clients over and have not said that they do; none: none was
+    /// told, or what is replaced was told to end.
+    flipped: Option<usize>,
 }
 
 /// The rollouts that are not over.
@@ -40,6 +47,28 @@ impl Courses {
         self.under_way.iter().any(|course| course.doing == doing)
     }
 
+    /// Returns whether edges hold until they are told.
+    pub(super) fn has_armed_edges(&self) -> bool {
+        let is_armed =
+            |course: &Course| course.is_grouped && course.cutover == Some(CutoverPhase::Arm);
+        self.under_way.iter().any(is_armed)
+    }
+
+    /// Returns whether gates are told to lead clients over, or hold them for that.
+    pub(super) fn has_flips(&self) -> bool {
+        let holds = |course: &Course| {
+            let phase = matches!(course.cutover, Some(CutoverPhase::Hold | CutoverPhase::Arm));
+            phase && !course.is_grouped
+        };
+        let flips = |course: &Course| course.flipped.is_some_and(|left| left > 0);
+        self.under_way.iter().any(|course| holds(course) || flips(course))
+    }
+
+    /// Returns whether clients were led over, and what served them is to end.
+    pub(super) fn is_before_the_drain(&self) -> bool {
+        self.under_way.iter().any(|course| course.flipped == Some(0))
+    }
+
     /// Returns whether a rollout is not over.
     pub(super) fn is_busy(&self) -> bool {
         !self.under_way.is_empty()
@@ -55,7 +84,11 @@ impl Courses {
                     }
                     self.started += 1;
                     let doing = Doing::Planned;
-                    self.under_way.push(Course { id: started.id, doing, updated: 0 });
+                    let is_grouped = started.spec.groups().is_some();
+                    let id = started.id;
+                    let (cutover, flipped) = (None, None);
+                    let course = Course { id, doing, updated: 0, is_grouped, cutover, flipped };
+                    self.under_way.push(course);
                 }
                 EventKind::GoalSet { .. } => self.unsent = true,
                 EventKind::Rollout { id, change, .. } => self.change(*id, change, coverage),
@@ -75,15 +108,31 @@ impl Courses {
             Change::HostUpdated { .. } => {
                 course.updated += 1;
                 course.doing = Doing::Watching;
+                course.flipped = course.flipped.map(|left| left.saturating_sub(1));
             }
             Change::BakeStarted => course.doing = Doing::Watching,
             Change::RollbackStarted { .. } => {
                 course.doing = Doing::GoingBack;
+                course.flipped = None;
                 if course.updated > 1 {
                     coverage.reach(101);
                 }
             }
             Change::HostStuck { .. } => coverage.reach(102),
+            Change::GroupSwitched { .. } => {
+                coverage.reach(if course.doing == Doing::GoingBack { 122 } else { 121 });
+                course.cutover = None;
+            }
+            Change::CutoverMoved { phase } => {
+                if course.is_grouped && *phase == CutoverPhase::Release {
+                    coverage.reach(123);
+                }
+                course.cutover = Some(*phase);
+            }
+            Change::HostsFlipped { agents } => {
+                (course.cutover, course.flipped) = (None, Some(agents.len()));
+            }
+            Change::HostsRetired { .. } => course.flipped = None,
             Change::StepStarted { .. }
             | Change::HostFailed { .. }
             | Change::HostUnreachable { .. }
@@ -99,10 +148,8 @@ impl Courses {
             | Change::HostsStaged { .. }
             | Change::HostStaged { .. }
             | Change::HostsShifted { .. }
-            | Change::CutoverMoved { .. }
-            | Change::HostsFlipped { .. }
-            | Change::HostsRetired { .. }
             | Change::HostsTold { .. }
+            | Change::Once { .. }
             | Change::Promoted { .. }
             | Change::Ended { .. } => {}
         }

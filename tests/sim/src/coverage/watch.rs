@@ -107,6 +107,7 @@ impl Watch {
             Seen::End => self.end(world),
             Seen::AgentStarted { .. }
             | Seen::AgentStoring { .. }
+            | Seen::GateFollows { .. }
             | Seen::Died { .. }
             | Seen::ObservesOnly { .. }
             | Seen::SiteStarted { .. }
@@ -183,6 +184,10 @@ impl Watch {
             return;
         }
         self.coverage.reach(70);
+        let agent = host.agent.as_ref();
+        if agent.is_some_and(|agent| !agent.core.remembered().edge_armed.is_empty()) {
+            self.coverage.reach(124);
+        }
         if is_busy && self.courses.any(Doing::GoingBack) {
             self.coverage.reach(15);
         }
@@ -209,8 +214,11 @@ impl Watch {
             (23, courses.unsent && courses.is_busy()),
             (24, courses.any(Doing::Moving)),
             (25, courses.any(Doing::Watching)),
+            (26, courses.has_flips()),
+            (27, courses.is_before_the_drain()),
             (28, courses.any(Doing::GoingBack)),
             (29, self.site_kills == LOOP),
+            (126, courses.has_armed_edges()),
         ];
         for (row, is_reached) in rows {
             if is_reached {
@@ -232,6 +240,7 @@ impl Watch {
                 return;
             }
             Fault::FillDisk { host, .. } if is_switching(world.host(host)) => 57,
+            Fault::CrashGate { host, .. } if world.host(host).gate.holds_at_all() => 125,
             Fault::Suspend { .. } => 81,
             Fault::SetClock { .. } => 78,
             Fault::KillInstance { .. } => 69,

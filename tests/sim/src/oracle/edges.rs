@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use cutover_agent_core::{Action as AgentAction, Event as AgentEvent, GateProgram};
 use cutover_common::{
     AgentName, ApplicationName, EdgeHost, EdgeRevision, EdgeRoute, EdgeRoutes, Health, Phase,
-    Report, SlotReport, Traffic,
+    Report, Service, SlotReport, Traffic,
 };
 use cutover_coordinator_core::{
     Action as SiteAction, Event as SiteEvent, EventKind, Input as SiteInput, SessionId, codec,
+    event::Change,
 };
+use uuid::Uuid;
 
 use super::{Seen, Violation};
 use crate::{
@@ -40,6 +42,8 @@ struct SiteBook {
     /// By the newest session of each agent.
     said: BTreeMap<AgentName, Said>,
     drained: BTreeSet<AgentName>,
+    /// The rollouts between two groups of hosts.
+    grouped: BTreeSet<Uuid>,
     /// What it told each edge last.
     told: BTreeMap<AgentName, EdgeRoutes>,
 }
@@ -171,7 +175,21 @@ impl SiteBook {
                 self.said.remove(agent);
                 self.leaves(agent);
             }
-            EventKind::AgentLabelled { agent, .. } => self.leaves(agent),
+            EventKind::AgentLabelled { agent, .. } => {
+                self.leaves(agent);
+                if !self.grouped.is_empty() {
+                    self.leads_elsewhere();
+                }
+            }
+            EventKind::RolloutStarted(started) if started.spec.groups().is_some() => {
+                self.grouped.insert(started.id);
+                self.leads_elsewhere();
+            }
+            EventKind::Rollout {
+                id,
+                change: Change::GroupSwitched { .. } | Change::Ended { .. },
+                ..
+            } if self.grouped.contains(id) => self.leads_elsewhere(),
             _ => {}
         }
     }
@@ -182,6 +200,11 @@ impl SiteBook {
         for routes in self.told.values_mut().flat_map(|told| &mut told.routes) {
             routes.hosts.retain(|host| host.agent != *agent);
         }
+    }
+
+    /// Others may be led to than were, whoever serves.
+    fn leads_elsewhere(&mut self) {
+        self.told.values_mut().for_each(|told| told.routes.clear());
     }
 
     fn takes(&mut self, input: &SiteInput) {
@@ -202,7 +225,11 @@ impl SiteBook {
                 let Some(said) = self.said_in(*session) else { return };
                 said.takes(report);
             }
-            SiteInput::Started { .. } | SiteInput::Tick | SiteInput::Asked { .. } => {}
+            SiteInput::Started { .. }
+            | SiteInput::SourcesNamed { .. }
+            | SiteInput::Queried { .. }
+            | SiteInput::Tick
+            | SiteInput::Asked { .. } => {}
         }
     }
 
@@ -341,12 +368,14 @@ impl HostBook {
         let mut ports: BTreeSet<u16> =
             program.services.values().map(|service| service.service.port).collect();
         let accepted = self.decided.iter().flat_map(|routes| &routes.routes);
-        let expected: BTreeMap<&ApplicationName, &EdgeRoute> = accepted
+        let expected: BTreeMap<&ApplicationName, (&Service, &[EdgeHost])> = accepted
             .filter(|route| !program.services.contains_key(&route.application))
             .filter(|route| ports.insert(route.service.port))
-            .map(|route| (&route.application, route))
+            .map(|route| (&route.application, (&route.service, route.hosts.as_slice())))
             .collect();
-        if expected.into_iter().eq(&program.edges) {
+        let told = program.edges.iter();
+        let told = told.map(|(name, edge)| (name, (&edge.service, edge.hosts.as_slice())));
+        if told.eq(expected) {
             return Ok(());
         }
         let what = format!("the gate of host-{number} is not told what was accepted as an edge");

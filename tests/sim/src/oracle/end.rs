@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use cutover_common::{AgentName, Slot, Version};
+use cutover_common::{AgentName, Slot, Version, edge::EDGE_LABEL, manifest::Unsure};
 use cutover_coordinator_core::{
     Event, EventKind, SessionId,
     event::Change,
-    rollout::{HostState, Outcome, PlanStep, Rollout, State},
+    once::Stand,
+    rollout::{HostState, Outcome, PlanStep, Rollout, State, spec::Groups},
 };
 use uuid::Uuid;
 
@@ -86,7 +87,7 @@ impl EndOracle {
                 id,
                 change: Change::HostFailed { why, .. } | Change::Held { why },
                 ..
-            } if self.is_calm => {
+            } if self.is_calm && !may_lack_evidence(world, number, *id) => {
                 let text = format!("nothing is wrong, and rollout {id} meets with this: {why}");
                 Err(Violation::new("A6", text))
             }
@@ -121,7 +122,7 @@ fn may_succeed(world: &World, rollout: &Rollout) -> Result<(), Violation> {
     let application = rollout.application.as_str();
     let Some(spec) = application_of(world, application) else { return Ok(()) };
     let can_work = |host: u16| {
-        let release = spec.releases.iter().find(|it| it.version == rollout.to.as_str());
+        let release = spec.releases.iter().find(|it| it.version == rollout.to.as_pushed());
         release.is_none_or(|release| {
             let life = release.behaviour_on(host).life;
             let is_hopeless = match life {
@@ -144,6 +145,18 @@ fn waits_as_asked(rollout: &Rollout) -> bool {
     matches!(rollout.step(), Some((_, PlanStep::Approve)))
 }
 
+/// Returns whether it has a canary that may be held, or go back, by what it is asked or for want of
+/// evidence: no requests are counted here.
+fn may_be_doubted(rollout: &Rollout) -> bool {
+    let canary = rollout.spec.canary.as_ref();
+    canary.is_some_and(|canary| canary.unsure != Unsure::Pass || !canary.checks.is_empty())
+}
+
+fn may_lack_evidence(world: &World, number: u16, id: Uuid) -> bool {
+    let process = world.site(number).process.as_ref();
+    process.and_then(|process| process.core.rollout(id)).is_some_and(may_be_doubted)
+}
+
 /// Returns whether requests last for longer than gates hold others at the cutover.
 fn is_never_empty(world: &World, rollout: &Rollout) -> bool {
     let gate = application_of(world, rollout.application.as_str()).and_then(|spec| spec.gate);
@@ -157,7 +170,7 @@ fn must_succeed(world: &World, rollout: &Rollout) -> Result<(), Violation> {
     if let State::Ended { outcome: Outcome::Succeeded | Outcome::Staged, .. } = rollout.state {
         return Ok(());
     }
-    if waits_as_asked(rollout) || is_never_empty(world, rollout) {
+    if waits_as_asked(rollout) || may_be_doubted(rollout) || is_never_empty(world, rollout) {
         return Ok(());
     }
     let Mode::Liveness { broken, .. } = &world.script.mode else { return Ok(()) };
@@ -170,7 +183,7 @@ fn must_succeed(world: &World, rollout: &Rollout) -> Result<(), Violation> {
     let takes_ms = spec
         .releases
         .iter()
-        .find(|it| it.version == rollout.to.as_str())
+        .find(|it| it.version == rollout.to.as_pushed())
         .map_or(0, |release| release.archive_bytes / world.script.network.bytes_per_ms.max(1));
     let is_quick = u128::from(takes_ms) * 2 < rollout.spec.progress_within.as_millis();
     if !is_quick || !spec.hosts.iter().all(is_fine) || !never_crashes(spec, &rollout.to) {
@@ -184,7 +197,7 @@ fn must_succeed(world: &World, rollout: &Rollout) -> Result<(), Violation> {
 }
 
 fn never_crashes(spec: &Application, version: &Version) -> bool {
-    let release = spec.releases.iter().find(|it| it.version == version.as_str());
+    let release = spec.releases.iter().find(|it| it.version == version.as_pushed());
     release.is_some_and(|release| {
         release.behaviour.life == Life::Well
             && release.exceptions.iter().all(|it| it.behaviour.life == Life::Well)
@@ -194,7 +207,7 @@ fn never_crashes(spec: &Application, version: &Version) -> bool {
 /// A6: what still waits for a person, after people have sent it on again and again, waits for
 /// something that is truly so.
 fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
-    if waits_as_asked(rollout) || is_never_empty(world, rollout) {
+    if waits_as_asked(rollout) || may_be_doubted(rollout) || is_never_empty(world, rollout) {
         return Ok(());
     }
     let Some(process) = &world.site(0).process else { return Ok(()) };
@@ -205,6 +218,11 @@ fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
         is_well(world, host) && !process.core.is_ahead(agent, &rollout.application)
     };
     if !rollout.hosts.keys().chain(&members).all(is_fit) {
+        return Ok(());
+    }
+    if let Some(groups) = rollout.groups()
+        && !groups_are_fit(world, process, rollout, groups, &is_fit)
+    {
         return Ok(());
     }
     // Of each host: what runs, what is to run, and what it would go back to.
@@ -230,6 +248,11 @@ fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
     if world.hosts.iter().any(|host| is_kept_back(host).unwrap_or(false)) {
         return Ok(());
     }
+    // Nor is one that is for all hosts and of which nobody knows what it has done.
+    let once = process.core.onces().of(rollout).map(|once| once.stand);
+    if matches!(once, Some(Stand::Failed | Stand::Unclear(_))) {
+        return Ok(());
+    }
     // Who takes part no more is sent on by nobody.
     if rollout.hosts.values().all(|host| matches!(host.state, HostState::Excluded { .. })) {
         return Ok(());
@@ -249,6 +272,33 @@ fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
         rollout.id, rollout.to, rollout.state
     );
     Err(Violation::new("A6", text))
+}
+
+/// Returns whether the edges can be told, and the group that clients came from was not stopped: once
+/// it was there is nothing to lead them back to.
+fn groups_are_fit(
+    world: &World,
+    process: &SiteProcess,
+    rollout: &Rollout,
+    groups: &Groups,
+    is_fit: &dyn Fn(&AgentName) -> bool,
+) -> bool {
+    let enrolments = process.core.enrolments();
+    let says = |agent: &AgentName, label: &str, value: &str| {
+        let enrolled = enrolments.agents.get(agent);
+        enrolled.and_then(|it| it.labels.get(label)).is_some_and(|it| it == value)
+    };
+    let hosts = || world.hosts.iter().map(|host| &host.name);
+    let mut edges = hosts().filter(|it| says(it, EDGE_LABEL, rollout.environment.as_str()));
+    let runs = |agent: &AgentName| {
+        let goal = process.core.goals().of(agent, &rollout.application);
+        goal.is_some_and(|goal| goal.running().is_some())
+    };
+    let has_left = groups
+        .from
+        .as_ref()
+        .is_none_or(|from| hosts().any(|agent| says(agent, &groups.label, from) && runs(agent)));
+    edges.all(is_fit) && has_left
 }
 
 /// Returns whether the floor, of all hosts or of a zone, or what the hosts have to do can only be
@@ -339,7 +389,7 @@ fn application_of<'a>(world: &'a World, name: &str) -> Option<&'a Application> {
 }
 
 fn is_good(spec: &Application, version: &Version, host: u16) -> bool {
-    let release = spec.releases.iter().find(|it| it.version == version.as_str());
+    let release = spec.releases.iter().find(|it| it.version == version.as_pushed());
     release.is_some_and(|release| !release.is_damaged && release.behaviour_on(host).is_good())
 }
 

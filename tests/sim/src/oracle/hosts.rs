@@ -4,6 +4,7 @@
 //! not: they are what a host's real history is.
 
 mod disk;
+mod edge_holds;
 mod health;
 mod holds;
 mod hooks;
@@ -19,9 +20,9 @@ use cutover_agent_core::{Action, Agent, Input, SessionId, Step, invariants};
 use cutover_common::{HookKind, Report};
 
 use self::{
-    disk::Shelves, health::Answered, holds::Holds, hooks::Hooks, instances::Instances,
-    keeping::Keeping, lease::Permission, memory::Memory, obedience::Obedience, pauses::Pauses,
-    traffic::Traffic,
+    disk::Shelves, edge_holds::EdgeHolds, health::Answered, holds::Holds, hooks::Hooks,
+    instances::Instances, keeping::Keeping, lease::Permission, memory::Memory,
+    obedience::Obedience, pauses::Pauses, traffic::Traffic,
 };
 use super::{Effect, Seen, Violation};
 use crate::{
@@ -47,6 +48,7 @@ struct Book {
     keeping: Keeping,
     traffic: Traffic,
     holds: Holds,
+    edge_holds: EdgeHolds,
     /// A changed bit made the agent forget something that it had acted on, which the journal
     /// cannot tell from a torn commit. What follows from that is not held against it.
     is_misled: bool,
@@ -161,6 +163,7 @@ impl HostOracle {
             | Seen::SiteEnded { .. }
             | Seen::Assigned { .. }
             | Seen::AgentEnds { .. }
+            | Seen::GateFollows { .. }
             | Seen::Healed
             | Seen::End => Ok(()),
         }
@@ -205,10 +208,13 @@ impl Book {
         self.keeping.takes(host, input, world.now)?;
         self.hooks.takes(input);
         self.traffic.takes(input);
+        self.edge_holds.takes(input);
         match input {
             Input::SessionOpened { session } => self.permission.opened(*session),
             Input::SessionEnded { session } => self.permission.ended(*session),
-            Input::Echoed { session, nonce } => self.permission.echoed(*session, *nonce),
+            Input::Echoed { session, nonce, compared: _ } => {
+                self.permission.echoed(*session, *nonce);
+            }
             Input::Welcomed { session, welcome } => self.obedience.welcomed(*session, welcome),
             Input::Assigned { session, assignment } => {
                 self.obedience.offered(*session, assignment, &agent.core);
@@ -226,6 +232,7 @@ impl Book {
             | Input::HookEnded { .. }
             | Input::Stopped { .. }
             | Input::StopFailed { .. }
+            | Input::Checked { .. }
             | Input::GateAnswered { .. }
             | Input::GateSaid { .. }
             | Input::GateLost { .. } => {}
@@ -249,6 +256,7 @@ impl Book {
         let session = self.permission.session();
         self.obedience.stepped((host.number, now), step, core, session)?;
         let holds = self.holds.stepped(world, host, step, core, &self.answered)?;
+        self.edge_holds.stepped(world, host, step)?;
         self.is_true(world, host, step, core)?;
         disk::keeps_what_is_wanted(host, core, step)?;
         if step.events.is_empty() {
@@ -285,6 +293,7 @@ impl Book {
     }
 
     fn stored(&mut self, number: u16, now: Moment) -> Result<(), Violation> {
+        self.hooks.stored();
         self.keeping.stored(now);
         self.memory.stored();
         self.instances.stored();
@@ -292,6 +301,7 @@ impl Book {
     }
 
     fn started(&mut self, world: &World, number: u16) -> Result<(), Violation> {
+        self.hooks.begins();
         let Some(agent) = &world.host(number).agent else { return Ok(()) };
         if self.memory.read_again(world, number)? {
             self.is_misled = true;
@@ -303,6 +313,7 @@ impl Book {
         self.keeping.started(world.now);
         self.traffic.started(&agent.core);
         self.holds.started(&agent.core);
+        self.edge_holds.started(&agent.core);
         self.obedience.started(number, &agent.core)
     }
 

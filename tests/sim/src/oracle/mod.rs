@@ -1,11 +1,13 @@
 //! Oracles: they watch a run and say which promise it broke. They trust neither core: what they
 //! compare with is the truth of the simulated machines, and models of their own.
 
+mod checks;
 mod edges;
 mod end;
 mod fleet;
 mod hosts;
 mod model;
+mod once;
 mod rest;
 
 use cutover_agent_core::{
@@ -150,6 +152,10 @@ pub enum Seen<'a> {
         number: u16,
         retained: &'a Retained,
     },
+    /// A gate follows another program, or its last one again.
+    GateFollows {
+        number: u16,
+    },
     /// A process has begun.
     Began {
         number: u16,
@@ -178,6 +184,8 @@ pub struct Oracles {
     fleet: fleet::FleetOracle,
     edges: edges::EdgeOracle,
     model: model::Model,
+    once: once::OnceOracle,
+    checks: checks::CheckOracle,
     end: end::EndOracle,
     rest: rest::RestOracle,
 }
@@ -191,6 +199,8 @@ impl Oracles {
             fleet: fleet::FleetOracle::new(script),
             edges: edges::EdgeOracle::new(script),
             model: model::Model::new(script),
+            once: once::OnceOracle::default(),
+            checks: checks::CheckOracle::default(),
             end: end::EndOracle::new(script),
             rest: rest::RestOracle::default(),
         }
@@ -212,6 +222,8 @@ impl Oracles {
         self.fleet.see(world, seen)?;
         self.edges.see(world, seen)?;
         self.model.see(world, seen)?;
+        self.once.see(world, seen)?;
+        self.checks.see(seen)?;
         self.end.see(world, seen)?;
         self.rest.see(world, seen)
     }

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use cutover_agent_core::{HookEnd, Life, Remembered, SessionId};
-use cutover_common::{Permille, Slot, SlotGoal};
-use cutover_coordinator_core::rollout::{PlanStep, Rollout, State};
+use cutover_common::{Generation, OncePart, Permille, Slot, SlotGoal};
+use cutover_coordinator_core::{
+    queue::Queued,
+    rollout::{PlanStep, Rollout, State},
+};
 
 use super::{Seen, Violation};
 use crate::{
-    script::{Application, Call, Mode, Script, What},
+    script::{Application, Call, Entry, Mode, QUEUES, Script, What},
     world::{HOOK_WITHIN, Host, World},
 };
 
@@ -42,12 +45,23 @@ pub fn bound_ms(script: &Script) -> u64 {
             What::Call(_) | What::Fault(_) => None,
         });
         // Of those that were asked for one is under way when the world heals, and at most one
-        // more begins: a call that is made again.
-        deploys.max().unwrap_or_default() * 2
+        // more begins, a call that is made again; and those that are queued.
+        deploys.max().unwrap_or_default() * (2 + queued(script, number))
     };
     let slowest = (0..script.applications.len()).map(of_application).max().unwrap_or_default();
     let bound = REDIAL_MAX + SILENCES + slowest;
     u64::try_from(bound.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns how many deploys of an application wait for others.
+fn queued(script: &Script, number: usize) -> u32 {
+    let is_queued = |entry: &&Entry| match &entry.what {
+        What::Call(Call::Deploy { application, options, .. }) => {
+            usize::from(*application) == number && options.iter().any(|(name, _)| name == QUEUES)
+        }
+        What::Call(_) | What::Fault(_) => false,
+    };
+    u32::try_from(script.entries.iter().filter(is_queued).count()).unwrap_or(u32::MAX)
 }
 
 fn deploy_within(options: &[(String, String)], application: &Application) -> Duration {
@@ -72,11 +86,24 @@ fn deploy_within(options: &[(String, String)], application: &Application) -> Dur
 /// Returns whether a hook keeps the goal from being reached until there is another one.
 pub(super) fn is_stuck(application: &cutover_agent_core::Application, slot: Slot) -> bool {
     let wanted = application.goal(slot).release().map(|release| release.digest);
-    application.slots.of(slot).hooks.iter().any(|run| {
-        Some(run.release) == wanted
-            && run.generation == application.fence().generation
-            && matches!(run.end, Some(HookEnd::Failed { .. } | HookEnd::Interrupted))
-    })
+    let duties = application.assignment.once.iter();
+    let duty = duties.into_iter().find(|duty| Some(duty.release) == wanted);
+    let has_ended_badly = |permit: Generation| {
+        application.once.iter().any(|run| {
+            let has_passed = run.end.as_ref().is_none_or(|end| *end == HookEnd::Passed);
+            Some(run.release) == wanted && run.permit >= permit && !has_passed
+        })
+    };
+    let is_kept_back = duty.is_some_and(|duty| match duty.part {
+        OncePart::Awaited => true,
+        OncePart::Run { permit } => has_ended_badly(permit),
+    });
+    is_kept_back
+        || application.slots.of(slot).hooks.iter().any(|run| {
+            Some(run.release) == wanted
+                && run.generation == application.fence().generation
+                && matches!(run.end, Some(HookEnd::Failed { .. } | HookEnd::Interrupted))
+        })
 }
 
 /// See above.
@@ -126,6 +153,10 @@ pub(crate) fn restless(world: &World) -> Option<String> {
     }
     if let Some(rollout) = process.core.active().find(|rollout| !waits_for_people(rollout)) {
         return Some(format!("{} to {} is {:?}", rollout.id, rollout.to, rollout.state));
+    }
+    let is_next = |queued: &&Queued| process.core.ahead_of(queued).rollout.is_none();
+    if let Some(queued) = process.core.queue().waiting().find(is_next) {
+        return Some(format!("{} to {} is about to begin", queued.id, queued.order.version));
     }
     if let Some((_, call)) = world.operators.calls.iter().find(|(_, call)| call.is_open()) {
         return Some(format!("an operator waits for an answer: {:?}", call.request));

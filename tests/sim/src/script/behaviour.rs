@@ -72,6 +72,50 @@ pub enum HookBehaviour {
     Hangs,
 }
 
+/// What the checks of a release answer, once they are asked of its canary.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub struct CheckBehaviours {
+    /// By the metrics server.
+    #[serde(default)]
+    pub metric: CheckBehaviour,
+    /// By the command on each host.
+    #[serde(default)]
+    pub command: CheckBehaviour,
+}
+
+/// What a check answers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckBehaviour {
+    #[default]
+    Passes,
+    Fails,
+    /// Fails the first time that a process asks it.
+    Blips,
+    /// Says nothing on the canary, and how that is.
+    Errs,
+    /// Gives no answer in time.
+    Hangs,
+}
+
+impl CheckBehaviours {
+    pub(super) fn all_pass(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns how the check of this name behaves.
+    pub fn of(self, check: &str) -> CheckBehaviour {
+        if check == "metric" { self.metric } else { self.command }
+    }
+}
+
+impl CheckBehaviour {
+    /// Returns whether there is never an answer that is good.
+    pub const fn never_passes(self) -> bool {
+        matches!(self, Self::Fails | Self::Errs | Self::Hangs)
+    }
+}
+
 impl Behaviour {
     /// A release that works.
     pub const WELL: Self = Self {

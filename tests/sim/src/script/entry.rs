@@ -111,8 +111,32 @@ pub enum Fault {
 /// The option by which a deploy stops the one that is under way.
 pub const SUPERSEDES: &str = "supersedes";
 
+/// Among the options of a deploy: it waits for the one that is under way.
+pub const QUEUES: &str = "queues";
+
 /// Among the options of a deploy: it comes also where its environment is frozen.
 pub const DESPITE_FREEZE: &str = "despite_freeze";
+
+/// The label that says in which group a host is.
+pub const GROUP_LABEL: &str = "group";
+
+/// A group of hosts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Group {
+    Blue,
+    Green,
+}
+
+impl Group {
+    /// Returns the value of its label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Blue => "blue",
+            Self::Green => "green",
+        }
+    }
+}
 
 /// What an operator does.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
@@ -179,6 +203,16 @@ pub enum Call {
     Thaw {
         application: u16,
     },
+    /// Sets a variable in the environment of an application to this; unsets it without.
+    Configure {
+        application: u16,
+        #[serde(default)]
+        level: Option<u32>,
+    },
+    /// Takes the last one out of the queue of an application.
+    AbortQueued {
+        application: u16,
+    },
     /// Takes a host out of the environment of an application by its label.
     Unlabel {
         host: u16,
@@ -197,6 +231,11 @@ pub enum Call {
     /// Takes it from there.
     Unedge {
         host: u16,
+    },
+    /// Says of a host in which of two groups it is.
+    Group {
+        host: u16,
+        group: Group,
     },
     /// Removes an agent for good.
     Remove {
@@ -226,6 +265,7 @@ impl What {
                 | Call::Label { host, .. }
                 | Call::Edge { host, .. }
                 | Call::Unedge { host }
+                | Call::Group { host, .. }
                 | Call::Remove { host }
                 | Call::Join { host, .. }
                 | Call::ShowUsedToken { host },
@@ -240,6 +280,8 @@ impl What {
                 | Call::Promote { .. }
                 | Call::Freeze { .. }
                 | Call::Thaw { .. }
+                | Call::Configure { .. }
+                | Call::AbortQueued { .. }
                 | Call::Restart { .. },
             ) => None,
         }
@@ -265,6 +307,8 @@ impl What {
                 | Call::Promote { application, .. }
                 | Call::Freeze { application }
                 | Call::Thaw { application }
+                | Call::Configure { application, .. }
+                | Call::AbortQueued { application }
                 | Call::Restart { application, .. },
             ) => Some(application),
             Self::Fault(_)
@@ -272,6 +316,7 @@ impl What {
                 Call::Drain { .. }
                 | Call::Undrain { .. }
                 | Call::Unedge { .. }
+                | Call::Group { .. }
                 | Call::Remove { .. }
                 | Call::Join { .. }
                 | Call::ShowUsedToken { .. },

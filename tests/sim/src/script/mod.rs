@@ -9,8 +9,11 @@ use cutover_common::HookKind;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    behaviour::{BadHook, Behaviour, HookBehaviour, Life, OnStop},
-    entry::{Call, DESPITE_FREEZE, Direction, Entry, Fault, KillPoint, SUPERSEDES, What},
+    behaviour::{BadHook, Behaviour, CheckBehaviour, CheckBehaviours, HookBehaviour, Life, OnStop},
+    entry::{
+        Call, DESPITE_FREEZE, Direction, Entry, Fault, GROUP_LABEL, Group, KillPoint, QUEUES,
+        SUPERSEDES, What,
+    },
 };
 
 /// What one run is made of. Times are in milliseconds of virtual time.
@@ -109,11 +112,26 @@ pub struct Application {
     /// The other hooks that its releases have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookKind>,
+    /// Whether one host runs the `before_start` hook for all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
     pub stop_within_ms: u64,
     /// None: no gate stands before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<Gated>,
+    /// What its canaries are asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Checks>,
     pub releases: Vec<Release>,
+}
+
+/// The checks that the releases of an application declare.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Checks {
+    pub metric: bool,
+    pub command: bool,
+    /// How many failures in a row fail a canary.
+    pub failures: u32,
 }
 
 /// How an application stands behind the gate.
@@ -147,6 +165,9 @@ pub struct Release {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_damaged: bool,
     pub behaviour: Behaviour,
+    /// What its checks answer.
+    #[serde(default, skip_serializing_if = "CheckBehaviours::all_pass")]
+    pub checks: CheckBehaviours,
     /// Where it behaves differently.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<Exception>,

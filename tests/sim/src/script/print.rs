@@ -46,8 +46,18 @@ pub(super) fn script(script: &Script) -> String {
 }
 
 fn print_application(text: &mut String, application: &Application) {
-    let Application { name, hosts, probe, has_stop_hook, hooks, stop_within_ms, gate, releases } =
-        application;
+    let Application {
+        name,
+        hosts,
+        probe,
+        has_stop_hook,
+        hooks,
+        once,
+        stop_within_ms,
+        gate,
+        checks,
+        releases,
+    } = application;
     row(text, "name", name);
     row(text, "hosts", hosts);
     if let Some(probe) = probe {
@@ -57,9 +67,15 @@ fn print_application(text: &mut String, application: &Application) {
     if !hooks.is_empty() {
         row(text, "hooks", hooks);
     }
+    if *once {
+        row(text, "once", once);
+    }
     row(text, "stop_within_ms", stop_within_ms);
     if let Some(gate) = gate {
         row(text, "gate", gate);
+    }
+    if let Some(checks) = checks {
+        row(text, "checks", checks);
     }
     rows(text, "releases", releases);
 }

@@ -1,8 +1,8 @@
 //! The plain forms: what everything is made to, where it need not be otherwise.
 
 use crate::script::{
-    Application, Behaviour, Call, Direction, Disks, Fault, HookBehaviour, KillPoint, Life, Network,
-    OnStop, Release, Script, Settings, What,
+    Application, Behaviour, Call, CheckBehaviours, Direction, Disks, Fault, HookBehaviour,
+    KillPoint, Life, Network, OnStop, Release, Script, Settings, What,
 };
 
 /// A network without noise.
@@ -54,6 +54,8 @@ pub(super) const APPLICATION: &[Calm<Application>] = &[
     |application| application.probe = None,
     |application| application.has_stop_hook = false,
     |application| application.hooks.clear(),
+    |application| application.once = false,
+    |application| application.checks = None,
     |application| application.stop_within_ms = 5_000,
 ];
 
@@ -66,6 +68,7 @@ pub(super) const RELEASE: &[Calm<Release>] = &[
     |release| release.behaviour.bad_hook = None,
     |release| release.behaviour.on_stop = OnStop::Exits { after_ms: 50 },
     |release| release.behaviour.boot_ms = Behaviour::WELL.boot_ms,
+    |release| release.checks = CheckBehaviours::default(),
     |release| release.is_damaged = false,
     |release| release.archive_bytes = 1_000,
 ];

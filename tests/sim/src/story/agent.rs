@@ -29,6 +29,9 @@ pub(crate) fn event(event: &Event) -> String {
                 .join(", ")
         ),
         Event::EdgeRouted(routes) => edge(routes),
+        Event::EdgeArmed { application, number } => format!(
+            "holds what is new for {application} as an edge until other routes come (hold {number})"
+        ),
         Event::TermRaised { application, term } => {
             format!("keeps its goal of {application} in term {}", term.0)
         }
@@ -112,7 +115,9 @@ fn edge(routes: &EdgeRoutes) -> String {
     let gets_new = |host: &&EdgeHost| host.lead.is_some_and(|lead| lead.weight > 0);
     let route = |route: &EdgeRoute| {
         let hosts = route.hosts.iter().filter(gets_new).count();
-        format!("{} to {hosts} of {}", route.application, route.hosts.len())
+        let hold = route.cutover.and_then(|cutover| cutover.hold);
+        let hold = hold.map_or("", |hold| if hold.is_armed { " (armed)" } else { " (held)" });
+        format!("{} to {hosts} of {}{hold}", route.application, route.hosts.len())
     };
     let all: Vec<String> = routes.routes.iter().map(route).collect();
     let EdgeRevision { term, number } = routes.revision;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cutover_common::Slot;
-use cutover_coordinator_core::{Coordinator, Event, EventKind, fleet::GoalSlot};
+use cutover_coordinator_core::{Coordinator, Event, EventKind, event::Dequeued, fleet::GoalSlot};
 use uuid::Uuid;
 
 use super::{generation, short_digest};
@@ -38,9 +38,14 @@ pub(crate) fn events(core: &Coordinator, events: &[Event]) -> Vec<String> {
             | EventKind::EnvironmentCreated { .. }
             | EventKind::EnvironmentFrozen { .. }
             | EventKind::EnvironmentThawed { .. }
+            | EventKind::EnvironmentConfigured { .. }
+            | EventKind::ReleaseConfigured { .. }
+            | EventKind::SecretsLost { .. }
             | EventKind::ReleaseRegistered { .. }
             | EventKind::GoalSet { .. }
-            | EventKind::RolloutStarted(_) => other(&event.kind),
+            | EventKind::RolloutStarted(_)
+            | EventKind::RolloutQueued(_)
+            | EventKind::RolloutDequeued { .. } => other(&event.kind),
         });
     }
     told
@@ -76,6 +81,9 @@ fn other(kind: &EventKind) -> String {
         EventKind::AgentUndrained { agent, .. } => format!("lets {agent} take part again"),
         EventKind::EnvironmentFrozen { environment, .. } => format!("freezes {environment}"),
         EventKind::EnvironmentThawed { environment, .. } => format!("thaws {environment}"),
+        EventKind::EnvironmentConfigured { environment, .. } => format!("configures {environment}"),
+        EventKind::ReleaseConfigured { name } => format!("has {name}, with a config"),
+        EventKind::SecretsLost { secrets } => format!("gives {} secrets up", secrets.len()),
         EventKind::EnvironmentCreated { name, .. } => format!("makes environment {name}"),
         EventKind::ReleaseRegistered { release, .. } => {
             format!("has release {} ({})", release.name, short_digest(release.digest))
@@ -89,6 +97,17 @@ fn other(kind: &EventKind) -> String {
         ),
         EventKind::RolloutStarted(started) => {
             format!("begins a rollout of {} to {}", started.application, started.to)
+        }
+        EventKind::RolloutQueued(queued) => {
+            format!("queues a rollout of {} to {}", queued.application, queued.to)
+        }
+        EventKind::RolloutDequeued { id, how, .. } => {
+            let why = match how {
+                Dequeued::Refused { why } => why.clone(),
+                Dequeued::Aborted { by, .. } => format!("{by} asked for it"),
+                Dequeued::Superseded { rollout, .. } => format!("{rollout} takes its place"),
+            };
+            format!("takes rollout {id} out of the queue: {why}")
         }
         EventKind::Rollout { change, .. } => format!("{change:?}"),
     }

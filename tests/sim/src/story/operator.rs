@@ -1,17 +1,27 @@
 //! What operators ask, and hear.
 
 use cutover_common::AgentName;
-use cutover_coordinator_core::{Answer, Request, rollout::Options};
+use cutover_coordinator_core::{Answer, IfBusy, Request, rollout::Options};
 
 /// Tells a call.
 pub(crate) fn request(request: &Request) -> String {
     match request {
         Request::Deploy { order, .. } => {
-            format!("deploy {}@{}{}", order.application, order.version, options(&order.options))
+            let busy = match order.if_busy {
+                IfBusy::Refuse => "",
+                IfBusy::Supersede => ", in the place of all others",
+                IfBusy::Queue => ", after all others",
+            };
+            let options = options(&order.options);
+            format!("deploy {}@{}{options}{busy}", order.application, order.version)
         }
         Request::Control { rollout, verb, .. } => format!("{} {rollout}", verb.word()),
         Request::LabelAgent { agent, set, unset } => {
-            let set: Vec<&str> = set.keys().map(String::as_str).collect();
+            let said = |(label, value): (&String, &String)| match value.as_str() {
+                "yes" => label.clone(),
+                _ => format!("{label}={value}"),
+            };
+            let set: Vec<String> = set.iter().map(said).collect();
             let words = [("takes in", set.join(", ")), ("leaves", unset.join(", "))];
             let words = words.into_iter().filter(|(_, labels)| !labels.is_empty());
             let words: Vec<String> = words.map(|(verb, of)| format!("{verb} {of}")).collect();
@@ -32,6 +42,10 @@ pub(crate) fn request(request: &Request) -> String {
         Request::CreateEnvironment { name, .. } => format!("environment {name}"),
         Request::FreezeEnvironment { environment, .. } => format!("freeze {environment}"),
         Request::ThawEnvironment { environment } => format!("thaw {environment}"),
+        Request::ConfigureEnvironment(order) => {
+            let names: Vec<String> = order.set.keys().map(ToString::to_string).collect();
+            format!("configure {}: {}", order.environment, names.join(", "))
+        }
         Request::RegisterRelease { release, .. } => format!("release {}", release.name),
     }
 }
@@ -47,6 +61,12 @@ pub(crate) fn answer(answer: &Answer) -> String {
         Answer::EnvironmentCreated { agents } => format!("created, with {agents} agents"),
         Answer::RolloutStarted { repeated: false, .. } => "the rollout has begun".to_owned(),
         Answer::RolloutStarted { repeated: true, .. } => "it had begun already".to_owned(),
+        Answer::RolloutQueued { repeated: false, ahead, .. } => {
+            format!("it is queued, and {ahead} are before it")
+        }
+        Answer::RolloutQueued { repeated: true, .. } => "it was queued already".to_owned(),
         Answer::Controlled { text, .. } => text.clone(),
+        Answer::Configured { number: Some(number), .. } => format!("config {number}"),
+        Answer::Configured { number: None, .. } => "it is so already".to_owned(),
     }
 }

@@ -27,6 +27,7 @@ pub(super) fn draw(script: &mut Script) {
             keep_warm_ms: *dice.pick(&[0, 2 * DRAIN_MS]),
         });
         application.hooks.clear();
+        application.once = false;
         for release in &mut application.releases {
             release.is_damaged = false;
             release.exceptions.clear();

@@ -52,7 +52,7 @@ pub(super) fn draw(
     hosts + count
 }
 
-fn fault(dice: &mut Dice, host: u16) -> Fault {
+pub(super) fn fault(dice: &mut Dice, host: u16) -> Fault {
     let down_ms = *dice.pick(&[10, 1_000, 20_000]);
     match dice.below(7) {
         0 => Fault::KillAgent { host, point: KillPoint::Now, down_ms },

@@ -64,7 +64,7 @@ const KINDS: [(Kind, u32); 27] = [
     (Kind::FailCoordinatorDisk, 60),
     (Kind::SetCoordinatorClock, 60),
     (Kind::Restore, 80),
-    (Kind::Clone, 120),
+    (Kind::Clone, 180),
     (Kind::LoseCoordinator, 20),
 ];
 

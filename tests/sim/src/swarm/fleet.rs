@@ -3,7 +3,8 @@
 use crate::{
     dice::Dice,
     script::{
-        Application, Behaviour, Exception, Gated, HookBehaviour, Life, OnStop, Probe, Release,
+        Application, Behaviour, CheckBehaviours, Exception, Gated, HookBehaviour, Life, OnStop,
+        Probe, Release,
     },
 };
 
@@ -43,6 +44,7 @@ fn application(dice: &mut Dice, index: u64, hosts: u16) -> Application {
         probe,
         has_stop_hook: dice.chance(300),
         hooks: Vec::new(),
+        once: false,
         stop_within_ms: *dice.pick(&[500, 5_000]),
         gate: dice.chance(600).then(|| Gated {
             in_place: dice.chance(350),
@@ -50,6 +52,7 @@ fn application(dice: &mut Dice, index: u64, hosts: u16) -> Application {
             drain_ms: *dice.pick(&[500, 30_000]),
             keep_warm_ms: *dice.pick(&[0, 0, 5_000, 20_000]),
         }),
+        checks: None,
         releases,
     }
 }
@@ -72,6 +75,7 @@ fn release(dice: &mut Dice, number: u64, hosts: u16) -> Release {
         archive_bytes: *dice.pick(&[1_000, 100_000, 5_000_000]),
         is_damaged: number > 1 && dice.chance(30),
         behaviour,
+        checks: CheckBehaviours::default(),
         exceptions,
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn draw(dice: &mut Dice, applications: &[Application], hosts: u16) ->
             } else {
                 push(begin, Call::Remove { host });
                 // Sometimes the token is too old by then.
-                let token_age_ms = *dice.pick(&[0, 0, 700_000]);
+                let token_age_ms = *dice.pick(&[0, 0, 40_000]);
                 push(later, Call::Join { host, token_age_ms });
             }
         }

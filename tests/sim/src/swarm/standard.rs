@@ -3,8 +3,8 @@
 use crate::{
     dice::Dice,
     script::{
-        Application, Behaviour, Call, Disks, Entry, Gated, Mode, Network, Probe, Release, Script,
-        Settings, What,
+        Application, Behaviour, Call, CheckBehaviours, Disks, Entry, Gated, Mode, Network, Probe,
+        Release, Script, Settings, What,
     },
 };
 
@@ -27,6 +27,7 @@ pub fn standard(seed: u64) -> Script {
         archive_bytes: 1_000_000,
         is_damaged: false,
         behaviour: Behaviour::WELL,
+        checks: CheckBehaviours::default(),
         exceptions: Vec::new(),
     };
     let deploy = |at_ms: u64, release: u16, strategy: &str| Entry {
@@ -57,8 +58,10 @@ pub fn standard(seed: u64) -> Script {
         }),
         has_stop_hook: true,
         hooks: Vec::new(),
+        once: false,
         stop_within_ms: 5_000,
         gate: Some(GATE),
+        checks: None,
         releases: vec![release("1.0"), release("2.0")],
     };
     entries.extend(few.schedule(&mut dice, HOSTS, std::slice::from_ref(&application), HEALS_MS));

@@ -54,6 +54,7 @@ impl World {
             sessions: 0,
             failures: 0,
             has_flipped: false,
+            blips: 0,
             retained: None,
         });
         self.trace.mark(now, Who::Host(number), ("starts", events.len()));

@@ -206,7 +206,7 @@ impl World {
         let host = self.host_mut(number);
         if host.suspended_until == Some(now) {
             host.suspended_until = None;
-            host.gate.begin_again(now);
+            self.begin_gate(number);
             self.trace.tell(now, Who::Host(number), || "has booted".to_owned());
             self.start_agent(number);
         }
@@ -328,13 +328,12 @@ impl World {
     }
 
     fn heal_host(&mut self, number: u16) {
-        let now = self.now;
         let host = self.host_mut(number);
         host.kill_at = None;
         host.sync_slow_us = None;
         host.refuses_processes = 0;
         if !host.gate.is_up && host.is_up() {
-            host.gate.begin_again(now);
+            self.begin_gate(number);
         }
         self.free_gate(number, None);
         let host = self.host_mut(number);

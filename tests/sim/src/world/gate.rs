@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cutover_agent_core::{GateProgram, GateService, GateState, GateTrouble, Input};
-use cutover_common::{ApplicationName, Slot};
+use cutover_common::{AgentName, ApplicationName, EdgeHost, Slot};
 use uuid::Uuid;
 
 use super::{Happening, World};
-use crate::{moment::Moment, trace::Who};
+use crate::{moment::Moment, oracle::Seen, trace::Who};
 
 /// How often an agent's shell looks at a gate at which something is to end, and a little.
 const LOOK_MAX_US: u64 = 30_000;
@@ -21,6 +21,8 @@ pub struct Gate {
     follows: Option<(u64, GateProgram)>,
     /// Until when something is under way at a slot that gets nothing new.
     under_way: BTreeMap<(ApplicationName, Slot), Moment>,
+    /// The same of hosts that it stands in front of.
+    under_way_behind: BTreeMap<(ApplicationName, AgentName), Moment>,
     /// The newest agent process that it was told something by.
     told_by: u32,
     /// Applications of which it can serve nothing new, and for how many reasons.
@@ -38,6 +40,7 @@ impl Gate {
             is_up: true,
             follows: None,
             under_way: BTreeMap::new(),
+            under_way_behind: BTreeMap::new(),
             told_by: 0,
             hindered: BTreeMap::new(),
             as_they_were: BTreeMap::new(),
@@ -89,6 +92,33 @@ impl Gate {
         slots.filter(|(name, slot)| self.leads_to(name, *slot)).collect()
     }
 
+    /// Returns every host behind it that gets what is new.
+    fn led_behind(&self) -> Vec<(ApplicationName, AgentName)> {
+        let edges = self.follows.iter().flat_map(|(_, program)| &program.edges);
+        let hosts = edges.filter(|(_, edge)| edge.hold.is_none()).flat_map(|(name, edge)| {
+            let gets = |host: &&EdgeHost| host.lead.is_some_and(|lead| lead.weight > 0);
+            edge.hosts.iter().filter(gets).map(|host| (name.clone(), host.agent.clone()))
+        });
+        hosts.collect()
+    }
+
+    /// Returns whether it sends what is new of an application to the host of `agent`.
+    pub fn leads_behind(&self, application: &ApplicationName, agent: &AgentName) -> bool {
+        self.is_up && self.led_behind().contains(&(application.clone(), agent.clone()))
+    }
+
+    /// Returns whether a request is under way at the host of `agent` behind it.
+    pub fn is_busy_behind(
+        &self,
+        application: &ApplicationName,
+        agent: &AgentName,
+        now: Moment,
+    ) -> bool {
+        let place = (application.clone(), agent.clone());
+        self.leads_behind(application, agent)
+            || self.is_up && self.under_way_behind.get(&place).is_some_and(|at| *at > now)
+    }
+
     /// Returns whether it sends what is new to `slot` at this moment.
     pub fn leads_to(&self, application: &ApplicationName, slot: Slot) -> bool {
         self.is_up && self.served(application).is_some_and(|service| gives_to(service, slot))
@@ -97,6 +127,27 @@ impl Gate {
     /// Returns whether it holds what is new.
     pub fn holds(&self, application: &ApplicationName) -> bool {
         self.is_up && self.served(application).is_some_and(|service| service.hold.is_some())
+    }
+
+    /// Returns whether it holds what is new of an application for the hosts behind it.
+    pub fn holds_behind(&self, application: &ApplicationName) -> bool {
+        let edges = self.follows.as_ref().map(|(_, program)| &program.edges);
+        let edge = edges.and_then(|edges| edges.get(application));
+        self.is_up && edge.is_some_and(|edge| edge.hold.is_some())
+    }
+
+    /// Returns whether it holds what is new for hosts behind it.
+    pub fn holds_at_all(&self) -> bool {
+        let edges = self.follows.iter().flat_map(|(_, program)| program.edges.values());
+        self.is_up && edges.into_iter().any(|edge| edge.hold.is_some())
+    }
+
+    /// Returns whether a request of an application is under way at any host behind it.
+    pub fn is_busy_at_all(&self, application: &ApplicationName, now: Moment) -> bool {
+        let mut ending = self.under_way_behind.iter();
+        self.is_up
+            && (self.led_behind().iter().any(|(name, _)| name == application)
+                || ending.any(|((name, _), at)| name == application && *at > now))
     }
 
     /// Returns whether a request is under way at `slot`.
@@ -115,6 +166,10 @@ impl Gate {
             self.as_they_were.contains_key(name)
                 && self.wanted(name).is_some_and(|service| gives_to(service, slot))
         };
+        let led = self.led_behind().into_iter();
+        let ending = self.under_way_behind.iter().filter(|(_, at)| **at > now);
+        let busy_edges = led.chain(ending.map(|(place, _)| place.clone())).map(|(name, _)| name);
+        let busy_edges = busy_edges.collect();
         let busy = slots
             .filter(|(name, slot)| self.is_busy(name, *slot, now) || may_come(name, *slot))
             .collect();
@@ -124,13 +179,14 @@ impl Gate {
         };
         let troubles = self.as_they_were.keys().map(|name| (name.clone(), trouble())).collect();
         let gate = Uuid::from_u128(u128::from(number) << 64 | u128::from(self.process));
-        GateState { gate, revision, busy, troubles }
+        GateState { gate, revision, busy, busy_edges, troubles }
     }
 
     /// Another process, which follows the last program, as it is on disk.
-    pub(crate) fn begin_again(&mut self, now: Moment) {
+    fn begin_again(&mut self, now: Moment) {
         self.process += 1;
         self.under_way.clear();
+        self.under_way_behind.clear();
         // Nothing is left that it could serve instead.
         let services = self.follows.iter().flat_map(|(_, program)| program.services.keys());
         let hindered = services.filter(|name| self.hindered.contains_key(*name));
@@ -176,11 +232,13 @@ impl World {
             return;
         }
         let gate = &mut self.host_mut(number).gate;
-        let led = gate.led();
+        let (led, led_behind) = (gate.led(), gate.led_behind());
         gate.told_by = epoch;
         gate.follow(revision, program);
         gate.note(now);
         self.left(number, led);
+        self.left_behind(number, led_behind);
+        self.see(&Seen::GateFollows { number });
         self.trace.mark(now, Who::Host(number), ("gate", revision));
         self.trace.tell(now, Who::Host(number), || {
             let gate = &self.hosts[usize::from(number)].gate;
@@ -200,6 +258,13 @@ impl World {
         self.tell_agent(number, epoch, Input::GateAnswered { revision, result: Ok(state) });
     }
 
+    /// A gate begins again.
+    pub(super) fn begin_gate(&mut self, number: u16) {
+        let now = self.now;
+        self.host_mut(number).gate.begin_again(now);
+        self.see(&Seen::GateFollows { number });
+    }
+
     /// What was led to is left, where it is not led to any more.
     fn left(&mut self, number: u16, led: Vec<(ApplicationName, Slot)>) {
         for (application, slot) in led {
@@ -209,6 +274,21 @@ impl World {
             if is_there && !gate.leads_to(&application, slot) {
                 self.ends_later(number, application, slot);
             }
+        }
+    }
+
+    /// What was led to behind an edge is left, where it is not led to any more.
+    fn left_behind(&mut self, number: u16, led: Vec<(ApplicationName, AgentName)>) {
+        for (application, agent) in led {
+            if self.host(number).gate.leads_behind(&application, &agent) {
+                continue;
+            }
+            let Some(at) = self.ends_at(number, &application) else { continue };
+            let host = self.host_mut(number);
+            host.gate.under_way_behind.insert((application, agent), at);
+            let process = host.gate.process;
+            let seen = at + Duration::from_micros(host.luck.between(50, LOOK_MAX_US));
+            self.queue.push(seen, Happening::GateIsSeen { number, process });
         }
     }
 
@@ -247,18 +327,23 @@ impl World {
 
     /// What is under way at a slot ends some time after it gets nothing new, or is cut.
     fn ends_later(&mut self, number: u16, application: ApplicationName, slot: Slot) {
-        let of_name =
-            |it: &&crate::script::Application| it.name == application.as_str() && it.gate.is_some();
-        let spec = self.script.applications.iter().find(of_name).and_then(|it| it.gate);
-        let Some(spec) = spec else { return };
-        let now = self.now;
+        let Some(at) = self.ends_at(number, &application) else { return };
         let host = self.host_mut(number);
-        let takes = Duration::from_millis(host.luck.between(0, spec.requests_ms));
-        let at = now + takes.min(Duration::from_millis(spec.drain_ms));
         host.gate.under_way.insert((application, slot), at);
         let process = host.gate.process;
         let seen = at + Duration::from_micros(host.luck.between(50, LOOK_MAX_US));
         self.queue.push(seen, Happening::GateIsSeen { number, process });
+    }
+
+    /// Returns when what is under way of an application ends that gets nothing new, or is cut.
+    fn ends_at(&mut self, number: u16, application: &ApplicationName) -> Option<Moment> {
+        let of_name =
+            |it: &&crate::script::Application| it.name == application.as_str() && it.gate.is_some();
+        let spec = self.script.applications.iter().find(of_name).and_then(|it| it.gate)?;
+        let now = self.now;
+        let takes = self.host_mut(number).luck.between(0, spec.requests_ms);
+        let takes = Duration::from_millis(takes);
+        Some(now + takes.min(Duration::from_millis(spec.drain_ms)))
     }
 
     /// The agent's shell looks at the gate.
@@ -284,6 +369,7 @@ impl World {
         host.gate.is_up = false;
         host.gate.led_since.clear();
         host.gate.under_way.clear();
+        host.gate.under_way_behind.clear();
         if forgets {
             host.gate.follows = None;
         }
@@ -295,10 +381,9 @@ impl World {
     }
 
     pub(super) fn gate_starts(&mut self, number: u16, process: u32) {
-        let now = self.now;
-        let gate = &mut self.host_mut(number).gate;
+        let gate = &self.host(number).gate;
         if gate.process == process && !gate.is_up {
-            gate.begin_again(now);
+            self.begin_gate(number);
         }
     }
 }

@@ -133,6 +133,8 @@ pub struct AgentProcess {
     /// Whether the disk has changed what the journal says, since it was read.
     pub has_flipped: bool,
     pub retained: Option<Retained>,
+    /// How often a check was run that fails at first.
+    pub(super) blips: u32,
 }
 
 impl AgentProcess {

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use cutover_agent_core::{Input as AgentInput, SessionId as AgentSession};
-use cutover_common::{Backoff, protocol::SILENCE_MAX, wire::FarewellReason};
+use cutover_common::{
+    Backoff,
+    protocol::SILENCE_MAX,
+    wire::{Echo, FarewellReason},
+};
 use cutover_coordinator_core::{Input, Request};
 
 use super::{
@@ -195,7 +199,7 @@ impl World {
                 }
                 AgentInput::Welcomed { session, welcome }
             }
-            Down::Echo(nonce) => AgentInput::Echoed { session, nonce },
+            Down::Echo(Echo { nonce, compared }) => AgentInput::Echoed { session, nonce, compared },
             Down::Assignment(assignment) => AgentInput::Assigned { session, assignment },
             Down::EdgeRoutes(routes) => AgentInput::EdgeRouted { session, routes },
             Down::Farewell(reason) => {

@@ -4,6 +4,7 @@
 //! around them here does what the daemons' shells do, and goes wrong as machines do.
 
 mod agent_loop;
+mod checks;
 mod clock;
 mod faults;
 mod gate;
@@ -18,10 +19,13 @@ mod site;
 
 use cutover_agent_core::{GateProgram, Input as AgentInput};
 use cutover_common::{ApplicationName, InstanceId, Sha256, Version};
-use cutover_coordinator_core::{Answer, Refusal};
+use cutover_coordinator_core::{
+    Answer, Refusal,
+    input::{MetricAnswer, QueryId},
+};
 use uuid::Uuid;
 
-pub(crate) use self::perform::busy_permille;
+pub(crate) use self::{checks::NOT_WELL, perform::busy_permille};
 pub use self::{
     clock::{ProcessClock, Wall},
     gate::Gate,
@@ -71,6 +75,7 @@ pub(crate) enum Happening {
     Crashes { number: u16, boot: u32, instance: InstanceId },
     Stopped { number: u16, epoch: u32, boot: u32, instance: InstanceId, killed: bool },
     Answered { number: u16, epoch: u32, instance: InstanceId, passed: bool },
+    Measured { number: u16, epoch: u32, query: QueryId, found: Box<MetricAnswer> },
     GateIsTold { number: u16, epoch: u32, revision: u64, program: Box<GateProgram> },
     GateIsSeen { number: u16, process: u32 },
     GateStarts { number: u16, process: u32 },
@@ -236,7 +241,7 @@ impl World {
     pub fn spec_of(&self, application: &ApplicationName, version: &Version) -> Option<&Release> {
         let of_name = |spec: &&crate::script::Application| spec.name == application.as_str();
         let spec = self.script.applications.iter().find(of_name)?;
-        spec.releases.iter().find(|release| release.version == version.as_str())
+        spec.releases.iter().find(|release| release.version == version.as_pushed())
     }
 
     /// Returns how many things wait in the queue.
@@ -291,6 +296,9 @@ impl World {
                 if self.host(number).epoch == epoch {
                     self.agent_wakes(number);
                 }
+            }
+            Happening::Measured { number, epoch, query, found } => {
+                self.measured(number, epoch, query, *found);
             }
             Happening::AgentHears { number, epoch, input } => {
                 self.tell_agent(number, epoch, *input);

@@ -5,10 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use cutover_agent_core::{SessionId as AgentSession, Welcome};
 use cutover_common::{
     Assignment, EdgeRoutes, Report,
-    wire::{FarewellReason, Heartbeat, Hello},
+    wire::{Echo, FarewellReason, Heartbeat, Hello},
 };
 use cutover_coordinator_core::SessionId;
-use uuid::Uuid;
 
 use crate::{
     dice::Dice,
@@ -32,7 +31,7 @@ pub enum Up {
 #[derive(Clone, Debug)]
 pub enum Down {
     Welcome(Welcome),
-    Echo(Uuid),
+    Echo(Echo),
     Assignment(Box<Assignment>),
     EdgeRoutes(Box<EdgeRoutes>),
     Farewell(FarewellReason),

@@ -1,10 +1,16 @@
 //! Operators: they ask, wait, and ask again when no answer comes, as the command line does.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use cutover_common::{AgentName, FreezeWindow, Labels, Sha256, Timestamp, edge::EDGE_LABEL};
+use cutover_common::{
+    AgentName, FreezeWindow, Labels, Sha256, Timestamp, VariableName, edge::EDGE_LABEL,
+};
 use cutover_coordinator_core::{
-    Answer, DeployOrder, IfBusy, Input, LeaveOut, Refusal, Request, Verb,
+    Answer, ConfigOrder, DeployOrder, IfBusy, Input, LeaveOut, Refusal, Request, Setting, Verb,
+    WithConfig,
     input::ReplyId,
     rollout::{Options, PlanStep, State},
 };
@@ -14,10 +20,13 @@ use super::{Happening, World};
 use crate::{
     moment::Moment,
     oracle::Seen,
-    script::{Call, DESPITE_FREEZE, Mode, SUPERSEDES},
+    script::{Call, DESPITE_FREEZE, GROUP_LABEL, Mode, QUEUES, SUPERSEDES},
     story,
     trace::Who,
 };
+
+/// How long agents can join with a token: shorter than a run.
+const TOKEN_LASTS: Duration = Duration::from_secs(30);
 
 /// Names one call of an operator, with all its tries.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -87,6 +96,8 @@ impl World {
             }
             Call::Freeze { application } => self.freeze(*application, true),
             Call::Thaw { application } => self.freeze(*application, false),
+            Call::Configure { application, level } => self.configure(*application, *level),
+            Call::AbortQueued { application } => self.abort_queued(*application),
             Call::Drain { host, is_forced } => {
                 let agent = self.host(*host).name.clone();
                 let (reason, is_forced) = (String::new(), *is_forced);
@@ -108,13 +119,17 @@ impl World {
                 self.label(*host, environment.map(|it| (EDGE_LABEL.to_owned(), it)));
             }
             Call::Unedge { host } => self.unlabel(*host, Some(EDGE_LABEL.to_owned())),
+            Call::Group { host, group } => {
+                let label = (GROUP_LABEL.to_owned(), group.word().to_owned());
+                self.label(*host, Some(label));
+            }
             Call::Remove { host } => {
                 let agent = self.host(*host).name.clone();
                 self.ask(Request::RemoveAgent { agent }, None);
             }
             Call::Join { host, token_age_ms } => {
                 let token_hash = Sha256::of(self.luck.uuid().as_bytes());
-                let expires = self.site(0).wall.at(now) + Duration::from_secs(600);
+                let expires = self.site(0).wall.at(now) + TOKEN_LASTS;
                 self.ask(self.join_token(*host, token_hash, expires), None);
                 let at = now + Duration::from_millis(*token_age_ms + 100);
                 self.queue.push(at, Happening::Joins { host: *host, token_hash });
@@ -187,17 +202,21 @@ impl World {
     ) -> Option<DeployOrder> {
         let spec = self.script.applications.get(usize::from(application))?;
         let release = spec.releases.get(usize::from(release))?;
+        let says = |word: &str| options.iter().any(|(name, _)| name == word);
         Some(DeployOrder {
             application: spec.name.parse().ok()?,
             version: release.version.parse().ok()?,
             environment: spec.name.parse().ok()?,
+            with: WithConfig::Newest,
             options: options_of(options),
-            if_busy: if options.iter().any(|(name, _)| name == SUPERSEDES) {
+            if_busy: if says(SUPERSEDES) {
                 IfBusy::Supersede
+            } else if says(QUEUES) {
+                IfBusy::Queue
             } else {
                 IfBusy::Refuse
             },
-            despite_freeze: if options.iter().any(|(name, _)| name == DESPITE_FREEZE) {
+            despite_freeze: if says(DESPITE_FREEZE) {
                 "it burns".to_owned()
             } else {
                 String::new()
@@ -214,6 +233,21 @@ impl World {
         self.ask(Request::Exclude { rollout, agents, how, reason, call }, None);
     }
 
+    /// Sets a variable in the environment of an application, or unsets it.
+    fn configure(&mut self, application: u16, level: Option<u32>) {
+        let Some(spec) = self.script.applications.get(usize::from(application)) else { return };
+        let Ok(environment) = spec.name.parse() else { return };
+        let (Ok(name), level) = ("LEVEL".parse::<VariableName>(), level) else { return };
+        let set = level.map(|level| (name.clone(), Setting::Plain(level.to_string())));
+        let order = ConfigOrder {
+            environment,
+            application: None,
+            unset: if set.is_none() { [name].into() } else { BTreeSet::new() },
+            set: set.into_iter().collect(),
+        };
+        self.ask(Request::ConfigureEnvironment(order), None);
+    }
+
     /// Freezes the environment of an application, or thaws it.
     fn freeze(&mut self, application: u16, is_on: bool) {
         let Some(spec) = self.script.applications.get(usize::from(application)) else { return };
@@ -227,12 +261,27 @@ impl World {
         self.ask(request, None);
     }
 
+    /// Takes out of its queue what was asked for last.
+    fn abort_queued(&mut self, application: u16) {
+        let Some(spec) = self.script.applications.get(usize::from(application)) else { return };
+        let core = self.site(0).process.as_ref().map(|process| &process.core);
+        let last = core.and_then(|core| {
+            let mut all = core.queue().waiting();
+            all.rfind(|queued| queued.order.application.as_str() == spec.name)
+        });
+        let Some(last) = last.map(|queued| queued.id.to_string()) else { return };
+        self.control_by_name(last, Verb::Abort);
+    }
+
     fn control(&mut self, application: u16, verb: Verb) {
         let Some(spec) = self.script.applications.get(usize::from(application)) else { return };
-        let rollout = spec.name.clone();
+        self.control_by_name(spec.name.clone(), verb);
+    }
+
+    fn control_by_name(&mut self, rollout: String, verb: Verb) {
         let new_rollout = self.luck.uuid();
-        let reason = String::new();
-        self.ask(Request::Control { rollout, verb, reason, new_rollout }, None);
+        let (reason, if_busy) = (String::new(), IfBusy::Refuse);
+        self.ask(Request::Control { rollout, verb, reason, new_rollout, if_busy }, None);
     }
 
     fn restart(&mut self, application: u16, options: &[(String, String)]) {
@@ -246,7 +295,7 @@ impl World {
             stable.find(|it| it.0.as_str() == spec.name).map(|it| it.1.clone())
         });
         let Some(runs) = runs else { return };
-        let number = spec.releases.iter().position(|it| it.version == runs.as_str());
+        let number = spec.releases.iter().position(|it| it.version == runs.as_pushed());
         let Some(release) = number.and_then(|it| u16::try_from(it).ok()) else { return };
         let restart = [("strategy".to_owned(), "restart".to_owned())];
         let options = [&restart, options].concat();
@@ -265,7 +314,9 @@ impl World {
         // What they send on may take all of the time that is left.
         let patient_until = heals_ms + self.script.ends_ms.saturating_sub(heals_ms) / 4;
         let Some(process) = &self.site(0).process else { return false };
-        if self.operators.patience >= PATIENCE || self.now.ms() > patient_until {
+        // Each that was queued may be held in its turn.
+        let queued = u32::try_from(process.core.queue().all().count()).unwrap_or(u32::MAX);
+        if self.operators.patience >= PATIENCE * (1 + queued) || self.now.ms() > patient_until {
             return false;
         }
         let waiting: Vec<(String, Verb)> = process
@@ -292,7 +343,8 @@ impl World {
         for (rollout, verb) in &waiting {
             let new_rollout = self.luck.uuid();
             let (rollout, verb, reason) = (rollout.clone(), *verb, "all is well".to_owned());
-            self.ask(Request::Control { rollout, verb, reason, new_rollout }, None);
+            let if_busy = IfBusy::Refuse;
+            self.ask(Request::Control { rollout, verb, reason, new_rollout, if_busy }, None);
         }
         !waiting.is_empty()
     }

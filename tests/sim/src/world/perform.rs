@@ -66,11 +66,11 @@ impl World {
                 };
                 self.send_up(number, session, Up::Hello(hello));
             }
-            Action::SendHeartbeat { session, nonce, reports, edge } => {
+            Action::SendHeartbeat { session, nonce, reports, edge, checks } => {
                 let cpu_permille = busy_permille(number);
                 let load = HostLoad { cpu_permille, ..HostLoad::default() };
                 let (counts, vitals) = (Vec::new(), Vec::new());
-                let beat = Heartbeat { nonce, load, counts, vitals, reports, edge };
+                let beat = Heartbeat { nonce, load, counts, vitals, reports, edge, checks };
                 self.send_up(number, session, Up::Heartbeat(beat));
             }
             Action::SendReport { session, report } => {
@@ -98,6 +98,9 @@ impl World {
                 self.stop(number, &place, instance, &release);
             }
             Action::Probe { instance, probe, .. } => self.probe(number, instance, probe.timeout),
+            Action::RunCheck { place, canary, release, check, .. } => {
+                self.run_check(number, &place, (canary, check), &release);
+            }
             Action::TellGate { revision, program } => self.tell_gate(number, revision, *program),
             Action::Retain(retained) => self.retain(number, retained),
         }
@@ -107,7 +110,7 @@ impl World {
         Duration::from_micros(self.host_mut(number).luck.between(50, QUICK_MAX_US))
     }
 
-    fn after(&mut self, number: u16, wait: Duration, input: Input) {
+    pub(super) fn after(&mut self, number: u16, wait: Duration, input: Input) {
         let epoch = self.host(number).epoch;
         self.queue
             .push(self.now + wait, Happening::AgentHears { number, epoch, input: Box::new(input) });
@@ -119,7 +122,8 @@ impl World {
         let is_there = self.host(number).releases.contains(&(application.clone(), digest));
         if is_there {
             let wait = self.quick(number);
-            self.after(number, wait, Input::PrepareEnded { application, digest, result: Ok(()) });
+            let (version, result) = (release.name.version.clone(), Ok(()));
+            self.after(number, wait, Input::PrepareEnded { application, version, digest, result });
             return;
         }
         self.see(&Seen::Fetching { number, application: &application, digest });
@@ -170,7 +174,8 @@ impl World {
             Ok(())
         };
         self.trace.mark(self.now, Who::Host(number), ("fetched", result.is_ok()));
-        self.tell_agent(number, epoch, Input::PrepareEnded { application, digest, result });
+        let ended = Input::PrepareEnded { application, version, digest, result };
+        self.tell_agent(number, epoch, ended);
     }
 
     fn start(&mut self, number: u16, place: &Place, instance: InstanceId, release: &Release) {
@@ -318,10 +323,13 @@ impl World {
         let effect = Effect::Hook { place, hook, instance, release };
         self.see(&Seen::Effect { number, effect });
         let within = release.hook(hook.kind).map_or(Duration::ZERO, |hook| hook.within);
+        let is_once = release.hook(hook.kind).is_some_and(|hook| hook.once);
         let behaviour = self
             .spec_of(&release.name.application, &release.name.version)
             .map_or(Behaviour::WELL, |spec| *spec.behaviour_on(number));
         let (wait, end) = match behaviour.of_hook(hook.kind) {
+            // A migration takes its time, in which hosts can be lost.
+            HookBehaviour::Passes if is_once => (within * 3 / 4, HookEnd::Passed),
             HookBehaviour::Passes => (Duration::from_millis(20), HookEnd::Passed),
             HookBehaviour::Fails => {
                 let detail = "exited with status 1".to_owned();

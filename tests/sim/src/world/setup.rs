@@ -9,8 +9,8 @@ use std::{
 };
 
 use cutover_common::{
-    Hook, HookKind, Labels, Limits, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release,
-    ReleaseRef, RunSpec, Service, Sha256, StopSignal, Swap,
+    CommandCheck, Config, Hook, HookKind, Labels, Limits, ProbePort, ProbeSpec, ProbeTarget,
+    Protocol, Release, ReleaseRef, RunSpec, Service, Sha256, StopSignal, Swap, manifest::Manifest,
 };
 use cutover_coordinator_core::Request;
 
@@ -110,7 +110,7 @@ impl World {
         self.ask(Request::CreateEnvironment { name, select }, None);
         for release in &application.releases {
             let release = Arc::new(release_of(application, release));
-            let manifest = String::new();
+            let manifest = manifest_of(application);
             self.ask(Request::RegisterRelease { release, manifest }, None);
         }
     }
@@ -130,12 +130,42 @@ fn number_of(name: &str) -> u16 {
     name.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
+/// Returns as much of a `cutover.toml` as anybody reads.
+fn manifest_of(application: &Application) -> String {
+    let Some(checks) = application.checks else { return String::new() };
+    let common = format!("every = \"1s\"\nwithin = \"1s\"\nfailures = {}\n", checks.failures);
+    let mut text =
+        format!("[application]\nname = {:?}\n[run]\ncommand = [\"./server\"]\n", application.name);
+    if checks.metric {
+        let query = "{{application}} {{release}} {{canary_hosts}}";
+        text.push_str(&format!(
+            "[[checks]]\nname = \"metric\"\nprometheus = {query:?}\nsource = \"main\"\n\
+             fail_above = 1\n{common}"
+        ));
+    }
+    if checks.command {
+        text.push_str(&format!(
+            "[[checks]]\nname = \"command\"\ncommand = [\"./check\"]\n{common}"
+        ));
+    }
+    text
+}
+
+fn checks_of(application: &Application) -> Vec<CommandCheck> {
+    let text = manifest_of(application);
+    Manifest::parse(&text).map_or_else(|_| Vec::new(), |manifest| manifest.command_checks())
+}
+
 fn release_of(application: &Application, release: &crate::script::Release) -> Release {
     let content = format!("{} {}", application.name, release.version);
     let stop_hook = application.has_stop_hook.then_some(HookKind::BeforeStop);
     let kinds = application.hooks.iter().copied().chain(stop_hook);
-    let hook =
-        |kind: HookKind| Hook { kind, command: vec![format!("./{kind}")], within: HOOK_WITHIN };
+    let hook = |kind: HookKind| Hook {
+        kind,
+        command: vec![format!("./{kind}")],
+        within: HOOK_WITHIN,
+        once: application.once && kind == HookKind::BeforeStart,
+    };
     Release {
         name: ReleaseRef {
             application: application.name.parse().expect("a script's names are names"),
@@ -166,6 +196,7 @@ fn release_of(application: &Application, release: &crate::script::Release) -> Re
             start_within: Duration::from_millis(probe.start_within_ms),
         }),
         hooks: kinds.map(hook).collect(),
+        checks: checks_of(application),
         service: application.gate.map(|gate| Service {
             port: SERVICE_PORT + number_of(&application.name),
             protocol: Protocol::Http,
@@ -179,5 +210,6 @@ fn release_of(application: &Application, release: &crate::script::Release) -> Re
             trusted_peers: Vec::new(),
             limits: Limits::default(),
         }),
+        config: Config::default(),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use cutover_common::AgentName;
+use cutover_common::{AgentName, wire::Echo};
 use cutover_coordinator_core::{
     Action, Coordinator, Event, EventKind, Input, SessionId, Step, codec, event::Change,
     input::ReplyId,
@@ -57,6 +57,8 @@ pub struct SiteProcess {
     pub admitted: BTreeSet<(AgentName, Uuid)>,
     next_session: u64,
     next_reply: u64,
+    /// How often the metrics server was asked what fails at first.
+    pub(super) blips: u32,
 }
 
 /// What a flush is under way for.
@@ -131,11 +133,13 @@ impl World {
         let core = site.replay();
         let clock = ProcessClock::start(site.wall, now, core.last_event());
         let boot_nonce = site.luck.uuid();
+        let sources = BTreeSet::from(["main".parse().expect("this is a name")]);
         site.process = Some(SiteProcess {
             core,
             boot_nonce,
             clock,
-            inbox: VecDeque::from([Input::Started { boot_nonce }]),
+            inbox: VecDeque::from([Input::Started { boot_nonce }, Input::SourcesNamed { sources }]),
+            blips: 0,
             storing: None,
             is_woken: false,
             wakes_at: None,
@@ -388,8 +392,11 @@ impl World {
                     let welcome = cutover_agent_core::Welcome { incarnation, term, boot_nonce };
                     self.send_down(number, session, Down::Welcome(welcome));
                 }
-                Action::Echo { session, nonce } => {
-                    self.send_down(number, session, Down::Echo(nonce));
+                Action::Echo { session, nonce, compared } => {
+                    self.send_down(number, session, Down::Echo(Echo { nonce, compared }));
+                }
+                Action::Query { query, source: _, text, within } => {
+                    self.query(number, query, &text, within);
                 }
                 Action::Assign { session, assignment } => {
                     self.see(&Seen::Assigned { number, session, assignment: &assignment });

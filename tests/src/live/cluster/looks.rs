@@ -12,7 +12,10 @@ use cutover_runtime::descendants;
 use rustix::process::Pid;
 use serde_json::Value;
 
-use super::{super::ran::run, Cluster};
+use super::{
+    super::ran::{Ran, run},
+    Cluster,
+};
 
 /// How long one HTTP answer may take, on a machine that is busy.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -56,9 +59,19 @@ impl Cluster {
     ///
     /// When it cannot be asked.
     pub fn gate_status(&self, index: usize) -> Value {
+        serde_json::from_str(&self.ask_gate(index).done()).expect("it is json")
+    }
+
+    /// Returns the same, or nothing while no gate is there to be asked.
+    pub fn gate_status_if_there(&self, index: usize) -> Option<Value> {
+        let ran = self.ask_gate(index);
+        (ran.status == 0).then(|| serde_json::from_str(&ran.stdout).ok())?
+    }
+
+    fn ask_gate(&self, index: usize) -> Ran {
         let mut command = Command::new(self.programs.agent.with_file_name("cutover-gate"));
         command.args(["status", "--json", "--data"]).arg(self.agents[index].data.join("gate"));
-        serde_json::from_str(&run(&mut command).done()).expect("it is json")
+        run(&mut command)
     }
 
     /// Returns what the slots of the sample application hold on agent `index`, as the coordinator

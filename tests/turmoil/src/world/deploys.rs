@@ -9,11 +9,11 @@ use std::{
 };
 
 use cutover_common::{
-    DeploySetting, Hook, HookKind, Labels, ProbePort, ProbeSpec, ProbeTarget, Release, ReleaseRef,
-    RunSpec, Sha256, StopSignal, Version,
+    Config, DeploySetting, Hook, HookKind, Labels, ProbePort, ProbeSpec, ProbeTarget, Release,
+    ReleaseRef, RunSpec, Sha256, StopSignal, Version,
 };
 use cutover_coordinator_core::{
-    Answer, DeployOrder, IfBusy, Refusal, Request, Verb, rollout::Options,
+    Answer, DeployOrder, IfBusy, Refusal, Request, Verb, WithConfig, rollout::Options,
 };
 use cutover_runtime::dice::Dice as _;
 use uuid::Uuid;
@@ -82,6 +82,7 @@ impl World {
             application: "web".parse().expect("a name"),
             version: version(number),
             environment: "prod".parse().expect("a name"),
+            with: WithConfig::Newest,
             options,
             if_busy: IfBusy::Refuse,
             despite_freeze: String::new(),
@@ -107,8 +108,9 @@ impl World {
             }
             let rollout = self.rollout_id().map(|id| id.to_string()).unwrap_or_default();
             let (verb, new_rollout) = (Verb::Retry, self.dice.uuid());
-            let reason = "the links are mended".to_owned();
-            self.ask(Request::Control { rollout, verb, reason, new_rollout }).expect("a retry");
+            let (reason, if_busy) = ("the links are mended".to_owned(), IfBusy::Refuse);
+            let retry = Request::Control { rollout, verb, reason, new_rollout, if_busy };
+            self.ask(retry).expect("a retry");
             let is_going = |world: &Self| world.rollout() != "held";
             self.until(2 * SECOND, "the retry shows", is_going);
         }
@@ -161,7 +163,10 @@ fn release(number: &str) -> Release {
             kind: HookKind::BeforeStop,
             command: vec!["./drain".to_owned()],
             within: 10 * SECOND,
+            once: false,
         }],
+        checks: Vec::new(),
         service: None,
+        config: Config::default(),
     }
 }

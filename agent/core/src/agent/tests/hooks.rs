@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use cutover_common::{Health, HookKind, Phase, Slot, SlotGoal, Swap};
+use cutover_common::{Health, HookKind, Phase, Release, Slot, SlotGoal, Swap};
 
 use super::world::{World, assignment, hooked, prepared, running, served};
-use crate::Action;
+use crate::{Action, Event};
 
 const BLUE: Slot = Slot::Blue;
 const GREEN: Slot = Slot::Green;
@@ -16,6 +16,13 @@ fn served_and_hooked(version: &str, swap: Swap) -> SlotGoal {
     let mut release = served(version, swap);
     Arc::make_mut(&mut release).hooks.clone_from(&hooked(version).hooks);
     SlotGoal::Running(release)
+}
+
+/// The content of 2 with the config of an environment.
+fn configured(version: &str) -> Arc<Release> {
+    let mut release = hooked("2");
+    Arc::make_mut(&mut release).name.version = version.parse().unwrap();
+    release
 }
 
 fn replaced_by(goal: SlotGoal) -> World {
@@ -215,4 +222,67 @@ fn the_time_for_hooks_is_added_to_the_time_for_health() {
     world.pass(60);
     let late = world.report(GREEN).detail;
     assert!(late.contains("not healthy within"), "{late}");
+}
+
+#[test]
+fn another_config_runs_its_own_hooks_before_anything_is_disturbed_but_is_installed_already() {
+    let mut world = replaced_by(SlotGoal::Running(configured("2~production.1")));
+    world.pass(30);
+    world.trace.clear();
+    world.assign(assignment(3, prepared("1"), SlotGoal::Running(configured("2~production.2"))));
+    world.pass(30);
+    let of_each_life = [
+        "before_start",
+        "hook",
+        "stop green 2~production.1",
+        "after_stop",
+        "start green 2~production.2",
+        "after_start",
+        "smoke",
+    ];
+    assert_eq!(world.trace, of_each_life);
+}
+
+#[test]
+fn what_has_passed_for_a_release_that_was_left_prepared_does_not_count_for_another_config() {
+    let mut world = World::with_blue_running();
+    left_prepared(&mut world, "2~production.1");
+    world.assign(assignment(4, prepared("1"), SlotGoal::Running(configured("2~production.2"))));
+    world.pass(30);
+    let start = "start green 2~production.2";
+    assert_eq!(world.trace, ["before_start", "hook", "stop blue 1", start, "after_start", "smoke"]);
+}
+
+#[test]
+fn what_has_passed_for_an_older_agent_is_not_run_again() {
+    let mut world = World::with_blue_running();
+    left_prepared(&mut world, "2~production.1");
+    let mut summary = serde_json::to_value(world.agent.remembered()).unwrap();
+    let runs = &mut summary["applications"]["web"]["slots"]["green"]["hooks"];
+    for run in runs.as_array_mut().unwrap() {
+        run.as_object_mut().unwrap().remove("version").expect("it is kept");
+    }
+    let remembered = serde_json::from_value(summary).unwrap();
+    world.events = vec![Event::Summarised(Box::new(remembered))];
+    world.crash();
+    world.connect();
+    world.assign(assignment(4, prepared("1"), SlotGoal::Running(configured("2~production.1"))));
+    world.pass(30);
+    let start = "start green 2~production.1";
+    assert_eq!(world.trace, ["hook", "stop blue 1", start, "after_start", "smoke"]);
+}
+
+/// Lets all pass in green that comes before the start of this config of 2, and 1 run on in blue.
+fn left_prepared(world: &mut World, version: &str) {
+    world.echoes = false;
+    world.pass(15);
+    world.assign(assignment(2, prepared("1"), SlotGoal::Running(configured(version))));
+    world.settle();
+    assert_eq!(world.trace, ["install", "before_start"], "no lease, so nothing is stopped");
+    world.assign(assignment(3, running("1"), SlotGoal::Prepared(configured(version))));
+    world.settle();
+    world.echoes = true;
+    world.pass(30);
+    assert_eq!(world.trace, ["install", "before_start"]);
+    world.trace.clear();
 }

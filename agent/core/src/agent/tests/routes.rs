@@ -132,22 +132,22 @@ fn a_slot_that_fails_leaves_its_share_to_the_other_and_has_to_settle_again_after
 #[test]
 fn clients_reach_the_other_slot_on_purpose_when_it_has_settled() {
     let mut world = World::with_blue_served(Swap::Beside);
-    let by_header = |generation, mode| {
+    let by = Allow::of("X-Canary=yes".parse().ok(), "canary=1".parse().ok()).unwrap();
+    let allowed = |generation, mode| {
         let mut goal = both(generation, BLUE, 0, mode);
-        let allow = Allow { header: "X-Canary".to_owned(), value: "yes".to_owned() };
-        goal.route.as_mut().unwrap().allow = Some(allow);
+        goal.route.as_mut().unwrap().allow = Some(by.clone());
         goal
     };
-    world.assign(by_header(2, RouteMode::Open));
+    world.assign(allowed(2, RouteMode::Open));
     world.pass(5);
     assert_eq!(world.gate.allows(), None);
 
     world.pass(20);
-    assert_eq!(world.gate.allows(), Some((GREEN, "X-Canary: yes".to_owned())));
+    assert_eq!(world.gate.allows(), Some((GREEN, &by)));
     assert_eq!(world.gate.leads_to(), [BLUE]);
 
     // Whoever is held is held, however it asks.
-    world.assign(by_header(3, RouteMode::Hold(LIMITS)));
+    world.assign(allowed(3, RouteMode::Hold(LIMITS)));
     world.settle();
     assert_eq!((world.gate.allows(), hold(&world)), (None, HoldState::Drained));
 }
@@ -372,15 +372,16 @@ fn a_route_that_cannot_be_is_refused_in_words_and_moves_nothing() {
                 route(goal).mode = RouteMode::Hold(limits);
             }),
             refused(|goal| {
-                let by = |header: &str| Allow { header: header.to_owned(), value: "x".to_owned() };
-                route(goal).allow = Some(by("Host"));
+                goal.slots.green = SlotGoal::Prepared(smoked("2"));
+                route(goal).share = 0.try_into().unwrap();
+                route(goal).mode = RouteMode::Open;
+                route(goal).allow = Some(Allow::Cookie("canary=1".parse().unwrap()));
             }),
             refused(|goal| {
                 let SlotGoal::Running(release) = &mut goal.slots.blue else { return };
                 let service = std::sync::Arc::make_mut(release).service.as_mut().unwrap();
                 service.protocol = Protocol::Tcp;
-                let by = |header: &str| Allow { header: header.to_owned(), value: "x".to_owned() };
-                route(goal).allow = Some(by("X-Canary"));
+                route(goal).allow = Some(Allow::Header("X-Canary=x".parse().unwrap()));
             }),
         ]
         .join("\n"),
@@ -393,8 +394,8 @@ fn a_route_that_cannot_be_is_refused_in_words_and_moves_nothing() {
     BAD_ROUTE: both slots are to run, and their releases cannot stand beside each other
     BAD_ROUTE: both slots are to run, and their releases cannot stand beside each other
     BAD_ROUTE: the route's hold.within is out of range
-    BAD_ROUTE: the route's header lets nobody through: the gate cannot look at it: header "Host" belongs to the connection or to the gate
-    BAD_ROUTE: the route lets clients through by a header, and the service is no HTTP
+    BAD_ROUTE: the route has a header or a cookie, and green is not to run
+    BAD_ROUTE: the route lets clients through by a header or a cookie, and the service is no HTTP
     "#
     );
 }

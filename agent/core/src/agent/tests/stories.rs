@@ -83,7 +83,7 @@ fn a_coordinator_that_is_away_while_a_release_is_fetched_fails_no_host() {
     world.prepare_failure = Some(failure);
     world.assign(assignment(2, prepared("1"), running("2")));
     world.pass(200);
-    assert_eq!(world.report(GREEN).phase, Phase::Preparing);
+    assert_eq!(world.agent.reports()[0].slots.green.phase, Phase::Preparing);
     assert!(world.report(GREEN).detail.contains("not connected"));
 
     world.prepare_failure = None;
@@ -410,8 +410,55 @@ fn what_is_being_prepared_is_not_removed_before_it_is_answered_for() {
 
     let result = Ok(());
     world.queue.clear();
-    world.give(Input::PrepareEnded { application: web(), digest: content, result });
+    let version = release("2").name.version.clone();
+    world.give(Input::PrepareEnded { application: web(), version, digest: content, result });
     assert!(!last_retained(&world));
+}
+
+#[test]
+fn what_is_prepared_with_one_config_is_not_prepared_with_another() {
+    let (mut world, first) = preparing_another_config();
+    // What was fetched for the first says nothing of the second, whose secrets may be missing.
+    let answer = world.perform(first).unwrap();
+    world.give(answer);
+
+    let prepared = |world: &World| {
+        let prepared = &world.agent.remembered().applications[&web()].slots.green.prepared;
+        prepared.as_ref().map(|release| release.name.version.to_string())
+    };
+    assert_eq!(prepared(&world), None);
+    world.settle();
+    assert_eq!(prepared(&world).as_deref(), Some("2~production.4"));
+}
+
+#[test]
+fn what_one_config_cannot_be_prepared_for_is_nothing_against_another() {
+    let (mut world, first) = preparing_another_config();
+    let answer = world.perform(first).unwrap();
+    let failed = Err(PrepareFailure { detail: "no value".to_owned(), retry: Retry::Never });
+    let Input::PrepareEnded { application, version, digest, .. } = answer else { panic!() };
+    world.give(Input::PrepareEnded { application, version, digest, result: failed });
+
+    assert_eq!(world.agent.reports()[0].slots.green.phase, Phase::Preparing);
+    world.settle();
+    assert_eq!(world.agent.reports()[0].slots.green.phase, Phase::Prepared);
+}
+
+/// Returns a host that prepares a content with one config, and was then told to prepare it with
+/// another, and what it does for the first.
+fn preparing_another_config() -> (World, Action) {
+    let mut world = World::with_blue_running();
+    let with = |number: u32| {
+        let mut release = std::sync::Arc::unwrap_or_clone(release("2"));
+        release.name.version = format!("2~production.{number}").parse().expect("a version");
+        SlotGoal::Prepared(release.into())
+    };
+    world.assign(assignment(2, running("1"), with(3)));
+    let is_it = |action: &Action| matches!(action, Action::Prepare { .. });
+    let at = world.queue.iter().position(is_it).expect("it is prepared");
+    let first = world.queue.remove(at).expect("it is there");
+    world.assign(assignment(3, running("1"), with(4)));
+    (world, first)
 }
 
 #[test]

@@ -9,17 +9,19 @@ use std::{
 };
 
 use cutover_common::{
-    ApplicationName, Assignment, EdgeReport, EdgeRoute, Fence, Generation, Hook, HookKind,
-    InstanceEvidence, InstanceId, Limits, ProbePort, ProbeSpec, ProbeTarget, Protocol, Release,
-    ReleaseRef, Report, RunSpec, Service, Sha256, Slot, SlotGoal, SlotReport, Slots, StopSignal,
-    Swap, Term, Timers, Timestamp,
+    Allow, ApplicationName, Assignment, CheckReport, CommandCheck, Compared, Config, EdgeReport,
+    Fence, Generation, Hook, HookKind, InstanceEvidence, InstanceId, Limits, ProbePort, ProbeSpec,
+    ProbeTarget, Protocol, Release, ReleaseRef, Report, RunSpec, Service, Sha256, Slot, SlotGoal,
+    SlotReport, Slots, StopSignal, Swap, Term, Timers, Timestamp,
+    check::{Answer, CanaryId},
 };
 use uuid::Uuid;
 
 use super::truth::Truth;
 use crate::{
-    Action, Agent, Event, Finding, GateProgram, GateService, GateState, GateTrouble, HookEnd,
-    HookId, Input, PrepareFailure, ProbeAnswer, SessionId, Step, Welcome, invariants,
+    Action, Agent, Event, Finding, GateEdge, GateProgram, GateService, GateState, GateTrouble,
+    HookEnd, HookId, Input, Place, PrepareFailure, ProbeAnswer, SessionId, Step, Welcome,
+    invariants,
 };
 
 pub(super) const TIMERS: Timers =
@@ -52,7 +54,9 @@ pub(super) fn release(version: &str) -> Arc<Release> {
             start_within: Duration::from_secs(20),
         }),
         hooks: vec![hook(HookKind::BeforeStop)],
+        checks: Vec::new(),
         service: None,
+        config: Config::default(),
     })
 }
 
@@ -71,7 +75,7 @@ pub(super) fn smoked(version: &str) -> Arc<Release> {
 }
 
 fn hook(kind: HookKind) -> Hook {
-    Hook { kind, command: vec![format!("./{kind}")], within: Duration::from_secs(5) }
+    Hook { kind, command: vec![format!("./{kind}")], within: Duration::from_secs(5), once: false }
 }
 
 /// A release behind the gate.
@@ -113,6 +117,7 @@ pub(super) fn assignment(generation: u64, blue: SlotGoal, green: SlotGoal) -> As
         rollout: String::new(),
         peers: Vec::new(),
         route: None,
+        once: Vec::new(),
     }
 }
 
@@ -140,6 +145,8 @@ pub(super) struct Gate {
     follows: Option<(u64, GateProgram)>,
     /// Where requests are under way that do not end by themselves.
     pub(super) busy: BTreeSet<Slot>,
+    /// The applications for which something is under way at a host behind it.
+    pub(super) busy_edges: BTreeSet<ApplicationName>,
     /// Services that it cannot serve.
     pub(super) unserved: BTreeSet<ApplicationName>,
 }
@@ -151,6 +158,7 @@ impl Default for Gate {
             process: 1,
             follows: None,
             busy: BTreeSet::new(),
+            busy_edges: BTreeSet::new(),
             unserved: BTreeSet::new(),
         }
     }
@@ -170,6 +178,7 @@ impl Gate {
             gate: Uuid::from_u128(self.process),
             revision: self.follows.as_ref().map(|(revision, _)| *revision),
             busy: self.busy.iter().map(|slot| (web(), *slot)).collect(),
+            busy_edges: self.busy_edges.clone(),
             troubles: self.unserved.iter().map(|name| (name.clone(), taken())).collect(),
         }
     }
@@ -189,14 +198,14 @@ impl Gate {
         upstreams.map(|_, upstream| upstream.map_or(0, |upstream| upstream.weight))
     }
 
-    /// The slot that clients reach on purpose, and by which header.
-    pub(super) fn allows(&self) -> Option<(Slot, String)> {
+    /// The slot that clients reach on purpose, and by what.
+    pub(super) fn allows(&self) -> Option<(Slot, &Allow)> {
         let allow = self.service()?.allow.as_ref()?;
-        Some((allow.slot, format!("{}: {}", allow.by.header, allow.by.value)))
+        Some((allow.slot, &allow.by))
     }
 
     /// What is done in front of other hosts at this moment.
-    pub(super) fn edges(&self) -> BTreeMap<ApplicationName, EdgeRoute> {
+    pub(super) fn edges(&self) -> BTreeMap<ApplicationName, GateEdge> {
         self.follows.as_ref().map(|(_, it)| it.edges.clone()).unwrap_or_default()
     }
 
@@ -236,6 +245,11 @@ pub(super) struct World {
     pub(super) reports: Vec<Report>,
     /// What was said last of the edge.
     pub(super) edge: Option<EdgeReport>,
+    /// The canaries that the coordinator compares, and what checks answer.
+    pub(super) compared: Vec<Compared>,
+    pub(super) answer: Answer,
+    /// What was said last of checks.
+    pub(super) checks: Vec<CheckReport>,
     pub(super) ended_sessions: Vec<String>,
     pub(super) refusals: Vec<String>,
     /// What probes answer.
@@ -250,7 +264,7 @@ pub(super) struct World {
     pub(super) truth: Truth,
     /// What the gate did, each time that it followed another program.
     pub(super) gate_did: Vec<String>,
-    session: u64,
+    pub(super) session: u64,
     luck: u128,
 }
 
@@ -270,6 +284,9 @@ impl World {
             failing_hooks: BTreeSet::new(),
             reports: Vec::new(),
             edge: None,
+            compared: Vec::new(),
+            answer: Answer::Pass,
+            checks: Vec::new(),
             ended_sessions: Vec::new(),
             refusals: Vec::new(),
             is_healthy: true,
@@ -358,6 +375,7 @@ impl World {
                 | Action::EndHook { .. }
                 | Action::Stop { .. }
                 | Action::Probe { .. }
+                | Action::RunCheck { .. }
                 | Action::TellGate { .. }
                 | Action::Retain(_) => &[],
             };
@@ -386,11 +404,13 @@ impl World {
 
     pub(super) fn perform(&mut self, action: Action) -> Option<Input> {
         match action {
-            Action::SendHello { .. } => None,
-            Action::SendHeartbeat { session, nonce, reports, edge } => {
+            Action::RunCheck { place, canary, check, .. } => {
+                Some(self.run_check(place, canary, check))
+            }
+            Action::SendHeartbeat { session, nonce, reports, edge, checks } => {
                 self.reports.extend(reports);
-                self.edge = edge;
-                self.echoes.then_some(Input::Echoed { session, nonce })
+                (self.edge, self.checks) = (edge, checks);
+                self.echoes.then(|| self.echo(session, nonce))
             }
             Action::SendReport { report, .. } => {
                 self.reports.push(*report);
@@ -404,17 +424,7 @@ impl World {
                 self.refusals.push(refusal.to_string());
                 None
             }
-            Action::Prepare { place, release } => {
-                let digest = release.digest;
-                let result = match &self.prepare_failure {
-                    Some(failure) => Err(failure.clone()),
-                    None => Ok(()),
-                };
-                if result.is_ok() {
-                    self.disk.insert(digest);
-                }
-                Some(Input::PrepareEnded { application: place.application, digest, result })
-            }
+            Action::Prepare { release, .. } => Some(self.prepare(&release)),
             Action::Start { place, instance, release, .. } => {
                 Some(self.start(place.slot, instance, &release))
             }
@@ -447,11 +457,24 @@ impl World {
                 let result = self.tell_gate(revision, *program);
                 Some(Input::GateAnswered { revision, result })
             }
+            Action::SendHello { .. } => None,
             Action::Retain(_) => {
                 self.disk.retain(|digest| self.retained.contains(digest));
                 None
             }
         }
+    }
+
+    fn prepare(&mut self, release: &Release) -> Input {
+        let result = match &self.prepare_failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        };
+        if result.is_ok() {
+            self.disk.insert(release.digest);
+        }
+        let ReleaseRef { application, version } = release.name.clone();
+        Input::PrepareEnded { application, version, digest: release.digest, result }
     }
 
     fn tell_gate(&mut self, revision: u64, program: GateProgram) -> Result<GateState, String> {
@@ -471,6 +494,17 @@ impl World {
         self.truth.note_answer(instance, passed, self.now);
         let text = if passed { "200 OK" } else { "connection refused" }.to_owned();
         Input::Probed { instance, answer: ProbeAnswer { passed, text } }
+    }
+
+    fn echo(&self, session: SessionId, nonce: Uuid) -> Input {
+        Input::Echoed { session, nonce, compared: self.compared.clone() }
+    }
+
+    fn run_check(&mut self, place: Place, canary: CanaryId, check: CommandCheck) -> Input {
+        self.trace.push(format!("check {} {}", place.slot, check.name));
+        let (application, answer) = (place.application, self.answer);
+        let detail = "it exited".to_owned();
+        Input::Checked { application, canary, check, answer, detail }
     }
 
     fn run_hook(&mut self, hook: HookId) -> Input {

@@ -148,8 +148,66 @@ fn what_nobody_can_send_on_is_refused() {
 fn a_cookie_is_found_by_its_whole_name() {
     let headers = prepared("/", &[("host", "a"), ("cookie", "xstay=1; stay=2; stays=3")]);
 
-    assert_eq!(cookie(&headers, "stay"), Some("2"));
+    assert_eq!(cookie(&headers, "stay"), Some(&b"2"[..]));
     assert_eq!(cookie(&headers, "sta"), None);
+}
+
+#[test]
+fn a_cookie_is_found_whatever_others_stand_beside_it() {
+    let beside = HeaderValue::from_bytes(b"name=J\xc3\xb6rg;stay=2").unwrap();
+    let headers = [(COOKIE, beside)].into_iter().collect();
+
+    assert_eq!(cookie(&headers, "stay"), Some(&b"2"[..]));
+}
+
+#[test]
+fn a_cookie_or_a_header_lets_a_request_through() {
+    let by_cookie = Allow::Cookie("canary=1".parse().unwrap());
+    for (cookies, lets_through) in [
+        (&["canary=1"][..], true),
+        (&["stay=2; canary=1"], true),
+        (&["canary=1; stay=2"], true),
+        (&["stay=2;canary=1;other=3"], true),
+        (&["canary=\"1\"; stay=2"], true),
+        (&["stay=2", "canary=1"], true),
+        (&["canary=1", "canary=2"], true),
+        (&["canary=2; canary=1"], false),
+        (&["xcanary=1"], false),
+        (&["canaryx=1"], false),
+        (&["x-canary=1; canary-=1"], false),
+        (&["Canary=1"], false),
+        (&["canary=10"], false),
+        (&["canary=01"], false),
+        (&["canary=\"1"], false),
+        (&["canary="], false),
+        (&["canary"], false),
+        (&["stay=canary=1"], false),
+        (&["stay=2, canary=1"], false),
+        (&[], false),
+    ] {
+        let given = [("host", "a"), ("x-canary", "1")].into_iter();
+        let given: Vec<_> = given.chain(cookies.iter().map(|it| ("cookie", *it))).collect();
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let mut request = request("/", &given);
+            *request.version_mut() = version;
+            prepare(&mut request, &client(false)).unwrap();
+            assert_eq!(carries(request.headers(), &by_cookie), lets_through, "{cookies:?}");
+        }
+    }
+
+    let either = Allow::Either("X-Canary=1".parse().unwrap(), "canary=1".parse().unwrap());
+    let by_header = Allow::Header("X-Canary=1".parse().unwrap());
+    for (given, reach) in [
+        (&[("x-canary", "1")][..], [true, true]),
+        (&[("cookie", "canary=1")], [true, false]),
+        (&[("x-canary", "2"), ("cookie", "canary=1")], [true, false]),
+        (&[("x-canary", "1"), ("cookie", "canary=2")], [true, true]),
+        (&[("x-canary", "2"), ("cookie", "canary=2")], [false, false]),
+        (&[], [false, false]),
+    ] {
+        let headers = prepared("/", &[&[("host", "a")], given].concat());
+        assert_eq!([&either, &by_header].map(|it| carries(&headers, it)), reach, "{given:?}");
+    }
 }
 
 #[test]

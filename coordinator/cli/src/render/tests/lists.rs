@@ -53,6 +53,53 @@ fn a_drained_agent_is_listed_and_shown_as_such() {
 }
 
 #[test]
+fn an_environment_shows_its_config_and_no_secret() {
+    let variable = |application: Option<&str>, name: &str, value: Option<&str>| ConfigVariable {
+        application: application.map(Into::into),
+        name: name.into(),
+        is_secret: value.is_none(),
+        value: value.map(Into::into),
+        by: "ann".into(),
+        set_unix_ms: 0,
+    };
+    let environment = Environment {
+        name: "production".into(),
+        select: [("tier".into(), "web".into())].into(),
+        agents: vec!["web-1".into()],
+        stable: vec![StableRelease { application: "web".into(), version: "1.3.0".into() }],
+        freezes: Vec::new(),
+    };
+    let config = vec![
+        variable(None, "LOG", Some("info \u{1b}[31m")),
+        variable(Some("web"), "DB_PASSWORD", None),
+    ];
+
+    let stable = environment.stable.clone();
+    let shown = ShownEnvironment { environment, config };
+    assert_snapshot!(fleet::shown_environment(&shown, Paint::Plain), @r"
+    WHAT         IS
+    environment  production
+    selects      tier=web
+    agents       web-1
+    stable       web@1.3.0
+
+    VARIABLE     IS               FOR  SET BY
+    LOG          info \u{1b}[31m  all  ann
+    DB_PASSWORD  (secret)         web  ann
+    ");
+    let mut configured =
+        Configured { environment: "production".into(), number: Some(3), concerns: stable };
+    assert_snapshot!(fleet::configured(&configured), @"environment production has config 3 from now on");
+    assert_snapshot!(
+        fleet::comes_with(&configured).join("\n"),
+        @"what runs gets it with: cutover deploy web@1.3.0 --to production"
+    );
+    configured.number = None;
+    assert_snapshot!(fleet::configured(&configured), @"environment production has this config already");
+    assert!(fleet::comes_with(&configured).is_empty());
+}
+
+#[test]
 fn environments_are_listed_with_what_is_stable() {
     let production = Environment {
         name: "production".into(),
@@ -136,6 +183,39 @@ fn releases_are_listed_and_a_push_says_what_became_of_it() {
 }
 
 #[test]
+fn status_tells_which_group_edges_lead_to_and_who_stands_by() {
+    let mut grouped = ApplicationStatus {
+        group: Some("group=blue".into()),
+        rollout: None,
+        rollout_state: None,
+        rollout_why: None,
+        queue: Vec::new(),
+        hosts: 1,
+        ..sample_status()
+    };
+    grouped.host_states[1].stands_by = true;
+    grouped.host_states.truncate(2);
+
+    assert_snapshot!(status::status(&[grouped.clone()], Hosts::Troubled, Paint::Plain), @"
+    APPLICATION  ENVIRONMENT  STABLE  HEALTHY  ROLLOUT
+    web          production   1.3.0   1 of 1   -
+
+    web in production
+    edges lead to the hosts with group=blue
+    ");
+    assert_snapshot!(status::status(&[grouped], Hosts::All, Paint::Plain), @"
+    APPLICATION  ENVIRONMENT  STABLE  HEALTHY  ROLLOUT
+    web          production   1.3.0   1 of 1   -
+
+    web in production
+    edges lead to the hosts with group=blue
+    HOST   PRESENCE  VERSION  PHASE    HEALTH   RESTARTS  DETAIL
+    web-1  live      1.3.0    running  healthy  0
+    web-2  live      1.3.0    running  failing  0         stands by; GET /healthz answered 503
+    ");
+}
+
+#[test]
 fn status_lists_troubled_hosts_and_on_request_all() {
     let quiet = ApplicationStatus {
         environment: "staging".into(),
@@ -145,6 +225,7 @@ fn status_lists_troubled_hosts_and_on_request_all() {
         rollout: None,
         rollout_state: None,
         rollout_why: None,
+        queue: Vec::new(),
         ..sample_status()
     };
 
@@ -154,6 +235,7 @@ fn status_lists_troubled_hosts_and_on_request_all() {
     web          staging      1.3.0   1 of 1   -
 
     web in production: Going back because web-2 failed.
+    then: 0193ab13-0000 to 1.5.0, queued by anna 2026-11-23T19:00:00Z
     HOST   PRESENCE  VERSION  PHASE    HEALTH   RESTARTS  DETAIL
     web-2  live      1.3.0    running  failing  0         GET /healthz answered 503
     web-3  lost      1.3.0    running  healthy  0
@@ -163,6 +245,7 @@ fn status_lists_troubled_hosts_and_on_request_all() {
     web          production   1.3.0   1 of 3   rolling back 0193ab12-3456
 
     web in production: Going back because web-2 failed.
+    then: 0193ab13-0000 to 1.5.0, queued by anna 2026-11-23T19:00:00Z
     HOST   PRESENCE  VERSION  PHASE    HEALTH   RESTARTS  DETAIL
     web-1  live      1.3.0    running  healthy  0
     web-2  live      1.3.0    running  failing  0         GET /healthz answered 503

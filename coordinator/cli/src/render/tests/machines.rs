@@ -31,14 +31,24 @@ fn json_has_stable_names() {
     let accepted = Accepted {
         rollout: "0193ab12-3456-7abc-8def-0123456789ab".into(),
         repeated_request: false,
+        queued: true,
+        waits_for: Some("0193ab12-0000-7abc-8def-0123456789ab".into()),
+        ahead: 0,
     };
 
     assert_snapshot!(json(&accepted).unwrap(), @r#"
     {
       "rollout": "0193ab12-3456-7abc-8def-0123456789ab",
-      "repeated_request": false
+      "repeated_request": false,
+      "queued": true,
+      "waits_for": "0193ab12-0000-7abc-8def-0123456789ab",
+      "ahead": 0
     }
     "#);
+}
+
+#[test]
+fn a_status_in_json_has_stable_names() {
     assert_snapshot!(json(&[sample_status()]).unwrap(), @r#"
     [
       {
@@ -55,7 +65,8 @@ fn json_has_stable_names() {
             "phase": "running",
             "health": "healthy",
             "detail": null,
-            "restarts": 0
+            "restarts": 0,
+            "stands_by": false
           },
           {
             "agent": "web-2",
@@ -64,7 +75,8 @@ fn json_has_stable_names() {
             "phase": "running",
             "health": "failing",
             "detail": "GET /healthz answered 503",
-            "restarts": 0
+            "restarts": 0,
+            "stands_by": false
           },
           {
             "agent": "web-3",
@@ -73,12 +85,22 @@ fn json_has_stable_names() {
             "phase": "running",
             "health": "healthy",
             "detail": null,
-            "restarts": 0
+            "restarts": 0,
+            "stands_by": false
           }
         ],
         "rollout": "0193ab12-3456-7abc-8def-0123456789ab",
         "rollout_state": "rolling_back",
-        "rollout_why": "Going back because web-2 failed."
+        "rollout_why": "Going back because web-2 failed.",
+        "queue": [
+          {
+            "rollout": "0193ab13-0000-7abc-8def-0123456789ab",
+            "to_version": "1.5.0",
+            "queued_by": "anna",
+            "queued_unix_ms": 1795460400000
+          }
+        ],
+        "group": null
       }
     ]
     "#);
@@ -94,6 +116,7 @@ fn a_rollout_in_json_has_every_fact() {
     assert_eq!(
         names(&rollout),
         [
+            "ahead",
             "application",
             "ended",
             "ended_unix_ms",
@@ -108,6 +131,7 @@ fn a_rollout_in_json_has_every_fact() {
             "state",
             "strategy",
             "to_version",
+            "waits_for",
             "wave",
             "waves",
             "why",
@@ -121,6 +145,7 @@ fn a_rollout_in_json_has_every_fact() {
             "hosts",
             "min_healthy",
             "not_passed_on",
+            "once",
             "outage_ms",
             "replacement",
             "settings",

@@ -118,3 +118,37 @@ fn colour_is_added_around_words_and_nowhere_else() {
         .fold(colour, |text, code| text.replace(code, ""));
     assert_eq!(stripped, plain);
 }
+
+#[test]
+fn what_is_queued_says_what_it_comes_after() {
+    let told = Accepted {
+        rollout: queued().id,
+        repeated_request: false,
+        queued: true,
+        waits_for: queued().waits_for,
+        ahead: 2,
+    };
+    let refused = Rollout {
+        state: RolloutState::Refused,
+        ended: true,
+        why: "Refused when its turn came: environment production is frozen.".into(),
+        ended_unix_ms: Some(START + 60_000),
+        ..queued()
+    };
+
+    assert_snapshot!(rollout::accepted(&told), @"rollout 0193ab13-0000-7abc-8def-0123456789ab queued after 0193ab12-3456-7abc-8def-0123456789ab, 2 in the queue before it");
+    assert_snapshot!(rollout::history(&[queued()], at(120), Paint::Plain), @r"
+    ROLLOUT        RELEASE    TO          STRATEGY  STATE   STARTED               TOOK   BY
+    0193ab13-0000  web 1.5.0  production  -         queued  2026-11-23T19:00:00Z  2m00s  anna
+    ");
+    assert_snapshot!(changes(None, &queued()).join("\n"), @r"
+    rollout 0193ab13-0000-7abc-8def-0123456789ab: web 1.5.0 to production
+    queued
+    Waiting for rollout 0193ab12-3456-7abc-8def-0123456789ab to 1.4.0 to end (advancing), for 2m by now. Then it is planned on the fleet of that moment, and begins.
+    ");
+    assert_snapshot!(rollout::ending(&refused, at(120), Paint::Plain), @r"
+    web 1.5.0 to production: refused after 1m00s (0193ab13-0000)
+    Refused when its turn came: environment production is frozen.
+    next: cutover abort 0193ab13-0000-7abc-8def-0123456789ab
+    ");
+}

@@ -300,11 +300,31 @@ fn a_retry_of_what_was_rolled_back_goes_with_the_same_settings() {
 }
 
 #[test]
+fn a_canary_that_is_retried_is_reached_on_purpose_as_before() {
+    let mut story = Story::running(3);
+    let on_purpose = [("canary_header", "x-canary=1"), ("canary_cookie", "canary=1")];
+    story.deploy("2.0", &[&[("strategy", "canary")], &on_purpose[..]].concat());
+    let before = story.newest().spec.canary.clone().unwrap();
+    assert!(before.allow.is_some());
+    story.control(Verb::Abort).unwrap();
+
+    story.control(Verb::Retry).unwrap();
+
+    assert_eq!(story.newest().spec.canary, Some(before));
+}
+
+#[test]
 fn a_rollback_that_is_asked_for_again_is_the_same_one() {
     let mut story = succeeded();
     let rollout = story.newest().id.to_string();
     let (new_rollout, reason) = (story.draw(), String::new());
-    let request = Request::Control { rollout, verb: Verb::Rollback, reason, new_rollout };
+    let request = Request::Control {
+        rollout,
+        verb: Verb::Rollback,
+        reason,
+        new_rollout,
+        if_busy: crate::IfBusy::Refuse,
+    };
 
     let first = story.ask(request.clone()).unwrap();
     let again = story.ask(request.clone()).unwrap();
@@ -323,7 +343,13 @@ fn a_new_rollout_never_takes_the_place_of_another() {
     let (rollout, reason) = (before.id.to_string(), String::new());
     let new_rollout = before.id;
 
-    let request = Request::Control { rollout, verb: Verb::Rollback, reason, new_rollout };
+    let request = Request::Control {
+        rollout,
+        verb: Verb::Rollback,
+        reason,
+        new_rollout,
+        if_busy: crate::IfBusy::Refuse,
+    };
     let refusal = story.ask(request).unwrap_err();
 
     assert_eq!(refusal.kind, RefusalKind::Invalid);
@@ -351,6 +377,7 @@ fn the_name_of_an_application_in_two_environments_is_no_order_to_roll_back() {
         verb,
         reason: String::new(),
         new_rollout,
+        if_busy: crate::IfBusy::Refuse,
     };
     let refusal = story.ask(by_name("web")).unwrap_err();
 
@@ -387,7 +414,13 @@ fn asked_twice(story: &mut Story, verb: Verb) -> [Result<crate::Answer, crate::R
     let new_rollout = story.draw();
     [(); 2].map(|()| {
         let (rollout, reason) = ("web".to_owned(), String::new());
-        story.ask(Request::Control { rollout, verb, reason, new_rollout })
+        story.ask(Request::Control {
+            rollout,
+            verb,
+            reason,
+            new_rollout,
+            if_busy: crate::IfBusy::Refuse,
+        })
     })
 }
 
@@ -424,6 +457,7 @@ fn a_call_that_was_done_is_known_after_a_restart_and_touches_no_later_rollout() 
         verb,
         reason: String::new(),
         new_rollout,
+        if_busy: crate::IfBusy::Refuse,
     };
     story.ask(control(Verb::Abort, call)).unwrap();
     let aborted = story.rollout.unwrap();
@@ -451,6 +485,7 @@ fn a_call_that_started_a_rollout_is_known_when_that_is_over_and_another_runs() {
         verb: Verb::Retry,
         reason: String::new(),
         new_rollout,
+        if_busy: crate::IfBusy::Refuse,
     };
     story.ask(retry.clone()).unwrap();
     story.rollout = Some(new_rollout);

@@ -275,6 +275,12 @@ fn one_that_cannot_take_part_does_not_keep_the_others_from_it() {
     let (agent, set) = (name("web-9"), labels(&[("env", "prod")]));
     story.ask(Request::LabelAgent { agent, set, unset: Vec::new() }).unwrap();
     assert!(!story.follow().converges, "it cannot take part");
+    let detail = |story: &Story| {
+        let status = story.core.status(Some(&"web".parse().unwrap()), story.now);
+        let host = status[0].hosts.iter().find(|host| host.agent == name("web-9")).unwrap();
+        host.detail.clone()
+    };
+    insta::assert_snapshot!(detail(&story), @"does not get what prod runs: port 8080 of web-9 is shop's, and leads to one application (give one of the two another service.port, or hosts of its own)");
     story.join("web-2");
     story.connect("web-2");
 
@@ -301,4 +307,49 @@ fn what_comes_by_itself_makes_way_for_what_is_asked_of_a_host() {
     // Nobody is sent to it by the name of the application.
     let view = story.core.view(story.core.rollout(converging).unwrap(), story.now);
     assert_eq!(view.next, Vec::<String>::new());
+}
+
+#[test]
+fn a_host_that_joins_is_given_the_time_that_the_others_were_given() {
+    let mut story = Story::running(2);
+    let typed = [
+        ("healthy_within", "7m"),
+        ("healthy_for", "9s"),
+        ("min_healthy", "0"),
+        ("strategy", "all_at_once"),
+    ];
+    story.deploy("2.0", &typed);
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+
+    story.join("web-3");
+    story.connect("web-3");
+
+    let rollout = story.follow();
+    assert!(rollout.converges);
+    assert_eq!(rollout.spec.strategy.to_string(), "rolling");
+    let times = (rollout.spec.healthy_within, rollout.spec.healthy_for);
+    assert_eq!(times, (seconds(420), seconds(9)));
+    assert_eq!(rollout.spec.min_healthy, 2, "of three, as nobody said anything else");
+}
+
+#[test]
+fn what_was_typed_for_other_hosts_keeps_nobody_from_what_runs() {
+    let mut story = Story::fleet(0);
+    let of = |zone: &str| labels(&[("env", "prod"), ("az", zone)]);
+    for (agent, zone) in [("web-1", "a"), ("web-2", "a"), ("web-3", "a")] {
+        story.join_with(agent, of(zone));
+        story.connect(agent);
+    }
+    story.deploy("1.0", &[("zone", "az"), ("zone_min_healthy", "2"), ("healthy_for", "9s")]);
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+
+    // The first host of another zone: two of one can never be healthy there.
+    story.join_with("web-4", of("b"));
+    story.connect("web-4");
+
+    assert!(story.follow().converges, "{}", story.why());
+    story.settle();
+    assert_eq!(story.told("web-4").as_deref(), Some("1.0"));
 }

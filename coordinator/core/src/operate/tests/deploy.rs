@@ -57,7 +57,7 @@ fn a_second_rollout_is_refused_and_the_first_is_named() {
     assert_eq!(refusal.kind, RefusalKind::State);
     let id = first.to_string();
     insta::assert_snapshot!(refusal.text.replace(&id, "ID"), @"web has a rollout in prod that is not over: ID to 2.0, started by ann");
-    insta::assert_snapshot!(refusal.hint.replace(&id, "ID"), @"see what it waits for: cutover why ID; or stop it and begin this one: --if-busy supersede");
+    insta::assert_snapshot!(refusal.hint.replace(&id, "ID"), @"see what it waits for: cutover why ID; or begin this one after it: --if-busy queue; or stop it and begin this one: --if-busy supersede");
 }
 
 #[test]

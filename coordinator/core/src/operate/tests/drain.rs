@@ -120,10 +120,10 @@ fn waiting_for_a_floor_names_the_drained_hosts() {
     story.pass(seconds(10));
     story.obey_all();
 
-    insta::assert_snapshot!(story.why(), @"1 of 4 hosts run 2.0 and 1 is left out. Waiting up to 10m to take web-2 out, as 3 are healthy (web-4 drained) and min_healthy is 3, then for a person.");
+    insta::assert_snapshot!(story.why(), @"1 of 4 hosts run 2.0 and 1 is left out, and this step of batch 2 of 4 began just now. Waiting up to 10m to take web-2 out, as 3 are healthy (web-4 drained) and min_healthy is 3, then for a person.");
     story.pass(seconds(600));
     assert_eq!(story.state_word(), "held");
-    insta::assert_snapshot!(story.why(), @"Held for a person: nothing went forward for 10m: taking web-2 out would leave too little: 3 are healthy (web-4 drained) and min_healthy is 3. 1 of 4 hosts run 2.0 and 1 is left out.");
+    insta::assert_snapshot!(story.why(), @"Held for a person just now: nothing went forward for 10m: taking web-2 out would leave too little: 3 are healthy (web-4 drained) and min_healthy is 3. 1 of 4 hosts run 2.0 and 1 is left out.");
 }
 
 #[test]

@@ -184,6 +184,7 @@ fn a_call_that_is_made_again_is_answered_and_done_once() {
         verb: Verb::Abort,
         reason: String::new(),
         new_rollout: call,
+        if_busy: crate::IfBusy::Refuse,
     };
     let refusal = story.ask(other).unwrap_err();
     assert!(refusal.text.starts_with("by this request id hosts were excluded"), "{refusal:?}");
@@ -220,7 +221,7 @@ fn a_rollout_of_which_no_host_is_left_to_do_waits_for_a_person() {
     story.exclude(&["web-2"]).unwrap();
 
     assert_eq!(story.state_word(), "held");
-    insta::assert_snapshot!(story.why(), @"Held for a person: no host that takes part runs 2.0: web-1; excluded: web-2. 0 of 2 hosts run 2.0 and 1 is left out.");
+    insta::assert_snapshot!(story.why(), @"Held for a person just now: no host that takes part runs 2.0: web-1; excluded: web-2. 0 of 2 hosts run 2.0 and 1 is left out.");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Stories of what people and joining agents ask for.
 
+mod configure;
 mod control;
 mod converge;
 mod deploy;
@@ -7,5 +8,6 @@ mod drain;
 mod exclude;
 mod freeze;
 mod identity;
+mod queue;
 mod restored;
 mod sessions;

@@ -1,12 +1,14 @@
 //! A store that is older than the fleet (F7): nothing is sent until a person decides, and then
 //! what runs stays until its turn.
 
-use cutover_common::{Generation, Term};
+use cutover_common::{Generation, Health, OnceReport, OnceStand, Phase, Report, Term};
 
 use crate::{
     Coordinator, EventKind, Input, RefusalKind, Verb,
-    event::Event,
-    testing::{Story, gated, release, seconds},
+    event::{Change, Event},
+    once::{OnceStep, Stand},
+    rollout::Waiting,
+    testing::{PROD, Story, gated, hash, migrated, release, seconds, version},
 };
 
 /// A coordinator restored from a backup of when the fleet ran 1.0; the fleet runs 3.0.
@@ -77,6 +79,133 @@ fn a_deploy_that_fails_goes_back_to_what_the_fleet_ran() {
 }
 
 #[test]
+fn a_config_that_the_backup_has_is_taken_over_also_where_it_was_deployed_later() {
+    let mut story = Story::running(1);
+    story.configure(&[("LOG", "info")]);
+    let backup = story.log.clone();
+    story.deploy("2.0", &[]);
+    story.settle();
+    assert_eq!(story.told("web-1").as_deref(), Some("2.0~prod.1"));
+    let mut story = restore(&story, backup);
+    story.connect_all();
+
+    story.deploy("3.0", &[]);
+
+    assert_eq!(story.told("web-1").as_deref(), Some("2.0~prod.1"), "it stays until its turn");
+    story.settle();
+    assert_eq!(story.told("web-1").as_deref(), Some("3.0~prod.1"));
+}
+
+#[test]
+fn a_known_config_of_what_the_backup_does_not_know_is_taken_over_when_that_is_pushed_again() {
+    let mut story = Story::running(1);
+    story.configure(&[("LOG", "info")]);
+    let backup = story.log.clone();
+    story.push(release("4.0", "4.0"));
+    story.deploy("4.0", &[]);
+    story.settle();
+    assert_eq!(story.told("web-1").as_deref(), Some("4.0~prod.1"));
+    let mut story = restore(&story, backup);
+    story.connect_all();
+
+    let refusal = story.try_deploy("3.0", &[]).unwrap_err();
+    assert!(refusal.hint.contains("push that release again"), "{refusal:?}");
+    story.push(release("4.0", "4.0"));
+    story.deploy("3.0", &[]);
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+    story.control(Verb::Rollback).unwrap();
+    story.settle();
+    assert_eq!(story.told("web-1").as_deref(), Some("4.0~prod.1"));
+}
+
+#[test]
+fn a_config_that_came_after_the_backup_is_not_taken_for_another() {
+    let mut story = Story::running(1);
+    story.configure(&[("LOG", "info")]);
+    let backup = story.log.clone();
+    story.configure(&[("LOG", "debug")]);
+    story.deploy("2.0", &[]);
+    story.settle();
+    let mut story = restore(&story, backup);
+    story.connect_all();
+    story.configure(&[("LOG", "warn")]);
+
+    let refusal = story.try_deploy("3.0", &[]).unwrap_err();
+
+    insta::assert_snapshot!(refusal.text, @"agent web-1 runs a web@2.0~prod.2 that this coordinator does not know");
+    assert!(refusal.hint.contains("leave and join again"), "{refusal:?}");
+}
+
+/// Deploys 4.0, whose once hook passes on web-1, and returns the coordinator as it was before.
+fn migrated_after_the_backup(story: &mut Story) -> Story {
+    let backup = story.log.clone();
+    story.deploy("4.0", &[("batch", "1")]);
+    story.settle();
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+    // An agent tells of it for as long as its goal names the release.
+    let onces = story.core.onces();
+    let once = onces.get(&PROD.parse().unwrap(), &"web".parse().unwrap(), &version("4.0"));
+    let (agent, permit) = once.map(|once| (once.agent.clone(), once.permit.unwrap())).unwrap();
+    let told = OnceReport { release: hash("4.0"), permit, stand: OnceStand::Passed };
+    story.agent(agent.as_str()).said.as_mut().unwrap().once = vec![told];
+    restore(story, backup)
+}
+
+fn was_given(story: &Story) -> usize {
+    let is_given = |event: &&Event| {
+        let EventKind::Rollout { change, .. } = &event.kind else { return false };
+        matches!(change, Change::Once { step: OnceStep::Given, .. })
+    };
+    story.log.iter().filter(is_given).count()
+}
+
+#[test]
+fn a_once_hook_is_run_again_only_when_all_hosts_have_been_asked() {
+    let mut story = Story::running(2);
+    story.push(migrated(release("4.0", "4.0")));
+    let mut story = migrated_after_the_backup(&mut story);
+    story.connect("web-2");
+    // It takes no part, and may know something all the same.
+    story.force_drain("web-1");
+
+    story.deploy("4.0", &[("batch", "1"), ("min_healthy", "0")]);
+    story.obey("web-2");
+    assert_eq!(was_given(&story), 0, "{}", story.why());
+    assert!(matches!(story.waiting(), Some(Waiting::ForOnce { .. })), "{}", story.why());
+
+    story.connect("web-1");
+    assert_eq!(was_given(&story), 0, "{}", story.why());
+    let once =
+        story.core.onces().get(&PROD.parse().unwrap(), &"web".parse().unwrap(), &version("4.0"));
+    assert_eq!(once.map(|once| once.stand), Some(Stand::Passed));
+}
+
+#[test]
+fn what_passed_after_the_backup_counts_also_where_the_backup_knows_that_it_failed() {
+    let mut story = Story::running(2);
+    story.push(migrated(release("4.0", "4.0")));
+    story.deploy("4.0", &[("batch", "1")]);
+    story.obey_all();
+    let failed = story.slot_as("web-1", "4.0", |slot| {
+        (slot.phase, slot.health) = (Phase::Failed, Health::Unknown);
+    });
+    let once = failed.once.iter().map(|told| OnceReport { stand: OnceStand::Failed, ..*told });
+    let failed = Report { once: once.collect(), ..failed.clone() };
+    story.say("web-1", failed);
+    story.settle();
+    assert_eq!(story.state_word(), "rolled_back", "{}", story.why());
+    let before = was_given(&story);
+    let mut story = migrated_after_the_backup(&mut story);
+    story.connect_all();
+
+    story.deploy("4.0", &[("batch", "1"), ("min_healthy", "0")]);
+    story.settle();
+
+    assert_eq!(was_given(&story), before, "{}", story.why());
+}
+
+#[test]
 fn what_runs_and_is_not_known_must_be_pushed_first() {
     let mut story = Story::running(2);
     let mut backup = story.log.clone();
@@ -117,7 +246,7 @@ fn a_rollout_that_was_under_way_in_the_backup_is_held() {
 
     assert_eq!(story.state_word(), "held");
     assert_eq!(story.hosts("updating"), "");
-    insta::assert_snapshot!(story.why(), @"Held for a person: this coordinator was restored from a backup, which may be older than what the hosts run. 0 of 2 hosts run 2.0.");
+    insta::assert_snapshot!(story.why(), @"Held for a person just now: this coordinator was restored from a backup, which may be older than what the hosts run. 0 of 2 hosts run 2.0.");
 
     story.control(Verb::Retry).unwrap();
     story.settle();
@@ -138,7 +267,7 @@ fn a_rollout_whose_hosts_follow_another_coordinator_is_held_and_sends_nothing() 
 
     assert_eq!(story.state_word(), "held");
     assert_eq!(story.told("web-2"), told);
-    insta::assert_snapshot!(story.why(), @"Held for a person: web-2 follow goals that this coordinator has not set, as after a restore; abort this, then deploy what they should run. 1 of 2 hosts run 2.0.");
+    insta::assert_snapshot!(story.why(), @"Held for a person just now: web-2 follow goals that this coordinator has not set, as after a restore; abort this, then deploy what they should run. 1 of 2 hosts run 2.0.");
     story.control(Verb::Retry).unwrap();
     assert_eq!(story.state_word(), "held", "nothing has changed");
 }
@@ -239,7 +368,7 @@ fn a_goal_that_an_agent_refuses_for_another_of_its_number_waits_for_a_person() {
     story.say("web-2", report);
 
     assert_eq!(story.state_word(), "held");
-    insta::assert_snapshot!(story.why(), @"Held for a person: web-2 follow goals that this coordinator has not set, as after a restore; abort this, then deploy what they should run. 0 of 2 hosts run 2.0.");
+    insta::assert_snapshot!(story.why(), @"Held for a person just now: web-2 follow goals that this coordinator has not set, as after a restore; abort this, then deploy what they should run. 0 of 2 hosts run 2.0.");
     let refused = story.generation("web-2");
     story.control(Verb::Abort).unwrap();
     story.deploy("2.0", &[("batch", "1")]);
@@ -253,8 +382,8 @@ fn what_a_host_that_is_ahead_tries_to_run_is_taken_over_as_what_it_runs() {
     let mut story = restored(2);
     for agent in ["web-1", "web-2"] {
         let report = story.slot_as(agent, "3.0", |slot| {
-            slot.phase = cutover_common::Phase::Failed;
-            slot.health = cutover_common::Health::Failing;
+            slot.phase = Phase::Failed;
+            slot.health = Health::Failing;
         });
         story.agents.get_mut(&crate::testing::name(agent)).unwrap().said = Some(report);
     }

@@ -2,7 +2,7 @@
 
 use cutover_common::{AgentName, Timestamp, planted};
 
-use super::{Decision, Scene, floor};
+use super::{Decision, Scene, floor, groups};
 use crate::{
     event::Change,
     rollout::{
@@ -44,6 +44,9 @@ pub(super) fn rolling_back(
     waves: &[Vec<AgentName>],
     wave: usize,
 ) -> Decision {
+    if let Some(decision) = groups::leading_back(rollout, scene) {
+        return decision;
+    }
     let agents = waves.get(wave).map_or(&[][..], Vec::as_slice);
     let told = |agent: &&AgentName| {
         rollout.hosts.get(*agent).is_some_and(|host| {

@@ -52,34 +52,98 @@ pub(super) fn cutting_over(
             contact(rollout, scene, &agents).unwrap_or_else(|| flip(rollout, scene, agents)),
         );
     }
-    Some(match rollout.cutover {
-        None => {
-            contact(rollout, scene, &agents).unwrap_or_else(|| move_to(rollout, scene, CutoverPhase::Hold))
-        }
+    Some(strictly(rollout, scene, &Hosts { rollout, scene, agents }))
+}
+
+/// Those whose gates lead clients over at one moment.
+pub(super) trait Gates {
+    /// Waits until all are there: a gate that cannot be told would lead to the old release.
+    fn contact(&self) -> Option<Decision>;
+
+    /// Returns those that are to hold.
+    fn holding(&self) -> Vec<AgentName>;
+
+    /// Returns what one of them says of the very hold that it was told; none if it has not heard of
+    /// that.
+    fn said(&self, agent: &AgentName) -> Option<HoldState>;
+
+    /// Says what is known of why they could not.
+    fn details(&self) -> Vec<String>;
+
+    /// Leads clients over.
+    fn switch(&self) -> Decision;
+}
+
+/// Has all gates hold, then arms them, then switches.
+pub(super) fn strictly(rollout: &Rollout, scene: Scene<'_>, gates: &impl Gates) -> Decision {
+    let hold = || move_to(rollout, scene, CutoverPhase::Hold);
+    match rollout.cutover {
+        None => gates.contact().unwrap_or_else(hold),
         Some(Cutover { phase: CutoverPhase::Release, since, attempt }) => {
             let again = since + RETRY_AFTER;
             if planted!(CutoverTriedForEver: false; attempt >= ATTEMPTS_MAX) {
-                return Some(Decision::record(Change::Held { why: failed(rollout, scene, &agents) }));
+                return Decision::record(Change::Held { why: failed(rollout, scene, gates) });
             }
             if scene.now < again {
-                let phase = CutoverPhase::Release;
-                return Some(Decision::Wait(Waiting::ForCutover { phase, agents, deadline: again }));
+                let (phase, agents) = (CutoverPhase::Release, gates.holding());
+                return Decision::Wait(Waiting::ForCutover { phase, agents, deadline: again });
             }
-            contact(rollout, scene, &agents).unwrap_or_else(|| move_to(rollout, scene, CutoverPhase::Hold))
+            gates.contact().unwrap_or_else(hold)
         }
         Some(Cutover { phase: CutoverPhase::Hold, since, .. }) => {
-            held(rollout, scene, agents, since).unwrap_or_else(|| {
+            held(rollout, scene, gates, since).unwrap_or_else(|| {
                 planted!(
-                    NotArmed: flip(rollout, scene, stage::of_wave(rollout, wave, |host| host.state == HostState::Staged));
+                    NotArmed: gates.switch();
                     move_to(rollout, scene, CutoverPhase::Arm)
                 )
             })
         }
         Some(Cutover { phase: CutoverPhase::Arm, since, .. }) => {
-            let all = agents.clone();
-            held(rollout, scene, agents, since).unwrap_or_else(|| flip(rollout, scene, all))
+            held(rollout, scene, gates, since).unwrap_or_else(|| gates.switch())
         }
-    })
+    }
+}
+
+/// The hosts of a wave on which both releases run.
+struct Hosts<'a> {
+    rollout: &'a Rollout,
+    scene: Scene<'a>,
+    agents: Vec<AgentName>,
+}
+
+impl Gates for Hosts<'_> {
+    fn contact(&self) -> Option<Decision> {
+        contact(self.rollout, self.scene, &self.agents)
+    }
+
+    fn holding(&self) -> Vec<AgentName> {
+        let is_beside =
+            |agent: &&AgentName| self.scene.wanted(self.rollout, agent).beside().is_some();
+        self.agents.iter().filter(is_beside).cloned().collect()
+    }
+
+    fn said(&self, agent: &AgentName) -> Option<HoldState> {
+        let report = planted!(
+            ArmedUnheard: self.scene.fleet.fresh_report(agent, &self.rollout.application);
+            self.scene.report_of_goal(self.rollout, agent)
+        );
+        report.map(|report| report.hold)
+    }
+
+    fn details(&self) -> Vec<String> {
+        let detail = |agent: &AgentName| {
+            let report: &Report = self.scene.report_of_goal(self.rollout, agent)?;
+            let wanted = self.scene.wanted(self.rollout, agent);
+            let leads = wanted.leads().map(|(slot, _)| slot)?;
+            let detail = &report.slots.of(leads).detail;
+            (!detail.is_empty()).then(|| format!("{agent}: {detail}"))
+        };
+        self.agents.iter().filter_map(detail).collect()
+    }
+
+    fn switch(&self) -> Decision {
+        flip(self.rollout, self.scene, self.agents.clone())
+    }
 }
 
 /// Hosts on which nothing served have the release alone: they are done when it serves.
@@ -93,19 +157,16 @@ fn alone(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision> {
     Some(Decision::record(Change::HostUpdated { agent }))
 }
 
-/// Waits for all of `agents` that hold or are armed as their newest goal says, with nothing under
-/// way; lets go of all when one of them does not, or it takes too long. None: all do.
+/// Waits for all gates that hold or are armed as they were told last, with nothing under way; lets
+/// go of all when one of them does not, or it takes too long. None: all do.
 fn held(
     rollout: &Rollout,
     scene: Scene<'_>,
-    agents: Vec<AgentName>,
+    gates: &impl Gates,
     since: Timestamp,
 ) -> Option<Decision> {
-    let participants: Vec<AgentName> = agents
-        .into_iter()
-        .filter(|agent| scene.wanted(rollout, agent).beside().is_some())
-        .collect();
-    let said = |agent: &AgentName| scene.report_of_goal(rollout, agent).map(|report| report.hold);
+    let participants = gates.holding();
+    let said = |agent: &AgentName| gates.said(agent);
     let open: Vec<AgentName> = participants
         .iter()
         .filter(|agent| said(agent) != Some(HoldState::Drained))
@@ -148,29 +209,20 @@ fn flip(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decision
     Decision::Record { change: Change::HostsFlipped { agents }, goals }
 }
 
-/// Waits until all of `agents` are there: a gate that cannot be told would lead to the old release.
 fn contact(rollout: &Rollout, scene: Scene<'_>, agents: &[AgentName]) -> Option<Decision> {
     forward::out_of_contact(rollout, scene, agents, rollout.standstill())
 }
 
 /// Says why it could not be made.
-fn failed(rollout: &Rollout, scene: Scene<'_>, agents: &[AgentName]) -> String {
+fn failed(rollout: &Rollout, scene: Scene<'_>, gates: &impl Gates) -> String {
     let within = duration_text::print(rollout.spec.hold_limits().lasts());
-    let lost: Vec<AgentName> = agents
-        .iter()
+    let lost: Vec<AgentName> = gates
+        .holding()
+        .into_iter()
         .filter(|agent| scene.fleet.presence(agent) != Presence::Live)
-        .cloned()
         .collect();
-    let details: Vec<String> = agents
-        .iter()
-        .filter_map(|agent| {
-            let report: &Report = scene.report_of_goal(rollout, agent)?;
-            let leads = scene.wanted(rollout, agent).leads().map(|(slot, _)| slot)?;
-            let detail = &report.slots.of(leads).detail;
-            (!detail.is_empty()).then(|| format!("{agent}: {detail}"))
-        })
-        .take(3)
-        .collect();
+    let mut details = gates.details();
+    details.truncate(3);
     let because = if !lost.is_empty() {
         format!("{} cannot be reached", names(&lost))
     } else if details.is_empty() {
@@ -179,8 +231,8 @@ fn failed(rollout: &Rollout, scene: Scene<'_>, agents: &[AgentName]) -> String {
         details.join("; ")
     };
     format!(
-        "clients could not be led to {} on all hosts at one moment, {ATTEMPTS_MAX} times: \
-         {because}; all of them get the old release",
+        "clients could not be led to {} at all gates at one moment, {ATTEMPTS_MAX} times: \
+         {because}; they get the old release",
         rollout.to
     )
 }

@@ -184,6 +184,10 @@ pub(crate) fn is_up(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> b
 /// Returns whether taking `agent` out leaves as many healthy instances as there are: it is known to
 /// be down, or is out already.
 pub(crate) fn costs_nothing(rollout: &Rollout, scene: Scene<'_>, agent: &AgentName) -> bool {
+    // Clients are not led to it, so that it is not among those that the floor counts.
+    if rollout.groups().is_some() && !scene.members.contains(agent) {
+        return true;
+    }
     let serving = || scene.serving(agent, &rollout.application);
     let Some(host) = rollout.hosts.get(agent) else { return serving() == Serving::Down };
     let goal = scene.goals.of(agent, &rollout.application);

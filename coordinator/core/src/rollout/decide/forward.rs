@@ -2,7 +2,12 @@
 
 use cutover_common::{AgentName, SlotReport, Timestamp, duration_text, planted};
 
-use super::{Decision, Scene, cutover, facts, floor, is_prepared, judge, stage, window::Watched};
+use super::{
+    Decision, Scene, cutover, facts, floor, groups, is_prepared, judge,
+    once::{self, Turn},
+    stage,
+    window::Watched,
+};
 use crate::{
     event::Change,
     fleet::Presence,
@@ -25,7 +30,9 @@ pub(super) fn advancing(
         // An empty plan, or one that ran out: over.
         None => None,
         Some(PlanStep::Prepare) => preparing(rollout, scene, wave),
-        Some(PlanStep::Start) => starting(rollout, scene, wave, step),
+        Some(PlanStep::Start) => {
+            groups::vacating(rollout, scene, wave).or_else(|| starting(rollout, scene, wave, step))
+        }
         Some(PlanStep::Hold(_) | PlanStep::Judge(_) | PlanStep::Approve)
             if rollout.is_promoted(wave, step) =>
         {
@@ -33,8 +40,12 @@ pub(super) fn advancing(
         }
         Some(PlanStep::Stage) => stage::staging(rollout, scene, wave),
         Some(PlanStep::Shift(share)) => stage::shifting(rollout, scene, wave, *share),
-        Some(PlanStep::Judge(duration)) => judge::judging(rollout, scene, wave, since + *duration),
-        Some(PlanStep::Cutover) => cutover::cutting_over(rollout, scene, wave, step),
+        Some(PlanStep::Judge(duration)) => judge::judging(rollout, scene, wave, (since, *duration)),
+        Some(PlanStep::Cutover) => match rollout.groups() {
+            Some(groups) => groups::cutting_over(rollout, scene, wave, groups),
+            None => cutover::cutting_over(rollout, scene, wave, step),
+        },
+        Some(PlanStep::Retire) if rollout.groups().is_some() => groups::retiring(rollout, scene),
         Some(PlanStep::Retire) => stage::retiring(rollout, scene, wave),
         Some(PlanStep::Hold(duration)) => holding(rollout, scene, wave, since + *duration),
         Some(PlanStep::Approve) => {
@@ -96,7 +107,10 @@ fn succeeded(rollout: &Rollout) -> Decision {
 
 /// Ends a rollout that was to stop before clients notice.
 fn staged(rollout: &Rollout) -> Decision {
-    let staged = rollout.hosts_where(|host| host.state == HostState::Staged);
+    let staged = rollout.hosts_where(|host| match rollout.groups() {
+        Some(_) => host.state == HostState::Updated,
+        None => host.state == HostState::Staged,
+    });
     if staged.is_empty() {
         let why = format!("no host runs {} beside what serves", rollout.to);
         return Decision::record(Change::Held { why });
@@ -155,6 +169,11 @@ pub(super) fn starting(
     }
     let (mut here, away): (Vec<AgentName>, Vec<AgentName>) =
         pending.into_iter().partition(|agent| scene.fleet.presence(agent) == Presence::Live);
+    match once::turn(rollout, scene, wave, &here) {
+        Turn::Everybody => {}
+        Turn::Only(agent) => here = vec![agent],
+        Turn::Not(decision) => return Some(decision),
+    }
     if let Some(window) = rollout.plan.waves.get(wave).and_then(|wave| wave.window) {
         let window = usize::try_from(window).unwrap_or(usize::MAX);
         let taken = updating.len() + watched.hosts;
@@ -190,8 +209,10 @@ pub(super) fn starting(
             }
             Waiting::ForPrepared { .. }
             | Waiting::ForContact { .. }
+            | Waiting::ForOnce { .. }
             | Waiting::ForPromotion { .. }
             | Waiting::ForShift { .. }
+            | Waiting::ForEdges { .. }
             | Waiting::ForCutover { .. }
             | Waiting::ForVerdict { .. }
             | Waiting::ForSoak { .. }

@@ -1,6 +1,8 @@
-//! What follows from the judge's word on a canary.
+//! What follows from the judge's word on a canary, and from the answers of its checks.
 
-use cutover_common::Timestamp;
+use std::time::Duration;
+
+use cutover_common::{Timestamp, planted};
 use cutover_judge::Verdict;
 
 use super::{Decision, Scene, facts, way_back};
@@ -10,7 +12,7 @@ use crate::{
     rollout::{Cause, Host, HostState, PlanStep, Rollout, Waiting, spec::Unsure},
 };
 
-/// Returns the way back, or a hold, if the judge finds the canary worse.
+/// Returns the way back, or a hold, if the judge finds the canary worse or a check fails it.
 pub(super) fn found_worse(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision> {
     match rollout.step() {
         // A person has said that it is good enough.
@@ -30,15 +32,14 @@ pub(super) fn found_worse(rollout: &Rollout, scene: Scene<'_>) -> Option<Decisio
         ))
         | None => return None,
     }
-    let verdict = scene.judges.of(rollout)?.verdict();
-    let Verdict::Fail(evidence) = verdict else {
-        return None;
-    };
-    Some(gone_wrong(
-        rollout,
-        scene,
-        format!("{} is worse than what it replaces: {evidence}", rollout.to),
-    ))
+    // What the judge finds stands, whatever checks say.
+    let verdict = scene.judges.of(rollout).map(crate::judging::Judging::verdict);
+    if let Some(Verdict::Fail(evidence)) = verdict {
+        let why = format!("{} is worse than what it replaces: {evidence}", rollout.to);
+        return Some(gone_wrong(rollout, scene, why));
+    }
+    let failed = scene.checks.failed(rollout)?;
+    planted!(FailedCheckIgnored: None; Some(gone_wrong(rollout, scene, failed)))
 }
 
 fn gone_wrong(rollout: &Rollout, scene: Scene<'_>, why: String) -> Decision {
@@ -49,12 +50,13 @@ fn gone_wrong(rollout: &Rollout, scene: Scene<'_>, why: String) -> Decision {
     Decision::record(Change::Held { why: format!("{why}; {because}") })
 }
 
-/// Compares the hosts of a wave with those that run the old release, until there is a verdict.
+/// Compares the hosts of a wave with those that run the old release, and asks its checks, for as
+/// long as the step that began at `since` `lasts` and until there is a verdict.
 pub(super) fn judging(
     rollout: &Rollout,
     scene: Scene<'_>,
     wave: usize,
-    until: Timestamp,
+    (since, lasts): (Timestamp, Duration),
 ) -> Option<Decision> {
     let is_watched = |host: &Host| {
         host.wave == wave && matches!(host.state, HostState::Staged | HostState::Updated)
@@ -62,27 +64,19 @@ pub(super) fn judging(
     if rollout.hosts_where(is_watched).is_empty() {
         return None;
     }
-    let judging = scene.judges.of(rollout);
-    let said = || {
-        let strongest = judging.and_then(crate::judging::Judging::strongest);
-        strongest.map_or_else(String::new, |evidence| format!(": {evidence}"))
-    };
+    let until = since + lasts;
     if scene.now < until {
-        return Some(Decision::Wait(Waiting::ForVerdict { until, said: said() }));
+        return Some(Decision::Wait(Waiting::ForVerdict { until, said: said(rollout, scene) }));
     }
-    if !can_be_compared(rollout) {
+    let mut missing = match not_enough(rollout, scene) {
+        Ok(missing) => missing,
+        Err(worse) => return Some(gone_wrong(rollout, scene, worse)),
+    };
+    missing.extend(scene.checks.missing(rollout, since));
+    if missing.is_empty() {
         return None;
     }
-    let missing = match judging.map(crate::judging::Judging::verdict) {
-        Some(Verdict::Pass) => return None,
-        Some(Verdict::Fail(evidence)) => {
-            return Some(gone_wrong(rollout, scene, evidence.to_string()));
-        }
-        Some(Verdict::NotEnough(missing)) => {
-            missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        }
-        None => "no host has told anything".to_owned(),
-    };
+    let missing = missing.join(", ");
     let unsure = rollout.spec.canary.as_ref().map_or(Unsure::Wait, |canary| canary.unsure);
     match unsure {
         Unsure::Pass => None,
@@ -103,5 +97,30 @@ pub(super) fn judging(
             let said = format!(", as there is not enough evidence yet: {missing}");
             Some(Decision::Wait(Waiting::ForVerdict { until: deadline, said }))
         }
+    }
+}
+
+/// Says what speaks the most against the canary so far, and how its checks stand.
+fn said(rollout: &Rollout, scene: Scene<'_>) -> String {
+    let strongest = scene.judges.of(rollout).and_then(crate::judging::Judging::strongest);
+    let mut parts: Vec<String> = strongest.iter().map(ToString::to_string).collect();
+    parts.extend(scene.checks.standings(rollout));
+    if parts.is_empty() { String::new() } else { format!(": {}", parts.join("; ")) }
+}
+
+/// Says what the judge lacks for a verdict, if it lacks anything.
+///
+/// # Errors
+///
+/// Returns what it finds worse, in case nobody has looked.
+fn not_enough(rollout: &Rollout, scene: Scene<'_>) -> Result<Vec<String>, String> {
+    if !can_be_compared(rollout) {
+        return Ok(Vec::new());
+    }
+    match scene.judges.of(rollout).map(crate::judging::Judging::verdict) {
+        Some(Verdict::Pass) => Ok(Vec::new()),
+        Some(Verdict::Fail(evidence)) => Err(evidence.to_string()),
+        Some(Verdict::NotEnough(missing)) => Ok(missing.iter().map(ToString::to_string).collect()),
+        None => Ok(vec!["no host has told anything".to_owned()]),
     }
 }

@@ -9,21 +9,28 @@ mod evidence;
 mod facts;
 pub(crate) mod floor;
 mod forward;
+mod groups;
 mod judge;
 mod load;
 mod lost;
+mod once;
 mod stage;
 mod window;
 
-use cutover_common::{AgentName, Phase, SlotReport, Term, Timestamp};
+use std::collections::BTreeMap;
+
+use cutover_common::{AgentName, EnvironmentName, Phase, SlotReport, Term, Timestamp};
 
 use super::{CutoverPhase, Direction, HostState, Outcome, Rollout, State, Waiting, story::names};
 use crate::{
-    coordinator::Releases,
+    checking::Checkings,
+    coordinator::{Environment, Releases},
+    edge::Edges,
     enrolment::{Drain, Enrolments},
     event::Change,
     fleet::{Fleet, Goals, Wanted},
     judging::Judges,
+    once::Onces,
 };
 
 pub use back::way_back;
@@ -39,10 +46,15 @@ pub struct Scene<'a> {
     pub goals: &'a Goals,
     pub enrolments: &'a Enrolments,
     pub(crate) judges: &'a Judges,
+    pub(crate) checks: &'a Checkings,
+    pub environments: &'a BTreeMap<EnvironmentName, Environment>,
+    pub(crate) edges: &'a Edges,
     pub releases: &'a Releases,
+    pub onces: &'a Onces,
     /// The coordinator's own.
     pub term: Term,
-    /// All agents of the environment, those left out included: the floor counts them.
+    /// All agents of the environment that clients are led to, those left out included: the floor
+    /// counts them.
     pub members: &'a [AgentName],
     pub now: Timestamp,
 }
@@ -121,12 +133,14 @@ const fn interrupts(change: &Change) -> bool {
         Change::RollbackStarted { .. }
         | Change::CutoverMoved { .. }
         | Change::HostsFlipped { .. }
+        | Change::GroupSwitched { .. }
         | Change::HostsTold { .. }
         | Change::HostUpdated { .. }
         | Change::HostStaged { .. }
         | Change::HostsReverted { .. }
         | Change::HostReverted { .. }
         | Change::RollbackWave { .. }
+        | Change::Once { .. }
         | Change::HostStuck { .. } => false,
         Change::StepStarted { .. }
         | Change::HostsReleased { .. }
@@ -149,8 +163,12 @@ const fn interrupts(change: &Change) -> bool {
 
 fn undisturbed(rollout: &Rollout, scene: Scene<'_>) -> Decision {
     match &rollout.state {
-        State::Advancing { wave, step, since } => facts::forward(rollout, scene)
+        State::Advancing { wave, step, since } => once::word(rollout, scene)
+            .or_else(|| facts::forward(rollout, scene))
+            .or_else(|| once::unclear(rollout, scene))
             .or_else(|| facts::over_budget(rollout, scene))
+            .or_else(|| once::failed(rollout, scene))
+            .or_else(|| once::behind(rollout, scene))
             .or_else(|| judge::found_worse(rollout, scene))
             .or_else(|| commanded_by_another(rollout, scene))
             .unwrap_or_else(|| forward::advancing(rollout, scene, *wave, *step, *since)),
@@ -158,15 +176,16 @@ fn undisturbed(rollout: &Rollout, scene: Scene<'_>) -> Decision {
             .or_else(|| facts::over_budget(rollout, scene))
             .or_else(|| commanded_by_another(rollout, scene))
             .unwrap_or_else(|| forward::baking(rollout, scene, *since)),
-        State::RollingBack { cause, waves, wave, .. } => facts::back(rollout, scene)
+        State::RollingBack { cause, waves, wave, .. } => once::word(rollout, scene)
+            .or_else(|| facts::back(rollout, scene))
             .or_else(|| commanded_by_another(rollout, scene))
             .unwrap_or_else(|| back::rolling_back(rollout, scene, cause, waves, *wave)),
         // Facts are recorded while nothing is begun: a person decides by what is.
         State::Paused { .. } | State::Held { .. } => {
-            let fact = match rollout.direction() {
+            let fact = once::word(rollout, scene).or_else(|| match rollout.direction() {
                 Direction::Forward => facts::forward(rollout, scene),
                 Direction::Back => facts::back(rollout, scene),
-            };
+            });
             fact.unwrap_or(Decision::Wait(Waiting::ForOperator))
         }
         State::Ended { .. } => Decision::Wait(Waiting::Over),
@@ -196,7 +215,7 @@ fn commanded_by_another(rollout: &Rollout, scene: Scene<'_>) -> Option<Decision>
 }
 
 /// Returns whether the slot's release is on disk or further.
-const fn is_prepared(slot: &SlotReport) -> bool {
+pub(crate) const fn is_prepared(slot: &SlotReport) -> bool {
     match slot.phase {
         Phase::Prepared | Phase::Waiting | Phase::Starting | Phase::Running | Phase::Stopping => {
             true

@@ -4,7 +4,10 @@ use cutover_common::{
     AgentName, Health, Permille, Phase, SlotReport, Timestamp, Traffic, Version, planted,
 };
 
-use super::{Decision, NewGoals, Scene, facts, forward};
+use super::{
+    Decision, NewGoals, Scene, facts, forward,
+    once::{self, Turn},
+};
 use crate::{
     event::Change,
     fleet::{Presence, Wanted},
@@ -14,8 +17,16 @@ use crate::{
 /// Starts the release beside what serves on each host of a wave.
 pub(super) fn staging(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Option<Decision> {
     let pending = of_wave(rollout, wave, |host| host.state == HostState::Pending);
-    let (here, away): (Vec<AgentName>, Vec<AgentName>) =
+    let (mut here, away): (Vec<AgentName>, Vec<AgentName>) =
         pending.into_iter().partition(|agent| scene.fleet.presence(agent) == Presence::Live);
+    let stages = |host: &Host| matches!(host.state, HostState::Staging { .. });
+    if !here.is_empty() || !of_wave(rollout, wave, stages).is_empty() {
+        match once::turn(rollout, scene, wave, &here) {
+            Turn::Everybody => {}
+            Turn::Only(agent) => here = vec![agent],
+            Turn::Not(decision) => return Some(decision),
+        }
+    }
     if !here.is_empty() {
         // It takes nothing from anybody, so that all begin at once.
         let goals = goals(scene, rollout, &here, |_, held| {
@@ -26,7 +37,7 @@ pub(super) fn staging(rollout: &Rollout, scene: Scene<'_>, wave: usize) -> Optio
     if let Some(behind) = behind(rollout, scene, wave) {
         return Some(behind);
     }
-    let staging = of_wave(rollout, wave, |host| matches!(host.state, HostState::Staging { .. }));
+    let staging = of_wave(rollout, wave, stages);
     let unsure: Vec<AgentName> = away.into_iter().chain(staging.iter().cloned()).collect();
     if unsure.is_empty() {
         return None;

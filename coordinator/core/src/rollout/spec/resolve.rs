@@ -4,24 +4,38 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cutover_common::{
-    Amount, AmountSetting, Batches, CanaryHosts, CanarySteps, DeploySetting, MaxLoad, Pauses,
-    Timers, duration_text,
+    Allow, AllowCookie, AllowHeader, Amount, AmountSetting, Batches, CanaryHosts, CanarySteps,
+    Check, CheckName, DeploySetting, InvalidSetting, JudgeSetting, MaxLoad, Pauses, Timers,
+    check::{ChosenChecks, Question},
+    duration_text,
     host::is_label_part,
     manifest::{CutoverMode, DeploySpec, Promotion, Timing, Unreachable, Unsure},
-    pace::parse_allow,
+    nearest::nearest,
 };
 
 use super::{
-    BlueGreen, Canary, HEALTHY_FOR, HEALTHY_WITHIN, Options, PROGRESS_WITHIN, Setting,
+    BlueGreen, Canary, Groups, HEALTHY_FOR, HEALTHY_WITHIN, Options, PROGRESS_WITHIN, Setting,
     SettingSource, Spec, Strategy,
 };
 
 /// The hosts of an environment, as far as settings are judged by them.
+#[derive(Clone, Copy)]
 pub struct Hosts<'a> {
     /// The zone of each host, by the label that is asked for. Those without it are in the zone "".
     pub zones: &'a dyn Fn(&str) -> Vec<String>,
     pub total: u32,
     /// Of them those that are left out, and count as down.
+    pub drained: u32,
+    /// The groups of all hosts by the label that is asked for, or why there are no two.
+    pub groups: &'a dyn Fn(&str) -> Result<Grouped, String>,
+}
+
+/// What is known of groups of hosts.
+pub struct Grouped {
+    pub groups: Groups,
+    /// How many hosts get the new release.
+    pub total: u32,
+    /// Of them those that are left out.
     pub drained: u32,
 }
 
@@ -29,6 +43,8 @@ pub struct Hosts<'a> {
 struct Resolver<'a> {
     options: &'a Options,
     manifest: Option<&'a DeploySpec>,
+    /// What the release declares.
+    checks: &'a [Check],
     settings: Vec<Setting>,
     mistakes: Vec<String>,
 }
@@ -128,11 +144,11 @@ impl Spec {
     /// Returns every mistake in the flags, each naming its setting and what to write.
     pub fn resolve(
         options: &Options,
-        manifest: Option<&DeploySpec>,
+        (manifest, checks): (Option<&DeploySpec>, &[Check]),
         hosts: &Hosts<'_>,
     ) -> Result<(Self, Vec<Setting>), Vec<String>> {
         let mut resolver =
-            Resolver { options, manifest, settings: Vec::new(), mistakes: Vec::new() };
+            Resolver { options, manifest, checks, settings: Vec::new(), mistakes: Vec::new() };
         let strategy = resolver.pick(
             DeploySetting::Strategy,
             |text| text.parse::<Strategy>().map_err(|mistake| mistake.to_string()),
@@ -142,7 +158,15 @@ impl Spec {
         );
         let pace = resolver.pace(strategy);
         let canary = resolver.canary(strategy);
-        let blue_green = resolver.blue_green(strategy);
+        let grouped = resolver.groups(strategy, hosts);
+        let hosts = &match &grouped {
+            Some(Grouped { total, drained, .. }) => {
+                Hosts { total: *total, drained: *drained, ..*hosts }
+            }
+            None => *hosts,
+        };
+        let groups = grouped.map(|grouped| grouped.groups);
+        let blue_green = resolver.blue_green(strategy, groups);
         let zones = resolver.zones(hosts);
         let floor = resolver.floor(hosts, &pace.batches, &zones);
         let budgets = resolver.budgets(hosts);
@@ -241,7 +265,10 @@ impl Resolver<'_> {
                 DeploySetting::CanarySteps,
                 DeploySetting::CanaryPromote,
                 DeploySetting::CanaryHeader,
+                DeploySetting::CanaryCookie,
                 DeploySetting::CanaryUnsure,
+                DeploySetting::CanaryJudge,
+                DeploySetting::CanaryChecks,
             ];
             self.only_with(Strategy::Canary, &settings);
             return None;
@@ -275,16 +302,88 @@ impl Resolver<'_> {
                 Unsure::Wait,
                 ToString::to_string,
             ),
-            allow: self.pick_if_said(
-                DeploySetting::CanaryHeader,
-                |text| parse_allow(text).map_err(|mistake| mistake.to_string()),
-                |deploy| deploy.canary.header.clone(),
-                |allow| format!("{}={}", allow.header, allow.value),
+            judge: self.pick_if_said(
+                DeploySetting::CanaryJudge,
+                |text| text.parse::<JudgeSetting>().map_err(|mistake| mistake.to_string()),
+                |deploy| deploy.canary.judge.clone(),
+                ToString::to_string,
             ),
+            checks: self.checks(),
+            allow: self.allow(),
         })
     }
 
-    fn blue_green(&mut self, strategy: Strategy) -> Option<BlueGreen> {
+    /// Returns by what clients reach a canary on purpose.
+    fn allow(&mut self) -> Option<Allow> {
+        let header = self.pick_if_said(
+            DeploySetting::CanaryHeader,
+            |text| text.parse::<AllowHeader>().map_err(|mistake| mistake.to_string()),
+            |deploy| deploy.canary.header.clone(),
+            ToString::to_string,
+        );
+        let cookie = self.pick_if_said(
+            DeploySetting::CanaryCookie,
+            |text| text.parse::<AllowCookie>().map_err(|mistake| mistake.to_string()),
+            |deploy| deploy.canary.cookie.clone(),
+            ToString::to_string,
+        );
+        Allow::of(header, cookie)
+    }
+
+    /// Returns the checks that a canary is asked: all that the release declares, or those of them
+    /// that somebody named.
+    fn checks(&mut self) -> Vec<Check> {
+        let declared = self.checks;
+        let said = self.options.get(DeploySetting::CanaryChecks);
+        if declared.is_empty() && matches!(said, "" | "none") {
+            return Vec::new();
+        }
+        let chosen = self.pick(
+            DeploySetting::CanaryChecks,
+            |text| {
+                let chosen: ChosenChecks =
+                    text.parse().map_err(|mistake: InvalidSetting| mistake.to_string())?;
+                let is_declared = |name: &&CheckName| declared.iter().any(|it| it.name == **name);
+                let unknown = chosen.iter().find(|name| !is_declared(name)).cloned();
+                unknown.map_or(Ok(chosen), |name| Err(undeclared(&name, declared)))
+            },
+            |deploy| deploy.canary.checks.clone(),
+            declared.iter().map(|check| check.name.clone()).collect(),
+            |chosen| shown(chosen, declared),
+        );
+        declared.iter().filter(|check| chosen.contains(&check.name)).cloned().collect()
+    }
+
+    /// Returns the groups of hosts that there are to be, if it was said that there are any.
+    fn groups(&mut self, strategy: Strategy, hosts: &Hosts<'_>) -> Option<Grouped> {
+        if strategy != Strategy::BlueGreen {
+            self.only_with(Strategy::BlueGreen, &[DeploySetting::Groups]);
+            return None;
+        }
+        let label = self.pick_if_said(
+            DeploySetting::Groups,
+            |text| label_key(DeploySetting::Groups, text),
+            |deploy| deploy.groups.clone(),
+            ToString::to_string,
+        )?;
+        match (hosts.groups)(&label) {
+            Ok(grouped) => {
+                let name = DeploySetting::Groups.name();
+                if let Some(setting) = self.settings.iter_mut().find(|it| it.name == name) {
+                    let Groups { label, from, to } = &grouped.groups;
+                    let from = from.as_ref().map_or_else(String::new, |from| format!("{from} to "));
+                    setting.value = format!("{label}: {from}{to}");
+                }
+                Some(grouped)
+            }
+            Err(problem) => {
+                self.mistake(format!("{}: {problem}", DeploySetting::Groups));
+                None
+            }
+        }
+    }
+
+    fn blue_green(&mut self, strategy: Strategy, groups: Option<Groups>) -> Option<BlueGreen> {
         if strategy != Strategy::BlueGreen {
             let settings = [
                 DeploySetting::Cutover,
@@ -325,6 +424,7 @@ impl Resolver<'_> {
             ),
             approve: self.switch(DeploySetting::Approve, |deploy| deploy.approve, false),
             until_smoke: until.unwrap_or_default(),
+            groups,
         })
     }
 
@@ -375,10 +475,7 @@ impl Resolver<'_> {
     fn zones(&mut self, hosts: &Hosts<'_>) -> Zones {
         let label = self.pick_if_said(
             DeploySetting::Zone,
-            |text| {
-                let problem = || format!("zone: {text:?} is no key of a label; write one");
-                if is_label_part(text) { Ok(text.to_owned()) } else { Err(problem()) }
-            },
+            |text| label_key(DeploySetting::Zone, text),
             |deploy| deploy.zone.clone(),
             ToString::to_string,
         );
@@ -525,6 +622,13 @@ impl Resolver<'_> {
     }
 }
 
+fn label_key(setting: DeploySetting, text: &str) -> Result<String, String> {
+    if is_label_part(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{setting}: {text:?} is no key of a label; write one"))
+}
+
 fn parse_switch(setting: DeploySetting, text: &str) -> Result<bool, String> {
     match text {
         "on" => Ok(true),
@@ -540,4 +644,34 @@ fn print_switch(on: &bool) -> String {
 
 fn ramp(size: Amount) -> Batches {
     Batches::new(vec![size]).expect("one step that is not zero")
+}
+
+fn undeclared(name: &CheckName, declared: &[Check]) -> String {
+    let names = || declared.iter().map(|check| check.name.as_str());
+    let instead = match nearest(name.as_str(), names()) {
+        Some(near) => format!("write {near:?}"),
+        None if declared.is_empty() => "the release declares none; write \"none\"".to_owned(),
+        None => format!("the release declares {}", names().collect::<Vec<_>>().join(", ")),
+    };
+    format!("{}: there is no check \"{name}\"; {instead}", DeploySetting::CanaryChecks)
+}
+
+/// Shows what is asked, and what fails the canary.
+fn shown(chosen: &ChosenChecks, declared: &[Check]) -> String {
+    let check = |check: &Check| {
+        let asked = match &check.question {
+            Question::Command(_) => "command".to_owned(),
+            Question::Metric(metric) => {
+                let above = metric.fail_above.map(|limit| format!(", fails above {limit}"));
+                let below = metric.fail_below.map(|limit| format!(", fails below {limit}"));
+                let limits = above.into_iter().chain(below).collect::<String>();
+                format!("{}{limits}", metric.source)
+            }
+        };
+        let every = duration_text::print(check.every);
+        format!("{} ({asked}, {} in a row, every {every})", check.name, check.failures)
+    };
+    let chosen: Vec<String> =
+        declared.iter().filter(|it| chosen.contains(&it.name)).map(check).collect();
+    if chosen.is_empty() { "none".to_owned() } else { chosen.join("; ") }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{AgentName, Amount, AmountSetting};
+use cutover_common::{AgentName, Allow, Amount, AmountSetting, DeploySetting};
 
 use super::*;
 use crate::{
@@ -15,8 +15,9 @@ use crate::{
 fn spec_of(settings: &[(&str, &str)], hosts: &[Candidate]) -> Result<Spec, Vec<String>> {
     let zones = |_: &str| hosts.iter().map(|host| host.zone.clone()).collect();
     let total = hosts.iter().map(|_| 1).sum();
-    let sizes = spec::Hosts { zones: &zones, total, drained: 0 };
-    Spec::resolve(&options(settings), None, &sizes).map(|(spec, _)| spec)
+    let groups = |_: &str| Err("hosts are in no groups".to_owned());
+    let sizes = spec::Hosts { zones: &zones, total, drained: 0, groups: &groups };
+    Spec::resolve(&options(settings), (None, &[]), &sizes).map(|(spec, _)| spec)
 }
 
 fn hosts(zones: &[(&str, usize)]) -> Vec<Candidate> {
@@ -275,8 +276,30 @@ fn blue_green_is_one_wave_with_one_cutover() {
 }
 
 #[test]
+fn a_canary_is_reached_by_the_header_and_the_cookie_that_are_said() {
+    let allow = |settings: &[(&str, &str)]| {
+        let settings = [&[("strategy", "canary")], settings].concat();
+        spec_of(&settings, &hosts(&[("", 2)])).map(|spec| spec.canary.unwrap().allow)
+    };
+    let (header, cookie) = (("canary_header", "x-canary=1"), ("canary_cookie", "canary=1"));
+
+    assert_eq!(allow(&[]), Ok(None));
+    assert_eq!(allow(&[header]), Ok(Some(Allow::Header("x-canary=1".parse().unwrap()))));
+    assert_eq!(allow(&[cookie]), Ok(Some(Allow::Cookie("canary=1".parse().unwrap()))));
+    let both = allow(&[header, cookie]).unwrap().unwrap();
+    assert_eq!(both, Allow::Either("x-canary=1".parse().unwrap(), "canary=1".parse().unwrap()));
+    // A retry says the same again.
+    let again: Vec<(DeploySetting, String)> = both.settings().collect();
+    let typed: Vec<(&str, &str)> = again.iter().map(|(it, text)| (it.name(), &**text)).collect();
+    assert_eq!(typed, [header, cookie]);
+
+    let mistakes = allow(&[("canary_header", "host=1"), ("canary_cookie", "can ary=1")]);
+    assert_eq!(mistakes.unwrap_err().len(), 2);
+}
+
+#[test]
 fn what_only_another_strategy_knows_is_refused() {
-    let settings = [("canary_steps", "5%:5m"), ("keep", "1h")];
+    let settings = [("canary_steps", "5%:5m"), ("canary_cookie", "canary=1"), ("keep", "1h")];
 
     let mistakes = spec_of(&settings, &hosts(&[("", 2)])).unwrap_err();
 
@@ -284,6 +307,7 @@ fn what_only_another_strategy_knows_is_refused() {
         mistakes,
         [
             "canary_steps: only canary knows it; leave it out, or use --strategy canary",
+            "canary_cookie: only canary knows it; leave it out, or use --strategy canary",
             "keep: only blue_green knows it; leave it out, or use --strategy blue_green",
         ]
     );

@@ -31,6 +31,7 @@ impl Rollout {
                 self.cutover = None;
                 Ok(())
             }
+            Change::GroupSwitched { group } => self.switch_group(change, group),
             Change::HostsRetired { agents } => self.retire_hosts(change, agents),
             Change::HostsTold { .. } if matches!(self.state, State::Advancing { .. }) => Ok(()),
             _ => Err(self.illegal(change)),
@@ -96,9 +97,33 @@ impl Rollout {
         Ok(())
     }
 
+    /// Edges lead to the new group in the step of the cutover, and back on the way back.
+    fn switch_group(&mut self, change: &Change, group: &str) -> Result<(), IllegalChange> {
+        let is_step = matches!(self.step(), Some((_, PlanStep::Cutover)));
+        let goes_back = matches!(self.state, State::RollingBack { .. });
+        let leads = match self.groups() {
+            Some(groups) if groups.to == group && is_step && self.leads != Some(true) => true,
+            Some(groups)
+                if groups.from.as_deref() == Some(group)
+                    && goes_back
+                    && self.leads == Some(true) =>
+            {
+                false
+            }
+            Some(_) | None => return Err(self.illegal(change)),
+        };
+        (self.leads, self.cutover) = (Some(leads), None);
+        Ok(())
+    }
+
     fn retire_hosts(&mut self, change: &Change, agents: &[AgentName]) -> Result<(), IllegalChange> {
         let is_step = matches!(self.step(), Some((_, PlanStep::Retire)));
-        if !is_step || !self.has_all(agents, &HostState::Updated) {
+        // What was replaced ran in the other group, which takes no other part.
+        let can_retire = match self.groups() {
+            Some(_) => !agents.iter().any(|agent| self.hosts.contains_key(agent)),
+            None => self.has_all(agents, &HostState::Updated),
+        };
+        if !is_step || !can_retire {
             return Err(self.illegal(change));
         }
         for agent in agents {

@@ -32,11 +32,11 @@ fn going_back() -> State {
 }
 
 fn paused(was: State) -> State {
-    State::Paused { was: Box::new(was), by: "ann".to_owned(), reason: String::new() }
+    State::Paused { was: Box::new(was), by: "ann".to_owned(), reason: String::new(), since: NOW }
 }
 
 fn held(was: State) -> State {
-    State::Held { was: Box::new(was), why: "a reason".to_owned() }
+    State::Held { was: Box::new(was), why: "a reason".to_owned(), since: NOW }
 }
 
 fn cause() -> Cause {

@@ -2,12 +2,12 @@
 
 mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cutover_common::{Permille, Version};
+use cutover_common::{Permille, Version, manifest::CutoverMode};
 use cutover_coordinator_core::{
     event::RolloutStarted,
-    rollout::{CutoverPhase, Outcome, Plan, PlanStep, Spec},
+    rollout::{CutoverPhase, Outcome, Plan, PlanStep, Spec, spec::Groups},
 };
 use uuid::Uuid;
 
@@ -98,6 +98,12 @@ pub(super) struct Course {
     pub(super) is_promoted_in_full: bool,
     /// How far the cutover of all gates is.
     pub(super) cutover: Option<CutoverPhase>,
+    /// Whether edges were told to lead to the group that has the new release. None: not yet.
+    pub(super) leads: Option<bool>,
+    /// The edges that were switched, as far as they have been edges ever since.
+    pub(super) edges: BTreeSet<u16>,
+    /// The hosts of the other group that were told to stop.
+    pub(super) retired: BTreeSet<u16>,
     pub(super) outcome: Option<Outcome>,
     /// Whether it began by itself.
     pub(super) converges: bool,
@@ -129,6 +135,9 @@ impl Course {
             is_promoted: false,
             is_promoted_in_full: false,
             cutover: None,
+            leads: None,
+            edges: BTreeSet::new(),
+            retired: BTreeSet::new(),
             outcome: None,
             converges: started.converges,
             since: Some(now),
@@ -148,14 +157,25 @@ impl Course {
         matches!(self.outcome, Some(Outcome::Succeeded))
     }
 
-    /// Returns whether what it goes back to is something else.
-    pub(super) fn has_way_back(&self) -> bool {
-        self.from.as_ref() != Some(&self.to)
+    /// Returns the groups of hosts that edges go over from one to the other of.
+    pub(super) fn groups(&self) -> Option<&Groups> {
+        self.spec.groups()
     }
 
-    /// Returns what a host goes back to.
+    /// Returns whether no request may get the old release after one got the new one.
+    pub(super) fn is_strict(&self) -> bool {
+        self.spec.blue_green.as_ref().is_some_and(|how| how.cutover == CutoverMode::Strict)
+    }
+
+    /// Returns whether what it goes back to is something else.
+    pub(super) fn has_way_back(&self) -> bool {
+        self.groups().is_some() || self.from.as_ref() != Some(&self.to)
+    }
+
+    /// Returns what a host goes back to. What runs in the environment runs in the other group.
     pub(super) fn back_to(&self, host: u16) -> Option<&Version> {
-        self.from.as_ref().or_else(|| self.hosts.get(&host)?.before.as_ref())
+        let from = self.from.as_ref().filter(|_| self.groups().is_none());
+        from.or_else(|| self.hosts.get(&host)?.before.as_ref())
     }
 
     /// Returns the hosts that stand somewhere.
@@ -180,7 +200,14 @@ impl Course {
         self.since = Some(now);
     }
 
-    pub(super) const fn hold(&mut self) {
+    /// A host stands in front of another environment, or of none.
+    pub(super) fn is_no_edge(&mut self, host: u16) {
+        self.edges.remove(&host);
+    }
+
+    pub(super) fn hold(&mut self) {
+        // What edges were told after the backup is not known.
+        self.edges.clear();
         if self.converges {
             // Nobody is asked about what nobody asked for.
             if self.outcome.is_none() {

@@ -53,6 +53,11 @@ impl<'a> Scene<'a> {
                 Floor { world, ledger, truth, course }.judge(&hosts)?;
                 self.still_good(course, change)
             }
+            Change::GroupSwitched { group } => {
+                let Self { world, ledger, truth, .. } = self;
+                Floor { world, ledger, truth, course }.judge_switch(group)?;
+                self.still_good(course, change)
+            }
             Change::HostUpdated { agent } => self.done(course, agent, change),
             Change::HostReverted { agent } => self.reverted(course, agent, change),
             Change::HostFailed { agent, .. } if self.fails_by_absence(course, agent, event.at) => {
@@ -86,6 +91,7 @@ impl<'a> Scene<'a> {
             | Change::HostsFlipped { .. }
             | Change::HostsRetired { .. }
             | Change::HostsTold { .. }
+            | Change::Once { .. }
             | Change::Promoted { .. } => Ok(()),
         }
     }
@@ -121,7 +127,11 @@ impl<'a> Scene<'a> {
         }
         let accepted = self.truth.accepted(key.0, key.1);
         let runs = accepted.and_then(|accepted| accepted.running.as_ref());
-        let member = self.ledger.courses.get(&rollout).and_then(|it| it.hosts.get(&key.0));
+        let course = self.ledger.courses.get(&rollout);
+        if course.is_some_and(|course| version.is_none() && course.retired.contains(&key.0)) {
+            return Ok(());
+        }
+        let member = course.and_then(|it| it.hosts.get(&key.0));
         let has_token = member.is_some_and(|member| {
             // Where nothing is to run there is nothing that it could be taken from.
             let begins = before.is_none() && matches!(member.standing, Standing::Staging { .. });

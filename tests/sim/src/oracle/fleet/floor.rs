@@ -21,11 +21,8 @@ impl Floor<'_> {
     pub(super) fn judge(self, hosts: &[u16]) -> Result<(), Violation> {
         let application = self.course.application;
         let floor = usize::try_from(self.course.spec.min_healthy).unwrap_or(usize::MAX);
-        let left = self
-            .ledger
-            .members(application)
-            .filter(|host| !hosts.contains(host) && self.may_be_up(*host))
-            .count();
+        let led_to = self.ledger.led_to(application).into_iter();
+        let left = led_to.filter(|host| !hosts.contains(host) && self.may_be_up(*host)).count();
         if left >= floor {
             return Ok(());
         }
@@ -46,7 +43,7 @@ impl Floor<'_> {
     /// most that can be known the floor must bear that it counts as down.
     pub(super) fn judge_drain(self, host: u16, told: u64) -> Result<(), Violation> {
         let application = self.course.application;
-        let members = || self.ledger.members(application);
+        let members = || self.ledger.led_to(application).into_iter();
         let floor = usize::try_from(self.course.spec.min_healthy).unwrap_or(usize::MAX);
         let left = members().filter(|other| *other != host && self.may_be_up(*other)).count();
         if left >= floor || !members().any(|member| member == host) || !self.may_be_up(host) {
@@ -64,6 +61,29 @@ impl Floor<'_> {
         let text = format!(
             "host-{host}, which serves, is drained, and leaves {left} that may serve where rollout \
              {} must leave {floor}",
+            self.course.id
+        );
+        Err(Violation::new("A1", text))
+    }
+
+    /// Judges that clients are led to the hosts of a group, of which as many serve as must stay, or
+    /// on the way back all that there are.
+    pub(super) fn judge_switch(self, group: &str) -> Result<(), Violation> {
+        let Some(groups) = self.course.groups() else { return Ok(()) };
+        let application = self.course.application;
+        let hosts: Vec<u16> = self.ledger.of_group(application, &groups.label, group).collect();
+        let floor = usize::try_from(self.course.spec.min_healthy).unwrap_or(usize::MAX);
+        let (serving, floor) = if group == groups.to {
+            (self.course.count(Standing::Done), floor)
+        } else {
+            let serve = hosts.iter().filter(|host| self.may_be_up(**host)).count();
+            (serve, floor.min(hosts.len()))
+        };
+        if serving >= floor.max(1) {
+            return Ok(());
+        }
+        let text = format!(
+            "rollout {} leads clients to {group}, where {serving} hosts may serve and {floor} must",
             self.course.id
         );
         Err(Violation::new("A1", text))
@@ -88,6 +108,10 @@ impl Floor<'_> {
     /// Returns whether taking a host out surely takes an instance out that serves.
     fn costs_one(self, host: u16) -> bool {
         let application = self.course.application;
+        // Clients are not led to it.
+        if self.course.groups().is_some() && !self.ledger.led_to(application).contains(&host) {
+            return false;
+        }
         let Some(process) = self.truth.surely_up(self.world, host, application) else {
             return false;
         };

@@ -41,6 +41,7 @@ impl Ledger {
                 return broken(format!("{name} is not stable at {stored:?}"));
             }
         }
+        self.queue.are_held_by(core)?;
         self.goals_are_held_by(core)
     }
 

@@ -4,16 +4,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cutover_common::{AgentName, Permille, Route, Sha256, Slot, Slots, Timestamp, Version};
+use cutover_common::{
+    AgentName, Labels, Permille, ReleaseRef, Route, Sha256, Slot, Slots, Timestamp, Version,
+    edge::EDGE_LABEL,
+};
 use cutover_coordinator_core::{
     Event, EventKind,
-    event::{Change, RolloutStarted},
+    event::{Change, Dequeued, RolloutStarted},
     fleet::GoalSlot,
-    rollout::Exclusion,
+    rollout::{CutoverPhase, Exclusion},
 };
 use uuid::Uuid;
 
-use super::course::{Course, Standing};
+use super::{
+    configs::Configs,
+    course::{Course, Standing},
+    queue,
+};
 use crate::{moment::Moment, oracle::Violation, script::Script};
 
 /// What is known by the events of one store.
@@ -32,6 +39,7 @@ pub(super) struct Ledger {
     /// By application.
     pub(super) contents: BTreeMap<(u16, Version), Sha256>,
     pub(super) courses: BTreeMap<Uuid, Course>,
+    pub(super) configs: Configs,
     /// By host and application.
     pub(super) goals: BTreeMap<(u16, u16), Goal>,
     /// The goals of hosts that were removed: one that joins again goes on from them.
@@ -41,6 +49,19 @@ pub(super) struct Ledger {
     tried: BTreeSet<u16>,
     /// By application: the hosts that people took out of its rollouts for good, since one succeeded.
     left_alone: BTreeMap<u16, BTreeSet<u16>>,
+    pub(super) queue: queue::Books,
+    /// Which group of its hosts edges lead to, of applications whose hosts are in groups.
+    pub(super) led: BTreeMap<u16, Led>,
+}
+
+/// Which group of hosts edges lead to.
+#[derive(Clone, Debug)]
+pub(super) struct Led {
+    label: String,
+    /// None: none yet.
+    pub(super) group: Option<String>,
+    /// How often edges were told to hold.
+    pub(super) holds: u64,
 }
 
 /// An agent that has joined.
@@ -51,6 +72,7 @@ pub(super) struct Enrolled {
     pub(super) applications: Vec<u16>,
     /// Whether its host is taken out for maintenance.
     pub(super) is_drained: bool,
+    labels: Labels,
 }
 
 #[derive(Clone, Debug)]
@@ -123,6 +145,41 @@ impl Ledger {
             .map(|(host, _)| *host)
     }
 
+    /// Returns the hosts of an application's environment that edges lead to: all, unless they are in
+    /// groups. Of a group that nobody is in none would be left.
+    pub(super) fn led_to(&self, application: u16) -> Vec<u16> {
+        let Some(led) = self.led.get(&application) else {
+            return self.members(application).collect();
+        };
+        let hosts: Vec<u16> = match &led.group {
+            Some(group) => self.of_group(application, &led.label, group).collect(),
+            None => Vec::new(),
+        };
+        if hosts.is_empty() { self.members(application).collect() } else { hosts }
+    }
+
+    /// Returns the hosts of an application's environment that are in a group.
+    pub(super) fn of_group<'a>(
+        &'a self,
+        application: u16,
+        label: &'a str,
+        group: &'a str,
+    ) -> impl Iterator<Item = u16> + 'a {
+        self.members(application).filter(move |host| {
+            let labels = self.agents.get(host).map(|enrolled| &enrolled.labels);
+            labels.and_then(|labels| labels.get(label)).is_some_and(|value| value == group)
+        })
+    }
+
+    /// Returns the hosts that stand in front of an application's environment.
+    pub(super) fn edges(&self, application: u16) -> impl Iterator<Item = u16> {
+        let agents = self.agents.iter().filter(move |(_, enrolled)| {
+            let of = enrolled.labels.get(EDGE_LABEL);
+            of.is_some_and(|of| self.number_of(of) == application)
+        });
+        agents.map(|(host, _)| *host)
+    }
+
     /// Returns the agents in the order of their names.
     pub(super) fn by_name(&self) -> impl Iterator<Item = (u16, &Enrolled)> {
         let mut agents: Vec<(u16, &Enrolled)> =
@@ -160,22 +217,14 @@ impl Ledger {
                     enrolment: *enrolment,
                     applications: self.applications(labels),
                     is_drained: false,
+                    labels: labels.clone(),
                 };
                 self.agents.insert(host_of(agent), enrolled);
             }
-            EventKind::AgentLabelled { agent, labels, .. } => {
-                let applications = self.applications(labels);
-                self.not_in_a_rollout(agent)?;
-                if let Some(enrolled) = self.agents.get_mut(&host_of(agent)) {
-                    enrolled.applications = applications;
-                }
-            }
+            EventKind::AgentLabelled { agent, labels, .. } => self.take_labels(agent, labels)?,
             EventKind::AgentRemoved { agent, .. } => {
                 self.not_in_a_rollout(agent)?;
-                let host = host_of(agent);
-                self.agents.remove(&host);
-                self.left_alone.values_mut().for_each(|alone| alone.retain(|it| *it != host));
-                self.former.extend(self.goals.extract_if(.., |(of, _), _| *of == host));
+                self.forget_host(host_of(agent));
             }
             EventKind::AgentDrained { agent, .. } | EventKind::AgentUndrained { agent, .. } => {
                 if let Some(enrolled) = self.agents.get_mut(&host_of(agent)) {
@@ -191,6 +240,8 @@ impl Ledger {
                     return Err(Violation::new("D5", format!("{} was changed", release.name)));
                 }
             }
+            EventKind::EnvironmentConfigured { .. } => self.configs.take(&event.kind),
+            EventKind::ReleaseConfigured { name } => return self.take_configured(name),
             EventKind::GoalSet {
                 agent, application, generation, slots, route, rollout, ..
             } => {
@@ -205,12 +256,38 @@ impl Ledger {
                 return self.take_goal(key, goal);
             }
             EventKind::RolloutStarted(started) => return self.take_course(started, now),
+            EventKind::RolloutQueued(queued) => return self.queue.queued(queued),
+            EventKind::RolloutDequeued { id, how, .. } => return self.take_dequeued(*id, how),
             EventKind::Rollout { id, change, .. } => return self.take_change(*id, change, now),
             EventKind::OperatorCreated { .. }
             | EventKind::EnvironmentCreated { .. }
             | EventKind::EnvironmentFrozen { .. }
-            | EventKind::EnvironmentThawed { .. } => {}
+            | EventKind::EnvironmentThawed { .. }
+            | EventKind::SecretsLost { .. } => {}
         }
+        Ok(())
+    }
+
+    fn take_labels(&mut self, agent: &AgentName, labels: &Labels) -> Result<(), Violation> {
+        let applications = self.applications(labels);
+        self.not_in_a_rollout(agent)?;
+        let Some(enrolled) = self.agents.get_mut(&host_of(agent)) else { return Ok(()) };
+        enrolled.applications = applications;
+        if enrolled.labels.get(EDGE_LABEL) != labels.get(EDGE_LABEL) {
+            self.courses.values_mut().for_each(|course| course.is_no_edge(host_of(agent)));
+        }
+        enrolled.labels = labels.clone();
+        Ok(())
+    }
+
+    /// A release gets a config: its content stays what was pushed.
+    fn take_configured(&mut self, name: &ReleaseRef) -> Result<(), Violation> {
+        let application = self.number_of(name.application.as_str());
+        let Some(content) = self.contents.get(&(application, name.version.pushed())).copied()
+        else {
+            return Err(Violation::new("D5", format!("{name} has a config and was never pushed")));
+        };
+        self.contents.insert((application, name.version.clone()), content);
         Ok(())
     }
 
@@ -240,11 +317,21 @@ impl Ledger {
         self.one_at_a_time(&course)?;
         let hosts: Vec<u16> = course.hosts.keys().copied().collect();
         self.none_is_drained(&hosts, started.id)?;
+        if let Some(groups) = course.groups() {
+            let holds = self.led.get(&application).map_or(0, |led| led.holds);
+            let (label, group) = (groups.label.clone(), groups.from.clone());
+            self.led.insert(application, Led { label, group, holds });
+        }
         if self.courses.insert(started.id, course).is_some() {
             let text = format!("rollout {} was replaced by another plan", started.id);
             return Err(Violation::new("F6", text));
         }
-        Ok(())
+        self.queue.began(started)
+    }
+
+    fn take_dequeued(&mut self, id: Uuid, how: &Dequeued) -> Result<(), Violation> {
+        let is_turn = self.queue.application_of(id).is_some_and(|it| self.is_free(it));
+        self.queue.dequeued(id, how, is_turn)
     }
 
     /// A4: what runs beside what serves gets the share of the step, and no more.
@@ -276,8 +363,16 @@ impl Ledger {
         }
         if is_restored {
             self.tried.clear();
+            self.queue.restored();
         }
         Ok(())
+    }
+
+    fn forget_host(&mut self, host: u16) {
+        self.agents.remove(&host);
+        self.courses.values_mut().for_each(|course| course.is_no_edge(host));
+        self.left_alone.values_mut().for_each(|alone| alone.retain(|it| *it != host));
+        self.former.extend(self.goals.extract_if(.., |(of, _), _| *of == host));
     }
 
     fn take_token(
@@ -344,6 +439,8 @@ impl Ledger {
             return Err(Violation::new("D1", format!("rollout {id} is not known: {change:?}")));
         };
         course.take(change, now)?;
+        self.lead(id, change);
+        let Some(course) = self.courses.get_mut(&id) else { return Ok(()) };
         if course.has_succeeded() {
             self.stable.insert(course.application, course.to.clone());
             self.tried.insert(course.application);
@@ -359,6 +456,29 @@ impl Ledger {
         Ok(())
     }
 
+    /// Takes what a change of a rollout between groups says of where edges lead.
+    fn lead(&mut self, id: Uuid, change: &Change) {
+        let Some(course) = self.courses.get(&id) else { return };
+        let application = course.application;
+        let Some(led) = self.led.get_mut(&application).filter(|_| course.groups().is_some()) else {
+            return;
+        };
+        match change {
+            Change::GroupSwitched { group } => led.group = Some(group.clone()),
+            Change::CutoverMoved { phase: CutoverPhase::Hold } => led.holds += 1,
+            Change::Ended { .. } if led.group.is_none() => {
+                self.led.remove(&application);
+            }
+            _ => {}
+        }
+        if matches!(change, Change::GroupSwitched { .. }) {
+            let edges = self.edges(application).collect();
+            if let Some(course) = self.courses.get_mut(&id) {
+                course.edges = edges;
+            }
+        }
+    }
+
     /// Of one application no two rollouts are under way on any host.
     fn one_at_a_time(&self, new: &Course) -> Result<(), Violation> {
         let other = self.active().find(|other| {
@@ -370,6 +490,17 @@ impl Ledger {
             let text = format!("rollout {} begins while {} is under way", new.id, other.id);
             Err(Violation::new("F1", text))
         })
+    }
+
+    /// Returns whether nothing of an application is under way that somebody has asked for.
+    fn is_free(&self, application: &str) -> bool {
+        let number = self.number_of(application);
+        !self.active().any(|course| course.application == number && !course.converges)
+    }
+
+    /// Judges, at rest, that nobody waits for nothing.
+    pub(super) fn nothing_is_forgotten(&self) -> Result<(), Violation> {
+        self.queue.wait_for_something(|application| self.is_free(application))
     }
 
     /// Returns whether a host is taken out for maintenance.
@@ -399,7 +530,7 @@ impl Ledger {
         }
     }
 
-    fn applications(&self, labels: &cutover_common::Labels) -> Vec<u16> {
+    fn applications(&self, labels: &Labels) -> Vec<u16> {
         labels.keys().map(|label| self.number_of(label)).collect()
     }
 }

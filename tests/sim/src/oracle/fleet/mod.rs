@@ -1,19 +1,27 @@
 //! What holds of the coordinators and the fleet: locks, floors, budgets, evidence.
 
+mod checks;
+mod configs;
 mod course;
+mod cutovers;
 mod delays;
 mod evidence;
 mod floor;
+mod groups;
 mod held;
 mod ledger;
 mod orders;
+mod queue;
 mod sessions;
 mod truth;
 mod wake;
 
 use cutover_coordinator_core::{Event, Step};
 
-use self::{ledger::Ledger, orders::Orders, truth::Truth, wake::Wake};
+use self::{
+    checks::Answers, cutovers::Cutovers, groups::Groups, ledger::Ledger, orders::Orders,
+    truth::Truth, wake::Wake,
+};
 use super::{Seen, Violation};
 use crate::{
     script::{Fault, Script},
@@ -32,6 +40,10 @@ pub(super) struct FleetOracle {
     truth: Truth,
     orders: Orders,
     wake: Wake,
+    answers: Answers,
+    groups: Groups,
+    cutovers: Cutovers,
+    is_healed: bool,
 }
 
 /// What is known of one site.
@@ -52,6 +64,10 @@ impl FleetOracle {
             truth: Truth::new(script),
             orders: Orders::default(),
             wake: Wake::default(),
+            answers: Answers::default(),
+            groups: Groups::new(script),
+            cutovers: Cutovers::new(script),
+            is_healed: false,
         }
     }
 
@@ -61,7 +77,12 @@ impl FleetOracle {
                 self.stepped(world, *number, step, *is_timed)
             }
             Seen::SiteStored { number, events } => self.stored(world, *number, events),
+            Seen::SiteTakes { number, input } => {
+                self.answers.takes(*number, input);
+                Ok(())
+            }
             Seen::SiteStarted { number } => {
+                self.answers.begin(*number);
                 self.truth.see(world, &self.books[0].stored, seen);
                 self.started(world, *number)
             }
@@ -84,6 +105,8 @@ impl FleetOracle {
             Seen::Answered { id, call } => self.orders.answered(*id, call, &self.books[0].stored),
             Seen::Fault { fault } => {
                 self.truth.see(world, &self.books[0].stored, seen);
+                self.groups.fault(fault);
+                self.cutovers.fault(fault);
                 if matches!(fault, Fault::Backup) {
                     self.backup = Some(self.books[0].stored.clone());
                 }
@@ -93,25 +116,46 @@ impl FleetOracle {
                 let stored = [&self.books[0].stored, &self.books[1].stored];
                 evidence::effect(world, stored, *number, effect)
             }
-            Seen::AgentStoring { .. }
-            | Seen::AgentStarted { .. }
-            | Seen::AgentEnds { .. }
-            | Seen::Died { .. } => {
-                self.truth.see(world, &self.books[0].stored, seen);
-                Ok(())
-            }
-            Seen::End => self.end(world),
-            Seen::SiteTakes { .. }
-            | Seen::AgentTakes { .. }
+            Seen::AgentStarted { .. }
             | Seen::AgentStepped { .. }
+            | Seen::GateFollows { .. }
+            | Seen::AgentStoring { .. }
+            | Seen::AgentEnds { .. }
+            | Seen::Died { .. } => self.host_moved(world, seen),
+            Seen::End => self.end(world),
+            Seen::AgentTakes { .. }
             | Seen::AgentStored { .. }
             | Seen::Says { .. }
             | Seen::ObservesOnly { .. }
             | Seen::Fetching { .. }
             | Seen::Retains { .. }
-            | Seen::Began { .. }
-            | Seen::Healed => Ok(()),
+            | Seen::Began { .. } => Ok(()),
+            Seen::Healed => {
+                self.is_healed = true;
+                Ok(())
+            }
         }
+    }
+
+    /// Takes what happened on a host.
+    fn host_moved(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), Violation> {
+        match seen {
+            Seen::AgentStepped { number, step } => {
+                self.cutovers.agent_stepped(*number, step);
+                return self.groups.agent_stepped(*number, step);
+            }
+            Seen::GateFollows { .. } => {
+                self.cutovers.stays_over(world)?;
+                return self.groups.stays_left(world, &self.books[0].decided);
+            }
+            Seen::AgentStarted { number } => {
+                self.groups.agent_started(world, *number);
+                self.cutovers.agent_started(world, *number);
+            }
+            _ => {}
+        }
+        self.truth.see(world, &self.books[0].stored, seen);
+        Ok(())
     }
 
     fn stepped(
@@ -127,9 +171,14 @@ impl FleetOracle {
             let scene =
                 evidence::Scene { world, number, ledger: &books.decided, truth: &self.truth };
             scene.judge(event)?;
+            self.groups.judge(world, &books.decided, event)?;
+            self.cutovers.judge(world, &books.decided, event)?;
             self.orders.judge(number, &books.decided, event)?;
+            self.answers.judge(world, number, &books.decided, event)?;
             books.decided.take(event, world.now)?;
         }
+        self.answers.stepped(number, step);
+        self.groups.stepped(world, &books.decided, step)?;
         self.wake.stepped(world, number, step, is_timed)
     }
 
@@ -159,6 +208,7 @@ impl FleetOracle {
 
     fn restored(&mut self, world: &World) -> Result<(), Violation> {
         let Some(backup) = &self.backup else { return Ok(()) };
+        self.cutovers.restored();
         let site = world.site(0);
         self.books[0].stored = backup.clone();
         // The last record is the one that the restore has written.
@@ -173,7 +223,17 @@ impl FleetOracle {
     fn end(&self, world: &World) -> Result<(), Violation> {
         for site in &world.sites {
             if let Some(process) = &site.process {
-                self.books[usize::from(site.number)].decided.is_held_by(&process.core)?;
+                let decided = &self.books[usize::from(site.number)].decided;
+                decided.is_held_by(&process.core)?;
+                if self.is_healed && site.number == 0 {
+                    decided.nothing_is_forgotten()?;
+                    let serves = |host: u16, application: u16| {
+                        let agent = world.host(host).agent.as_ref();
+                        agent.is_some_and(|agent| agent.core.is_joined())
+                            && self.truth.surely_up(world, host, application).is_some()
+                    };
+                    self.groups.is_led_at_rest(world, decided, &serves)?;
+                }
             }
         }
         Ok(())

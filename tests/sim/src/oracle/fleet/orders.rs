@@ -39,6 +39,7 @@ impl Orders {
             }
             Request::Control { rollout, .. } | Request::Exclude { rollout, .. } => {
                 self.asked.insert(rollout.clone());
+                self.asked.extend(application_of(world, rollout));
             }
             Request::DrainAgent { agent, .. } => {
                 self.drained.insert(agent.clone());
@@ -103,8 +104,12 @@ impl Orders {
             return Ok(());
         }
         let rollout = match answer {
-            Answer::RolloutStarted { rollout, .. } | Answer::Controlled { rollout, .. } => rollout,
-            Answer::Done | Answer::EnvironmentCreated { .. } => return Ok(()),
+            Answer::RolloutStarted { rollout, .. }
+            | Answer::RolloutQueued { rollout, .. }
+            | Answer::Controlled { rollout, .. } => rollout,
+            Answer::Done | Answer::Configured { .. } | Answer::EnvironmentCreated { .. } => {
+                return Ok(());
+            }
         };
         if let Some(course) = stored.courses.get(rollout) {
             let Request::Exclude { agents, .. } = &call.request else { return Ok(()) };
@@ -116,7 +121,21 @@ impl Orders {
             let text = format!("call {} was answered, and {agent} is not stored as out", id.0);
             return Err(Violation::new("D1", text));
         }
+        if stored.queue.knows(*rollout) {
+            return Ok(());
+        }
         let text = format!("call {} was answered, and rollout {rollout} is not stored", id.0);
         Err(Violation::new("D1", text))
     }
+}
+
+/// Returns the application of a rollout that is named by its id.
+fn application_of(world: &World, id: &str) -> Option<String> {
+    let mut calls = world.operators.calls.values();
+    calls.find_map(|call| match &call.request {
+        Request::Deploy { rollout, order, .. } if rollout.to_string() == id => {
+            Some(order.application.as_str().to_owned())
+        }
+        _ => None,
+    })
 }

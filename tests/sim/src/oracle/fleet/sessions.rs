@@ -95,6 +95,9 @@ pub(super) fn assigned(
         );
         return Err(Violation::new("F7", text));
     }
+    for release in assignment.slots.iter().filter_map(|(_, slot)| slot.release()) {
+        ledger.configs.judge(release, ledger.was_restored)?;
+    }
     // What is sent is durable (A1: a token is stored before it is told).
     // An agent may be removed in the same batch.
     let stored = ledger.last(&key).map_or(0, |goal| goal.generation);

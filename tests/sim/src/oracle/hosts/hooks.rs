@@ -5,14 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cutover_agent_core::{Agent, Event, HookEnd, HookId, Input, Place, Step};
 use cutover_common::{
-    ApplicationName, Generation, Health, HookKind, Release, Report, Sha256, Slot, SlotGoal,
+    ApplicationName, Generation, Health, HookKind, Release, Report, Sha256, Slot, SlotGoal, Version,
 };
 
 use super::super::Violation;
 use crate::world::Host;
 
-/// A release in a slot.
-type At = (ApplicationName, Slot, Sha256);
+/// A release in a slot, with the config that it has there.
+type At = (ApplicationName, Slot, Key);
+
+type Key = (Sha256, Version);
+
+fn key(release: &Release) -> Key {
+    (release.digest, release.name.version.clone())
+}
 
 /// The latest run of one hook.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +34,15 @@ pub(super) struct Hooks {
     runs: BTreeMap<(At, HookKind), Run>,
     /// What was started and not stopped since: its crashes run no hooks.
     started: BTreeSet<At>,
+    /// What was decided to be over. An agent that dies before that is durable goes on as if it were
+    /// not.
+    over: Over,
+}
+
+#[derive(Debug, Default)]
+struct Over {
+    runs: Vec<(At, HookKind)>,
+    started: Vec<At>,
 }
 
 fn wrong(promise: &'static str, host: &Host, what: &str) -> Violation {
@@ -52,7 +67,7 @@ impl Hooks {
         hook: HookId,
         release: &Release,
     ) -> Result<(), Violation> {
-        let at = (place.application.clone(), place.slot, release.digest);
+        let at = (place.application.clone(), place.slot, key(release));
         let generation = place.fence.generation;
         let run = Run { hook, generation, has_passed: false };
         let earlier = self.runs.insert((at, hook.kind), run);
@@ -70,7 +85,7 @@ impl Hooks {
         place: &Place,
         release: &Release,
     ) -> Result<(), Violation> {
-        let at = (place.application.clone(), place.slot, release.digest);
+        let at = (place.application.clone(), place.slot, key(release));
         if self.started.contains(&at) {
             return Ok(());
         }
@@ -101,18 +116,20 @@ impl Hooks {
                     self.may_serve(host, core, application, *slot, "gets traffic")?;
                 }
                 Event::StopDone { application, slot, .. } => {
+                    let is_here = |at: &&At| at.0 == *application && at.1 == *slot;
+                    self.over.started.extend(self.started.iter().filter(is_here).cloned());
+                    // What is to come into the slot may have run its own before.
+                    self.forget(|at| is_here(&at), |books, at| books.started.contains(at));
+                }
+                Event::Prepared { application, slot, release } => {
                     let is_here = |at: &At| at.0 == *application && at.1 == *slot;
-                    self.started.retain(|at| !is_here(at));
-                    self.runs.retain(|(at, kind), run| {
-                        // What is to come into the slot may have run its own before.
-                        let is_next =
-                            core.remembered().applications.get(application).is_some_and(|known| {
-                                let release = known.goal(*slot).release();
-                                release.is_some_and(|it| it.digest == at.2)
-                                    && run.generation == known.fence().generation
-                            });
-                        !is_here(at) || *kind == HookKind::Install || is_next
-                    });
+                    let is_left =
+                        |books: &Self, at: &At| at.2 != key(release) && !books.started.contains(at);
+                    self.forget(is_here, is_left);
+                }
+                Event::Forgotten { application, slot } => {
+                    let is_here = |at: &At| at.0 == *application && at.1 == *slot;
+                    self.forget(is_here, |_, _| true);
                 }
                 _ => {}
             }
@@ -120,12 +137,35 @@ impl Hooks {
         Ok(())
     }
 
+    /// Notes that how hooks of some releases ended counts no more. What is installed stays so.
+    fn forget(&mut self, is_here: impl Fn(&At) -> bool, is_over: impl Fn(&Self, &At) -> bool) {
+        let mut over = Vec::new();
+        for (at, kind) in self.runs.keys() {
+            if *kind != HookKind::Install && is_here(at) && is_over(self, at) {
+                over.push((at.clone(), *kind));
+            }
+        }
+        self.over.runs.extend(over);
+    }
+
+    /// What was decided is durable.
+    pub(super) fn stored(&mut self) {
+        let Over { runs, started } = std::mem::take(&mut self.over);
+        self.runs.retain(|key, _| !runs.contains(key));
+        self.started.retain(|at| !started.contains(at));
+    }
+
+    /// An agent begins with what is durable.
+    pub(super) fn begins(&mut self) {
+        self.over = Over::default();
+    }
+
     /// Nothing is stopped before what is to come instead is ready to start.
     fn is_ready(&self, host: &Host, core: &Agent, name: &ApplicationName) -> Result<(), Violation> {
         let Some(known) = core.remembered().applications.get(name) else { return Ok(()) };
         for (slot, goal) in known.assignment.slots.iter() {
             let SlotGoal::Running(release) = goal else { continue };
-            let at = (name.clone(), slot, release.digest);
+            let at = (name.clone(), slot, key(release));
             if self.started.contains(&at) {
                 continue;
             }
@@ -150,7 +190,7 @@ impl Hooks {
             return Ok(());
         };
         let release = &instance.release;
-        let at = (name.clone(), slot, release.digest);
+        let at = (name.clone(), slot, key(release));
         match self.missing(&at, release, &HookKind::BEFORE_THE_TRAFFIC) {
             None => Ok(()),
             Some(kind) => {
@@ -177,19 +217,21 @@ impl Hooks {
 
     /// Returns the first of these hooks of a release that has not passed there.
     fn missing(&self, at: &At, release: &Release, kinds: &[HookKind]) -> Option<HookKind> {
-        kinds.iter().copied().filter(|kind| release.hook(*kind).is_some()).find(|kind| {
-            let has_passed = |slot: Slot| {
-                let at = (at.0.clone(), slot, at.2);
-                self.runs.get(&(at, *kind)).is_some_and(|run| run.has_passed)
+        // What one host runs for all is looked at for all.
+        let is_own = |kind: &HookKind| release.hook(*kind).is_some_and(|hook| !hook.once);
+        kinds.iter().copied().filter(is_own).find(|kind| {
+            let has_passed = |is_it: &dyn Fn(&At) -> bool| {
+                let mut runs = self.runs.iter();
+                runs.any(|((of, ran), run)| ran == kind && run.has_passed && is_it(of))
             };
-            // What is installed is installed for the whole host.
+            // What is installed is installed for the whole host, whatever the config.
             match kind {
-                HookKind::Install => !Slot::ALL.into_iter().any(has_passed),
+                HookKind::Install => !has_passed(&|of| of.0 == at.0 && of.2.0 == at.2.0),
                 HookKind::BeforeStart
                 | HookKind::AfterStart
                 | HookKind::Smoke
                 | HookKind::BeforeStop
-                | HookKind::AfterStop => !has_passed(at.1),
+                | HookKind::AfterStop => !has_passed(&|of| of == at),
             }
         })
     }

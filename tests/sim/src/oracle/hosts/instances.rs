@@ -100,6 +100,7 @@ impl Instances {
                 | Event::CoordinatorForgotten
                 | Event::AssignmentAccepted(_)
                 | Event::EdgeRouted(_)
+                | Event::EdgeArmed { .. }
                 | Event::TermRaised { .. }
                 | Event::Prepared { .. }
                 | Event::Forgotten { .. }
@@ -253,11 +254,18 @@ fn may_end(
     };
     // One step can know this one stopped and begin the next in its slot.
     let inside = application.slots.of(slot).instance.as_ref().filter(|it| it.id == instance);
-    let runs = inside.map(|it| it.release.digest);
-    let began = host.kernel.processes.get(&instance).map(|process| process.digest);
-    let Some(content) = runs.or(began) else { return Ok(()) };
+    let runs = inside.map(|it| (it.release.digest, &it.release.name.version));
+    let process = host.kernel.processes.get(&instance);
+    let began = process.map(|process| (process.digest, &process.version));
+    let Some((content, version)) = runs.or(began) else { return Ok(()) };
+    // With another config it is begun anew.
+    let is_it = |release: &Release| {
+        let wanted = &release.name.version;
+        let is_configured_anew = wanted.as_pushed() == version.as_pushed() && wanted != version;
+        release.digest == content && !is_configured_anew
+    };
     let goal = application.goal(slot);
-    if matches!(goal, SlotGoal::Running(release) if release.digest == content) {
+    if matches!(goal, SlotGoal::Running(release) if is_it(release)) {
         let what = format!("{name} in {slot} is stopped, and the goal is {}", wanted(goal));
         return Err(wrong("A2", host, &what));
     }

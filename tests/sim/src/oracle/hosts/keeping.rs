@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cutover_agent_core::{Agent, Event, Finding, Input, Life, Step};
-use cutover_common::{ApplicationName, HookKind, InstanceId, Slot, SlotGoal};
+use cutover_common::{ApplicationName, HookKind, InstanceId, OncePart, Slot, SlotGoal};
 
 use super::super::{Violation, rest::is_stuck};
 use crate::{
@@ -111,6 +111,7 @@ impl Keeping {
             | Input::Stopped { .. }
             | Input::StopFailed { .. }
             | Input::Probed { .. }
+            | Input::Checked { .. }
             | Input::GateAnswered { .. }
             | Input::GateSaid { .. }
             | Input::GateLost { .. } => {}
@@ -228,6 +229,17 @@ impl Course {
     }
 }
 
+/// Returns whether a once hook is to be begun first, for which a coordinator has to be there.
+fn has_to_run_once(application: &cutover_agent_core::Application, slot: Slot) -> bool {
+    let wanted = application.goal(slot).release().map(|release| release.digest);
+    application.assignment.once.iter().any(|duty| {
+        let OncePart::Run { permit } = duty.part else { return false };
+        let runs = &application.once;
+        let has_run = runs.iter().any(|run| run.release == duty.release && run.permit >= permit);
+        Some(duty.release) == wanted && !has_run
+    })
+}
+
 /// Returns what a slot is in the middle of, and how long that may take.
 fn due(
     host: &Host,
@@ -243,7 +255,7 @@ fn due(
         let within = hooks.next().map_or(Duration::ZERO, |hook| hook.within);
         return Some((within + STEP, "runs a hook"));
     }
-    if is_stuck(application, slot) {
+    if is_stuck(application, slot) || has_to_run_once(application, slot) {
         return None;
     }
     let Some(instance) = &state.instance else {
@@ -303,6 +315,7 @@ fn place_of(event: &Event) -> Option<(&ApplicationName, Slot)> {
         | Event::CoordinatorForgotten
         | Event::AssignmentAccepted(_)
         | Event::EdgeRouted(_)
+        | Event::EdgeArmed { .. }
         | Event::Shifted { .. }
         | Event::HoldBegun { .. }
         | Event::HoldArmed { .. }

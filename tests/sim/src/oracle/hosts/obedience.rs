@@ -184,6 +184,7 @@ impl Obedience {
                 | Event::SplitBrainSeen { .. }
                 | Event::CoordinatorForgotten
                 | Event::EdgeRouted(_)
+                | Event::EdgeArmed { .. }
                 | Event::Prepared { .. }
                 | Event::Forgotten { .. }
                 | Event::Shifted { .. }

@@ -90,6 +90,7 @@ impl Pauses {
             | Request::CreateEnvironment { .. }
             | Request::FreezeEnvironment { .. }
             | Request::ThawEnvironment { .. }
+            | Request::ConfigureEnvironment(_)
             | Request::RegisterRelease { .. } => {}
         }
     }
@@ -230,7 +231,7 @@ impl Pauses {
             }
             let goal = &known.assignment;
             let brings = |version: &Version| {
-                let is_it = |goal: &SlotGoal| matches!(goal, SlotGoal::Running(it) if it.name.version == *version);
+                let is_it = |goal: &SlotGoal| matches!(goal, SlotGoal::Running(it) if it.name.version.as_pushed() == version.as_pushed());
                 goal.slots.iter().any(|(_, goal)| is_it(goal))
             };
             let Some((course, stands)) = self.courses.iter().find_map(|course| {

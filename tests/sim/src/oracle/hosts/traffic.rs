@@ -87,6 +87,7 @@ impl Traffic {
                 | Event::CoordinatorForgotten
                 | Event::AssignmentAccepted(_)
                 | Event::EdgeRouted(_)
+                | Event::EdgeArmed { .. }
                 | Event::TermRaised { .. }
                 | Event::Prepared { .. }
                 | Event::Forgotten { .. }

@@ -2,7 +2,8 @@
 
 use cutover_common::{AgentName, DeploySetting, Version};
 use cutover_coordinator_core::{
-    Answer, Deed, DeployOrder, Event, EventKind, IfBusy, Refusal, Request, Verb, event::Change,
+    Answer, Deed, DeployOrder, Event, EventKind, IfBusy, Refusal, Request, Verb,
+    event::{Change, Dequeued},
 };
 use uuid::Uuid;
 
@@ -37,13 +38,19 @@ const fn started_by(verb: Verb, last: &Rollout) -> Option<&Version> {
 }
 
 /// Returns whether an event happens only because somebody asks. `converges` says of a rollout
-/// whether it began by itself: then it ends so, too.
-pub(super) fn is_asked_for(event: &Event, converges: impl Fn(Uuid) -> bool) -> bool {
+/// whether it began by itself: then it ends so, too. `waits` says whether it is queued: then it begins
+/// by itself.
+pub(super) fn is_asked_for(
+    event: &Event,
+    converges: impl Fn(Uuid) -> bool,
+    waits: impl Fn(Uuid) -> bool,
+) -> bool {
     match &event.kind {
         EventKind::Rollout { id, change: Change::Ended { .. }, call: None } if converges(*id) => {
             false
         }
-        EventKind::RolloutStarted(started) => !started.converges,
+        EventKind::RolloutStarted(started) => !started.converges && !waits(started.id),
+        EventKind::RolloutDequeued { how: Dequeued::Refused { .. }, .. } => false,
         EventKind::Rollout { change, .. } => deed_of(change).is_some(),
         EventKind::Started { .. } | EventKind::Restored { .. } | EventKind::GoalSet { .. } => false,
         EventKind::OperatorCreated { .. }
@@ -56,7 +63,15 @@ pub(super) fn is_asked_for(event: &Event, converges: impl Fn(Uuid) -> bool) -> b
         | EventKind::EnvironmentCreated { .. }
         | EventKind::EnvironmentFrozen { .. }
         | EventKind::EnvironmentThawed { .. }
+        | EventKind::EnvironmentConfigured { .. }
+        | EventKind::RolloutQueued(_)
+        | EventKind::RolloutDequeued {
+            how: Dequeued::Aborted { .. } | Dequeued::Superseded { .. },
+            ..
+        }
         | EventKind::ReleaseRegistered { .. } => true,
+        // Of a release that hosts get: the rollout is what was asked for.
+        EventKind::ReleaseConfigured { .. } | EventKind::SecretsLost { .. } => false,
     }
 }
 
@@ -85,7 +100,11 @@ impl Asked<'_> {
         }
         let has_led = events.iter().any(|event| self.leads_to(known, event));
         match answer {
-            Err(_) if events.iter().any(|event| is_asked_for(event, |id| known.converges(id))) => {
+            Err(_)
+                if events.iter().any(|event| {
+                    is_asked_for(event, |id| known.converges(id), |id| known.waits(id))
+                }) =>
+            {
                 broken("is refused, and has changed something".to_owned())
             }
             Ok(Some(Answer::RolloutStarted { rollout, repeated: false })) => {
@@ -95,6 +114,9 @@ impl Asked<'_> {
                 } else {
                     broken("is acknowledged, and did not begin".to_owned())
                 }
+            }
+            Ok(Some(Answer::RolloutQueued { repeated: false, .. })) if !has_led => {
+                broken("is acknowledged, and not queued".to_owned())
             }
             Ok(Some(Answer::Controlled { rollout, .. })) => {
                 if has_led || self.is_so_already(known, *rollout) {
@@ -128,7 +150,7 @@ impl Asked<'_> {
                 started.id == *rollout
                     && started.request_id == *request_id
                     && started.application == order.application
-                    && started.to == order.version
+                    && known.is_meant(order, started)
             }
             (
                 EventKind::RolloutStarted(started),
@@ -138,6 +160,9 @@ impl Asked<'_> {
                 started.id == *new_rollout
                     && started.application.as_str() == rollout
                     && version == Some(&started.to)
+            }
+            (EventKind::RolloutQueued(_) | EventKind::RolloutDequeued { .. }, request) => {
+                changes_queue(known, &event.kind, request)
             }
             (
                 EventKind::Rollout { id, change: Change::Ended { .. }, call: None },
@@ -220,6 +245,7 @@ impl Asked<'_> {
             Request::CreateEnvironment { .. }
             | Request::FreezeEnvironment { .. }
             | Request::ThawEnvironment { .. }
+            | Request::ConfigureEnvironment(_)
             | Request::RegisterRelease { .. }
             | Request::CreateOperator { .. } => Expected::Done(None),
             // By the token's age, which the fleet's oracle judges.
@@ -231,11 +257,18 @@ impl Asked<'_> {
         if let Some(same) = known.rollouts.iter().find(|it| it.request_id == request_id) {
             return Expected::Done(Some(same.id));
         }
+        if let Some(same) = known.queued.iter().find(|it| it.request_id == request_id) {
+            return Expected::Done(Some(same.id));
+        }
+        let application = order.application.as_str();
+        let is_busy = known.active(application).is_some() || known.is_queued(application);
+        if is_busy && order.if_busy == IfBusy::Queue {
+            return Expected::Either;
+        }
         if order.despite_freeze.is_empty() && known.frozen.contains(&order.environment) {
             return Expected::Refused("its environment is frozen");
         }
-        let application = order.application.as_str();
-        if known.active(application).is_some() && order.if_busy == IfBusy::Refuse {
+        if is_busy && order.if_busy == IfBusy::Refuse {
             return Expected::Refused("another is under way");
         }
         // Where nothing ever ran there is nothing that could stand in the way.
@@ -243,6 +276,10 @@ impl Asked<'_> {
         let members = core.map(|core| core.members(&order.environment)).unwrap_or_default();
         if !members.is_empty() && members.iter().all(|agent| known.drained.contains(agent)) {
             return Expected::Refused("every host is drained");
+        }
+        if !order.options.get(DeploySetting::Groups).is_empty() {
+            // By the labels of hosts, and by what runs where.
+            return Expected::Either;
         }
         let is_first = known.newest(application).is_none() && !known.was_restored;
         if is_first
@@ -264,12 +301,39 @@ impl Asked<'_> {
             });
         }
         let Request::Control { verb, new_rollout, .. } = self.request else { return false };
+        if known.queued.iter().any(|it| it.id == id && it.taken_out_by == Some(*new_rollout)) {
+            return *verb == Verb::Abort;
+        }
         known.rollouts.iter().any(|rollout| {
             rollout.id == id
                 && (rollout.calls.get(new_rollout) == Some(&Deed::Control(*verb))
                     || rollout.request_id == *new_rollout
                     || rollout.stand == Stand::Paused && *verb == Verb::Pause)
         })
+    }
+}
+
+/// Returns whether an event of the queue is what was asked for.
+fn changes_queue(known: &Known, kind: &EventKind, request: &Request) -> bool {
+    match (kind, request) {
+        (EventKind::RolloutQueued(queued), Request::Deploy { request_id, rollout, order }) => {
+            order.if_busy == IfBusy::Queue
+                && queued.id == *rollout
+                && queued.request_id == *request_id
+                && queued.application == order.application
+                && queued.to == order.version
+        }
+        (
+            EventKind::RolloutDequeued {
+                id, how: Dequeued::Superseded { rollout: by, .. }, ..
+            },
+            Request::Deploy { rollout, order, .. },
+        ) => order.if_busy == IfBusy::Supersede && by == rollout && known.waits(*id),
+        (
+            EventKind::RolloutDequeued { id, how: Dequeued::Aborted { .. }, call },
+            Request::Control { rollout, verb: Verb::Abort, new_rollout, .. },
+        ) => *call == Some(*new_rollout) && id.to_string() == *rollout && known.waits(*id),
+        _ => false,
     }
 }
 
@@ -284,6 +348,10 @@ fn changes_fleet(kind: &EventKind, request: &Request) -> bool {
             EventKind::EnvironmentThawed { environment, .. },
             Request::ThawEnvironment { environment: asked },
         ) => environment == asked,
+        (
+            EventKind::EnvironmentConfigured { environment, set, .. },
+            Request::ConfigureEnvironment(asked),
+        ) => *environment == asked.environment && *set == asked.set,
         (EventKind::AgentLabelled { agent, .. }, Request::LabelAgent { agent: asked, .. })
         | (EventKind::AgentDrained { agent, .. }, Request::DrainAgent { agent: asked, .. })
         | (EventKind::AgentUndrained { agent, .. }, Request::UndrainAgent { agent: asked, .. })
@@ -307,6 +375,19 @@ fn controlled(known: &Known, application: &str, verb: Verb, call: Uuid) -> Expec
     let by_call = |it: &&Rollout| it.calls.contains_key(&call) || it.request_id == call;
     if let Some(done) = known.rollouts.iter().find(by_call) {
         return Expected::Done(Some(done.id));
+    }
+    if let Some(queued) = known.queued.iter().find(|it| it.taken_out_by == Some(call)) {
+        return Expected::Done(Some(queued.id));
+    }
+    if let Some(queued) =
+        known.queued.iter().find(|it| it.waits && it.id.to_string() == application)
+    {
+        return match verb {
+            Verb::Abort => Expected::Done(Some(queued.id)),
+            Verb::Pause | Verb::Resume | Verb::Retry | Verb::Rollback | Verb::Promote { .. } => {
+                Expected::Refused("it has not begun")
+            }
+        };
     }
     let Some(rollout) = known.active(application) else {
         let Some(last) = known.newest(application) else {
@@ -369,10 +450,10 @@ fn excluded(known: &Known, application: &str, agents: &[AgentName], call: Uuid) 
 
 const fn rollout_of(answer: &Answer) -> Option<Uuid> {
     match answer {
-        Answer::RolloutStarted { rollout, .. } | Answer::Controlled { rollout, .. } => {
-            Some(*rollout)
-        }
-        Answer::Done | Answer::EnvironmentCreated { .. } => None,
+        Answer::RolloutStarted { rollout, .. }
+        | Answer::RolloutQueued { rollout, .. }
+        | Answer::Controlled { rollout, .. } => Some(*rollout),
+        Answer::Done | Answer::Configured { .. } | Answer::EnvironmentCreated { .. } => None,
     }
 }
 
@@ -392,6 +473,7 @@ fn short(request: &Request) -> String {
         Request::CreateEnvironment { name, .. } => format!("environment {name}"),
         Request::FreezeEnvironment { environment, .. } => format!("freeze {environment}"),
         Request::ThawEnvironment { environment } => format!("thaw {environment}"),
+        Request::ConfigureEnvironment(order) => format!("configure {}", order.environment),
         Request::RegisterRelease { release, .. } => format!("release {}", release.name),
     }
 }

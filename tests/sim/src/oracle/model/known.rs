@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cutover_common::{AgentName, EnvironmentName, Version};
+use cutover_common::{AgentName, DeploySetting, EnvironmentName, Version};
 use cutover_coordinator_core::{
-    Deed, Event, EventKind, LeaveOut, Verb,
-    event::Change,
+    Deed, DeployOrder, Event, EventKind, LeaveOut, Verb,
+    event::{Change, RolloutStarted},
     rollout::{Cause, Exclusion, Outcome},
 };
 use uuid::Uuid;
@@ -28,6 +28,8 @@ pub(super) struct Rollout {
     pub(super) from: Option<Version>,
     pub(super) to: Version,
     pub(super) agents: BTreeSet<AgentName>,
+    /// Whether it goes from one group of hosts to another.
+    pub(super) is_grouped: bool,
     /// Whether nobody asked for it: it brings hosts what runs already.
     pub(super) converges: bool,
     pub(super) stand: Stand,
@@ -42,8 +44,20 @@ pub(super) struct Rollout {
 
 impl Rollout {
     pub(super) fn has_way_back(&self) -> bool {
-        self.from.as_ref() != Some(&self.to)
+        self.is_grouped || self.from.as_ref() != Some(&self.to)
     }
+}
+
+/// A rollout that was queued.
+#[derive(Clone, Debug)]
+pub(super) struct Queued {
+    pub(super) id: Uuid,
+    pub(super) request_id: Uuid,
+    pub(super) application: String,
+    /// Whether it has neither begun nor left.
+    pub(super) waits: bool,
+    /// The call by which it was taken out.
+    pub(super) taken_out_by: Option<Uuid>,
 }
 
 /// See above.
@@ -55,7 +69,11 @@ pub(super) struct Known {
     /// The agents whose hosts are taken out for maintenance.
     pub(super) drained: BTreeSet<AgentName>,
     pub(super) frozen: BTreeSet<EnvironmentName>,
+    /// How often each environment's config was changed, and whether anything is set.
+    configs: BTreeMap<EnvironmentName, (u32, bool)>,
     pub(super) was_restored: bool,
+    /// In the order in which they were asked for.
+    pub(super) queued: Vec<Queued>,
 }
 
 impl Known {
@@ -64,13 +82,50 @@ impl Known {
         self.asked_for(application).find(|it| it.stand != Stand::Over)
     }
 
+    /// Returns whether `started` brings the release that was asked for, with the config of this
+    /// moment; but a restart with the one that runs.
+    pub(super) fn is_meant(&self, order: &DeployOrder, started: &RolloutStarted) -> bool {
+        if order.options.get(DeploySetting::Strategy) == "restart" {
+            return started.from.as_ref() == Some(&started.to)
+                && started.to.as_pushed() == order.version.as_str();
+        }
+        let environment = &order.environment;
+        // A restore forgets changes, and moves their numbers on.
+        if self.was_restored {
+            return started.to.as_pushed() == order.version.as_str();
+        }
+        let meant = match self.configs.get(environment) {
+            Some((number, true)) => order.version.with_config(environment, *number),
+            Some((_, false)) | None => order.version.clone(),
+        };
+        started.to == meant
+    }
+
     /// Returns the newest rollout of an application that somebody asked for.
     pub(super) fn newest(&self, application: &str) -> Option<&Rollout> {
         self.asked_for(application).last()
     }
 
     fn asked_for(&self, application: &str) -> impl Iterator<Item = &Rollout> {
-        self.rollouts.iter().filter(move |it| it.application == application && !it.converges)
+        self.rollouts.iter().filter(move |it| {
+            !it.converges && (it.application == application || it.id.to_string() == application)
+        })
+    }
+
+    /// Returns whether something of an application waits for its turn.
+    pub(super) fn is_queued(&self, application: &str) -> bool {
+        self.queued.iter().any(|it| it.waits && it.application == application)
+    }
+
+    /// Returns whether this rollout waits for its turn.
+    pub(super) fn waits(&self, id: Uuid) -> bool {
+        self.queued.iter().any(|it| it.waits && it.id == id)
+    }
+
+    fn leaves_the_queue(&mut self, id: Uuid, call: Option<Uuid>) {
+        for queued in self.queued.iter_mut().filter(|it| it.id == id) {
+            (queued.waits, queued.taken_out_by) = (false, call);
+        }
     }
 
     /// Returns whether nobody asked for the rollout.
@@ -87,6 +142,7 @@ impl Known {
     /// The store was made from a backup: what was going waits for a person.
     pub(super) fn restored(&mut self) {
         self.was_restored = true;
+        self.queued.iter_mut().for_each(|it| it.waits = false);
         for rollout in &mut self.rollouts {
             if rollout.stand != Stand::Over {
                 rollout.stand = if rollout.converges { Stand::Over } else { Stand::Held };
@@ -97,20 +153,18 @@ impl Known {
     /// Takes what happened.
     pub(super) fn note(&mut self, event: &Event) {
         match &event.kind {
-            EventKind::RolloutStarted(started) => self.rollouts.push(Rollout {
-                id: started.id,
-                request_id: started.request_id,
-                application: started.application.as_str().to_owned(),
-                from: started.from.clone(),
-                to: started.to.clone(),
-                agents: started.plan.waves.iter().flat_map(|wave| wave.agents.clone()).collect(),
-                converges: started.converges,
-                stand: Stand::Goes,
-                goes_back: false,
-                touched: BTreeSet::new(),
-                calls: BTreeMap::new(),
-                out: BTreeSet::new(),
+            EventKind::RolloutStarted(started) => {
+                self.leaves_the_queue(started.id, None);
+                self.rollouts.push(Rollout::new(started));
+            }
+            EventKind::RolloutQueued(queued) => self.queued.push(Queued {
+                id: queued.id,
+                request_id: queued.request_id,
+                application: queued.application.as_str().to_owned(),
+                waits: true,
+                taken_out_by: None,
             }),
+            EventKind::RolloutDequeued { id, call, .. } => self.leaves_the_queue(*id, *call),
             EventKind::Rollout { id, change, call } => {
                 let Some(rollout) = self.rollouts.iter_mut().find(|it| it.id == *id) else {
                     return;
@@ -139,12 +193,19 @@ impl Known {
             EventKind::EnvironmentThawed { environment, .. } => {
                 self.frozen.remove(environment);
             }
+            EventKind::EnvironmentConfigured { environment, set, .. } => {
+                let (number, is_set) = self.configs.entry(environment.clone()).or_default();
+                *number += 1;
+                *is_set = !set.is_empty();
+            }
             EventKind::Started { .. }
             | EventKind::Restored { .. }
             | EventKind::OperatorCreated { .. }
             | EventKind::JoinTokenCreated { .. }
             | EventKind::AgentLabelled { .. }
             | EventKind::EnvironmentCreated { .. }
+            | EventKind::ReleaseConfigured { .. }
+            | EventKind::SecretsLost { .. }
             | EventKind::ReleaseRegistered { .. }
             | EventKind::GoalSet { .. } => {}
         }
@@ -152,6 +213,24 @@ impl Known {
 }
 
 impl Rollout {
+    fn new(started: &RolloutStarted) -> Self {
+        Self {
+            id: started.id,
+            request_id: started.request_id,
+            application: started.application.as_str().to_owned(),
+            from: started.from.clone(),
+            to: started.to.clone(),
+            agents: started.plan.waves.iter().flat_map(|wave| wave.agents.clone()).collect(),
+            is_grouped: started.spec.groups().is_some(),
+            converges: started.converges,
+            stand: Stand::Goes,
+            goes_back: false,
+            touched: BTreeSet::new(),
+            calls: BTreeMap::new(),
+            out: BTreeSet::new(),
+        }
+    }
+
     fn note(&mut self, change: &Change) {
         match change {
             Change::Paused { .. } => self.stand = Stand::Paused,
@@ -173,10 +252,12 @@ impl Rollout {
             Change::HostsExcluded { agents, .. } => self.out.extend(agents.iter().cloned()),
             Change::StepStarted { .. }
             | Change::HostUpdated { .. }
+            | Change::Once { .. }
             | Change::Promoted { .. }
             | Change::HostStaged { .. }
             | Change::HostsShifted { .. }
             | Change::CutoverMoved { .. }
+            | Change::GroupSwitched { .. }
             | Change::HostsRetired { .. }
             | Change::HostsTold { .. }
             | Change::HostFailed { .. }

@@ -38,7 +38,7 @@ impl Model {
             Seen::SiteStepped { step, .. } => step
                 .events
                 .iter()
-                .find(|event| answers::is_asked_for(event, |_| true))
+                .find(|event| answers::is_asked_for(event, |_| true, |_| true))
                 .map_or(Ok(()), |event| Err(nobody_asked(event))),
             Seen::SiteStored { number: 0, events } => {
                 events.iter().for_each(|event| self.stored.note(event));
@@ -73,7 +73,8 @@ impl Model {
             asked.judge(&self.decided, answer, &step.events)?;
         }
         for event in &step.events {
-            if answers::is_asked_for(event, |id| self.decided.converges(id))
+            let known = &self.decided;
+            if answers::is_asked_for(event, |id| known.converges(id), |id| known.waits(id))
                 && !answered.as_ref().is_some_and(|(asked, _)| asked.leads_to(&self.decided, event))
             {
                 return Err(nobody_asked(event));
@@ -95,6 +96,7 @@ impl Model {
             Action::SignCertificate { reply, .. } => (reply, Ok(None)),
             Action::Welcome { .. }
             | Action::Echo { .. }
+            | Action::Query { .. }
             | Action::Assign { .. }
             | Action::RouteEdge { .. }
             | Action::EndSession { .. }

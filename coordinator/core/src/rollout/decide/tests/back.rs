@@ -155,7 +155,7 @@ fn a_host_that_is_lost_on_the_way_back_does_not_keep_the_others() {
 
     assert_eq!(story.hosts("reverted"), "web-1 web-2 web-3 web-4 web-5");
     assert_eq!(story.state_word(), "held");
-    insta::assert_snapshot!(story.why(), @"Held for a person: web-6 (not connected) did not come back; going back because web-5 failed (crashed 2 times: exited with 1) and max_failed is 0. 5 of 6 hosts are back.");
+    insta::assert_snapshot!(story.why(), @"Held for a person 40s ago: web-6 (not connected) did not come back; going back because web-5 failed (crashed 2 times: exited with 1) and max_failed is 0. 5 of 6 hosts are back.");
 
     story.connect("web-6");
     story.obey("web-6");

@@ -58,7 +58,7 @@ fn a_canary_gets_traffic_step_by_step_before_anybody_else() {
     assert!(matches!(story.waiting(), Some(Waiting::ForShift { .. })), "{:?}", story.waiting());
 
     story.obey("web-1");
-    insta::assert_snapshot!(story.why(), @"0 of 3 hosts run 5.0. Comparing it with the old release for another 5m.");
+    insta::assert_snapshot!(story.why(), @"0 of 3 hosts run 5.0, and this step of batch 1 of 2 began just now. Comparing it with the old release for another 5m.");
     story.pass(seconds(300));
     assert_eq!(route(&story, "web-1"), beside("4.0", "5.0", 500));
     assert_eq!(story.hosts("pending"), "web-2 web-3");
@@ -217,7 +217,7 @@ fn a_gate_that_does_not_get_empty_lets_all_go_on_and_after_three_times_a_person_
     }
 
     assert_eq!(story.state_word(), "held");
-    insta::assert_snapshot!(story.why(), @"Held for a person: clients could not be led to 5.0 on all hosts at one moment, 3 times: something was still under way at a gate after 9s; all of them get the old release. 0 of 3 hosts run 5.0.");
+    insta::assert_snapshot!(story.why(), @"Held for a person 8s ago: clients could not be led to 5.0 at all gates at one moment, 3 times: something was still under way at a gate after 9s; they get the old release. 0 of 3 hosts run 5.0.");
     story.control(Verb::Retry).unwrap();
     story.settle();
     assert_eq!(story.hosts("updated"), "web-1 web-2 web-3");

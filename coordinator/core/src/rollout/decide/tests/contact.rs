@@ -30,7 +30,7 @@ fn lost_contact_never_goes_back_and_holds_in_the_end() {
     story.pass(seconds(600));
 
     assert_eq!(story.state_word(), "held");
-    insta::assert_snapshot!(story.why(), @"Held for a person: nothing went forward for 10m: web-1 cannot be reached, and max_unreachable is 0. 0 of 3 hosts run 2.0.");
+    insta::assert_snapshot!(story.why(), @"Held for a person just now: nothing went forward for 10m: web-1 cannot be reached, and max_unreachable is 0. 0 of 3 hosts run 2.0.");
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn a_standstill_holds_the_rollout() {
     story.pass(seconds(1));
 
     assert_eq!(story.state_word(), "held");
-    insta::assert_snapshot!(story.why(), @"Held for a person: nothing went forward for 10m: web-1 did not get 2.0 onto disk. 0 of 2 hosts run 2.0.");
+    insta::assert_snapshot!(story.why(), @"Held for a person just now: nothing went forward for 10m: web-1 did not get 2.0 onto disk. 0 of 2 hosts run 2.0.");
 }
 
 #[test]

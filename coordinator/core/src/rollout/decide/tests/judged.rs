@@ -51,7 +51,7 @@ fn a_canary_that_answers_as_the_old_one_does_goes_on() {
 
     serve(&mut story, 595, 1, 1);
     assert!(matches!(story.waiting(), Some(Waiting::ForVerdict { .. })), "{}", story.why());
-    insta::assert_snapshot!(story.why(), @"0 of 3 hosts run 5.0. Comparing it with the old release for another 5s: latency p50 2.9 ms on the canary, 2.9 ms beside it (1x), after 118,000 and 118,000 requests; no more than chance gives.");
+    insta::assert_snapshot!(story.why(), @"0 of 3 hosts run 5.0, and this step of batch 1 of 3 began 9m 55s ago. Comparing it with the old release for another 5s: latency p50 2.9 ms on the canary, 2.9 ms beside it (1x), after 118,000 and 118,000 requests; no more than chance gives.");
     serve(&mut story, 10, 1, 1);
 
     story.settle();
@@ -118,10 +118,10 @@ fn without_traffic_there_is_no_verdict_and_a_person_decides_in_the_end() {
     let mut story = canary(&[]);
 
     idle(&mut story);
-    insta::assert_snapshot!(story.why(), @"0 of 3 hosts run 5.0. Comparing it with the old release for another 9m 59s, as there is not enough evidence yet: the canary had 0 of 50 requests, the control had 0 of 50 requests.");
+    insta::assert_snapshot!(story.why(), @"0 of 3 hosts run 5.0, and this step of batch 1 of 3 began 10m 1s ago. Comparing it with the old release for another 9m 59s, as there is not enough evidence yet: the canary had 0 of 50 requests, the control had 0 of 50 requests.");
     story.pass(seconds(600));
     assert_eq!(story.state_word(), "held");
-    insta::assert_snapshot!(story.why(), @"Held for a person: there is not enough evidence yet that 5.0 is as good as what it replaces: the canary had 0 of 50 requests, the control had 0 of 50 requests; retry compares it anew, and promote then says that it is good enough. 0 of 3 hosts run 5.0.");
+    insta::assert_snapshot!(story.why(), @"Held for a person 1s ago: there is not enough evidence yet that 5.0 is as good as what it replaces: the canary had 0 of 50 requests, the control had 0 of 50 requests; retry compares it anew, and promote then says that it is good enough. 0 of 3 hosts run 5.0.");
 }
 
 #[test]
@@ -300,4 +300,81 @@ fn a_short_first_step_can_be_passed() {
     serve(&mut story, 65, 1, 1);
 
     assert_eq!(story.state_word(), "advancing", "{}", story.why());
+}
+
+#[test]
+fn what_is_not_to_be_judged_fails_no_canary_and_a_retry_knows_it() {
+    let judge = [("canary_judge", "errors=off,requests_min=100")];
+    let mut story = canary(&judge);
+
+    serve(&mut story, 60, 20, 1);
+    assert_eq!(story.state_word(), "advancing", "{}", story.why());
+    let said = |story: &Story| story.newest().spec.canary.clone().unwrap().judge.unwrap();
+    let before = said(&story);
+
+    story.control(Verb::Abort).unwrap();
+    story.control(Verb::Retry).unwrap();
+    assert_eq!(said(&story), before);
+    assert_eq!(before.to_string(), "requests_min=100,errors=off");
+}
+
+#[test]
+fn harm_below_a_limit_that_was_said_goes_on() {
+    let mut story = canary(&[("canary_judge", "errors=5x+5%")]);
+
+    serve(&mut story, 60, 20, 1);
+
+    assert_eq!(story.state_word(), "advancing", "{}", story.why());
+}
+
+#[test]
+fn too_few_requests_by_what_was_said_are_not_enough() {
+    let mut story = canary(&[("canary_judge", "requests_min=1000000"), ("canary_unsure", "fail")]);
+
+    serve(&mut story, 610, 1, 1);
+
+    assert_eq!(story.state_word(), "rolling_back", "{}", story.why());
+    assert!(story.why().contains("1,000,000"), "{}", story.why());
+}
+
+#[test]
+fn what_the_judge_is_told_wrongly_is_refused_when_it_is_planned() {
+    let mut story = Story::running(2);
+
+    let settings = [("strategy", "canary"), ("canary_judge", "errors=1.01x")];
+    let refusal = story.try_deploy("2.0", &settings).unwrap_err();
+    assert!(refusal.text.contains("1.05x"), "{refusal:?}");
+
+    let refusal = story.try_deploy("2.0", &[("canary_judge", "errors=2x")]).unwrap_err();
+    assert!(refusal.text.contains("only canary knows it"), "{refusal:?}");
+}
+
+#[test]
+fn a_spec_that_was_stored_before_has_the_defaults_and_what_is_said_is_kept() {
+    let story = canary(&[]);
+    let stored = serde_json::to_string(&story.newest().spec).unwrap();
+    assert!(!stored.contains("judge"), "{stored}");
+
+    let mut spec = story.newest().spec.clone();
+    if let Some(canary) = &mut spec.canary {
+        canary.judge = "false_alarms=0.5%,latency=1.1x+2ms".parse().ok();
+    }
+    let stored = serde_json::to_string(&spec).unwrap();
+    assert!(stored.contains(r#""judge":"false_alarms=0.5%,latency=1.1x+2ms""#), "{stored}");
+    assert_eq!(serde_json::from_str::<crate::rollout::Spec>(&stored).unwrap(), spec);
+}
+
+#[test]
+fn a_canary_whose_hosts_give_it_everything_is_compared_with_the_others() {
+    let mut story = canary(&[("canary_steps", "100%:10m")]);
+
+    for _ in 0..12 {
+        story.count("web-1", Slot::Blue, 0, 0);
+        story.count("web-1", Slot::Green, 1_000, 20);
+        story.count("web-2", Slot::Blue, 2_000, 2);
+        story.count("web-3", Slot::Blue, 2_000, 2);
+        story.pass(seconds(5));
+    }
+
+    assert_eq!(story.state_word(), "rolling_back", "{}", story.why());
 }

@@ -2,11 +2,14 @@
 
 mod back;
 mod beside;
+mod checked;
 mod contact;
 mod evidence;
 mod failing;
 mod floor;
+mod groups;
 mod judged;
+mod once;
 mod pace;
 mod restart;
 mod rolling;

@@ -106,7 +106,7 @@ fn a_zone_that_is_down_elsewhere_stops_its_next_host() {
     story.report("web-1", "2.0", Phase::Prepared, Health::Unknown);
 
     assert_eq!(story.hosts("updating"), "");
-    insta::assert_snapshot!(story.why(), @"0 of 3 hosts run 2.0. Waiting up to 10m to take web-1 out, as 2 are healthy in a and zone_min_healthy is 2, then for a person.");
+    insta::assert_snapshot!(story.why(), @"0 of 3 hosts run 2.0, and this step of batch 1 of 3 began just now. Waiting up to 10m to take web-1 out, as 2 are healthy in a and zone_min_healthy is 2, then for a person.");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn after_the_named_batch_a_person_is_waited_for() {
     story.settle();
     assert_eq!(story.hosts("updated"), "web-1");
     story.pass(seconds(7_200));
-    insta::assert_snapshot!(story.why(), @"1 of 3 hosts run 2.0. Batch 1 of 3 is done, and waits for a person to promote it.");
+    insta::assert_snapshot!(story.why(), @"1 of 3 hosts run 2.0, and this step of batch 1 of 3 began 2h ago. Batch 1 is done, and waits for a person to promote it.");
 
     story.control(Verb::Promote { full: false }).unwrap();
     story.settle();
@@ -207,7 +207,7 @@ fn a_batch_is_as_large_as_the_others_can_bear() {
 
     // Two carry what four did: 66 %. One would carry 132 %.
     assert_eq!(story.hosts("updating"), "web-1 web-2");
-    insta::assert_snapshot!(story.why(), @"0 of 4 hosts run 5.0. Waiting up to 15m 15s to take web-3 out, as the hosts that stay would be 132% busy and max_load is 70%, then for a person.");
+    insta::assert_snapshot!(story.why(), @"0 of 4 hosts run 5.0, and this step of batch 1 of 2 began just now. Waiting up to 15m 15s to take web-3 out, as the hosts that stay would be 132% busy and max_load is 70%, then for a person.");
     story.settle();
     assert_eq!(story.state_word(), "succeeded");
 }

@@ -3,6 +3,7 @@
 use cutover_common::{Health, Phase, Release, TlsFiles};
 
 use crate::{
+    Verb,
     rollout::{HostState, State, Waiting},
     testing::{Story, in_place, seconds},
 };
@@ -141,7 +142,7 @@ fn a_host_that_runs_the_release_in_health_is_left_alone() {
     story.deploy("2.0", &[("batch", "1")]);
     story.obey_all();
     story.obey("web-1");
-    story.control(crate::Verb::Abort).unwrap();
+    story.control(Verb::Abort).unwrap();
     // web-2 was told, and had not begun: it was called back.
     story.obey_all();
 
@@ -174,6 +175,24 @@ fn hosts_that_serve_nobody_come_first() {
 
     let first = &story.newest().plan.waves[0].agents;
     assert_eq!(first, &[crate::testing::name("web-3")]);
+}
+
+#[test]
+fn of_hosts_that_serve_those_that_run_something_else_come_first() {
+    let mut story = Story::running(3);
+    story.fail("web-3", "1.0");
+    story.deploy("2.0", &[("batch", "1"), ("min_healthy", "1"), ("soak", "1m")]);
+    story.obey("web-3");
+    story.obey("web-3");
+    story.control(Verb::Abort).unwrap();
+    let runs = ["web-1", "web-2", "web-3"].map(|agent| story.told(agent).unwrap());
+    assert_eq!(runs, ["1.0", "1.0", "2.0"], "the environment runs 1.0");
+
+    story.deploy("3.0", &[("batch", "1")]);
+
+    let waves = &story.newest().plan.waves;
+    let order: Vec<&str> = waves.iter().map(|wave| wave.agents[0].as_str()).collect();
+    assert_eq!(order, ["web-3", "web-1", "web-2"]);
 }
 
 #[test]
@@ -211,7 +230,7 @@ fn a_rollout_that_no_host_follows_is_no_success() {
     story.fail("web-2", "2.0");
 
     assert_eq!(story.state_word(), "held");
-    insta::assert_snapshot!(story.why(), @"Held for a person: no host runs 2.0: web-1, web-2. 0 of 2 hosts run 2.0.");
+    insta::assert_snapshot!(story.why(), @"Held for a person just now: no host runs 2.0: web-1, web-2. 0 of 2 hosts run 2.0.");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cutover_common::{Permille, manifest::CutoverMode};
+use cutover_common::Permille;
 use cutover_coordinator_core::{
     event::Change,
     rollout::{Cause, CutoverPhase, Exclusion, Outcome, PlanStep},
@@ -59,12 +59,12 @@ impl Course {
             Change::HostsRetired { agents } => {
                 let is_step = matches!(self.step(), Some(PlanStep::Retire));
                 self.require(change, self.moves() && is_step)?;
-                for agent in agents {
-                    let is_done = |standing: Standing| standing == Standing::Done;
-                    self.member(change, host_of(agent), is_done)?;
-                }
+                self.retire(change, agents)?;
             }
+            Change::GroupSwitched { group } => self.switch(change, group)?,
             Change::HostsTold { .. } => self.require(change, self.moves())?,
+            // Who was chosen, and how it ended, is judged by what hosts really do.
+            Change::Once { .. } => {}
             Change::HostsReverted { agents } => self.revert(change, agents, now)?,
             Change::HostsWithdrawn { agents } => self.call_back(change, agents)?,
             Change::HostsExcluded { agents, cause } => {
@@ -173,8 +173,10 @@ impl Course {
             | Change::HostsShifted { .. }
             | Change::CutoverMoved { .. }
             | Change::HostsFlipped { .. }
+            | Change::GroupSwitched { .. }
             | Change::HostsRetired { .. }
             | Change::HostsTold { .. }
+            | Change::Once { .. }
             | Change::StepStarted { .. }
             | Change::HostsReleased { .. }
             | Change::HostUpdated { .. }
@@ -219,7 +221,9 @@ impl Course {
             Outcome::Staged => {
                 self.require(change, self.moves() && self.is_last_step())?;
                 self.leave_step(change, now)?;
-                if self.count(Standing::Staged) == 0 {
+                let staged =
+                    if self.groups().is_some() { Standing::Done } else { Standing::Staged };
+                if self.count(staged) == 0 {
                     return self.broken("E4", change, "no host was staged");
                 }
             }
@@ -303,10 +307,8 @@ impl Course {
         now: Moment,
     ) -> Result<(), Violation> {
         let is_step = matches!(self.step(), Some(PlanStep::Cutover));
-        let is_relaxed =
-            self.spec.blue_green.as_ref().is_some_and(|how| how.cutover == CutoverMode::Relaxed);
         let is_armed = self.cutover == Some(CutoverPhase::Arm);
-        self.require(change, self.moves() && is_step && (is_relaxed || is_armed))?;
+        self.require(change, self.moves() && is_step && (!self.is_strict() || is_armed))?;
         self.cutover = None;
         for agent in agents {
             let is_staged = |standing: Standing| standing == Standing::Staged;
@@ -317,13 +319,49 @@ impl Course {
         Ok(())
     }
 
+    /// Edges are told where to lead: to the new group in the step of the cutover, and all of them
+    /// are armed before if it is strict; to the old one on the way back.
+    fn switch(&mut self, change: &Change, group: &str) -> Result<(), Violation> {
+        let Some(groups) = self.groups() else { return self.broken("E5", change, "no groups") };
+        let is_step = matches!(self.step(), Some(PlanStep::Cutover));
+        let is_strict = groups.from.is_some() && self.is_strict();
+        let is_armed = self.cutover == Some(CutoverPhase::Arm);
+        let leads = group == groups.to;
+        let may_follow = if leads {
+            is_step && self.leads != Some(true) && (is_armed || !is_strict)
+        } else {
+            self.goes_back() && self.leads == Some(true) && groups.from.as_deref() == Some(group)
+        };
+        self.require(change, self.moves() && may_follow)?;
+        (self.leads, self.cutover) = (Some(leads), None);
+        Ok(())
+    }
+
+    /// What was replaced is stopped: on the hosts themselves, or in the group that they replace.
+    fn retire(
+        &mut self,
+        change: &Change,
+        agents: &[cutover_common::AgentName],
+    ) -> Result<(), Violation> {
+        if self.groups().is_none() {
+            let is_done = |standing: Standing| standing == Standing::Done;
+            for agent in agents {
+                self.member(change, host_of(agent), is_done)?;
+            }
+            return Ok(());
+        }
+        let hosts = agents.iter().map(host_of);
+        self.retired.extend(hosts.clone());
+        let takes_part = hosts.clone().any(|host| self.hosts.contains_key(&host));
+        self.require(change, self.leads == Some(true) && !takes_part)
+    }
+
     fn call_back(
         &mut self,
         change: &Change,
         agents: &[cutover_common::AgentName],
     ) -> Result<(), Violation> {
-        let is_strict =
-            self.spec.blue_green.as_ref().is_some_and(|how| how.cutover == CutoverMode::Strict);
+        let is_strict = self.is_strict();
         for agent in agents {
             let member = self.hosts.get(&host_of(agent));
             if is_strict && member.is_some_and(|member| member.is_staged && member.told > 1) {
@@ -355,7 +393,10 @@ impl Course {
         agents: &[cutover_common::AgentName],
         now: Moment,
     ) -> Result<(), Violation> {
-        self.require(change, self.moves() && self.goes_back())?;
+        // Hosts go back that no edge is told to lead to, where there is anything to lead back to.
+        let has_left = self.groups().is_some_and(|groups| groups.from.is_some());
+        let is_led_to = has_left && self.leads == Some(true);
+        self.require(change, self.moves() && self.goes_back() && !is_led_to)?;
         for agent in agents {
             let may = |standing: Standing| {
                 !matches!(
@@ -434,6 +475,9 @@ impl Course {
                 } else {
                     Ok(())
                 }
+            }
+            Some(PlanStep::Cutover) if self.groups().is_some() => {
+                self.require(change, self.leads == Some(true))
             }
             Some(PlanStep::Cutover) => match of_wave(|standing| standing == Standing::Staged) {
                 None => Ok(()),
