@@ -106,9 +106,17 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("cutover-live-").tempdir();
         let folder = folder.expect("the disk takes a folder");
         let data = folder.path().join("coordinator");
+        // Unlike any other test's that runs beside this one: each has a process of its own. The
+        // coordinator listens there too, as it comes back to the ports that it had, and at an address
+        // that all share another program may have taken them meanwhile.
+        let pid = std::process::id();
+        let octet = |n: u32| u8::try_from(n % 250 + 2).expect("at most 251");
+        let network @ [b, c] = [octet(pid / 250), octet(pid)];
+        let name = Ipv4Addr::new(127, b, c, 1).to_string();
+        let any_port = format!("{name}:0");
         let init = run(Command::new(&programs.coordinator)
-            .args(["init", "--name", "127.0.0.1", "--listen-agents", "127.0.0.1:0"])
-            .args(["--listen-operators", "127.0.0.1:0", "--listen-web", "127.0.0.1:0"])
+            .args(["init", "--name", &name, "--listen-agents", &any_port])
+            .args(["--listen-operators", &any_port, "--listen-web", &any_port])
             .arg("--data")
             .arg(&data));
         let said = init.done();
@@ -121,10 +129,6 @@ impl Cluster {
         let log = folder.path().join("coordinator.log");
         let args = ["run", "--data", &data_text];
         let coordinator = Daemon::new(&programs.coordinator, &args, log);
-        // Unlike any other test's that runs beside this one: each has a process of its own.
-        let pid = std::process::id();
-        let octet = |n: u32| u8::try_from(n % 250 + 2).expect("at most 251");
-        let network = [octet(pid / 250), octet(pid)];
         let mut cluster = Self {
             folder,
             programs,
