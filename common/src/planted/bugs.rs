@@ -350,6 +350,12 @@ bugs! {
     /// One begins while another rollout is under way.
     ConvergesBesideAnother "converges-beside-another" breaks "F1":
         "a host joins during a rollout: there are two of one application",
+    /// A host that comes while nothing else happens is not looked at.
+    LatecomerForgotten "latecomer-forgotten" breaks "A6":
+        "a host joins, or is back, after the last rollout: it never gets what the environment runs",
+    /// A host that was out of reach counts as one that the rollout has come to.
+    LostForGood "lost-for-good" breaks "A6":
+        "a host was away during a rollout: it never gets what the environment runs",
     /// A rollout that takes another's place does not end it.
     SupersededGoesOn "superseded-goes-on" breaks "F1":
         "a deploy that supersedes: there are two of one application",

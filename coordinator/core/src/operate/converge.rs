@@ -207,7 +207,8 @@ impl Coordinator {
             Arrival::Anybody => true,
             Arrival::Agent(agent) => {
                 let enrolled = self.enrolments.agents.get(agent);
-                enrolled.is_some_and(|enrolled| enrolled.is_selected(&environment.select))
+                let is_of = enrolled.is_some_and(|it| it.is_selected(&environment.select));
+                planted!(LatecomerForgotten: false; is_of)
             }
         }
     }

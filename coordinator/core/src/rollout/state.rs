@@ -168,7 +168,7 @@ impl HostState {
     /// Returns whether the host was not there for a rollout that is over, and did not fail in it.
     pub fn has_missed_it(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } => planted!(LostForGood: false; true),
             Self::Excluded { cause, .. } => {
                 let comes_later =
                     matches!(cause, Exclusion::Drained { .. } | Exclusion::Skipped { .. });

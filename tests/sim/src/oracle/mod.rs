@@ -17,7 +17,6 @@ use cutover_common::{ApplicationName, Assignment, InstanceId, Release, Sha256};
 use cutover_coordinator_core::{Event, Input as SiteInput, SessionId, Step as CoordinatorStep};
 
 pub use self::rest::bound_ms;
-pub(crate) use self::rest::restless;
 use crate::{
     coverage::{Coverage, Watch},
     script::{Fault, Script},
@@ -211,6 +210,11 @@ impl Oracles {
         self.rows.coverage()
     }
 
+    /// Returns what is not at rest, of all that is to be well for ever.
+    pub(crate) fn restless(&self, world: &World) -> Option<String> {
+        rest::restless(world, &self.fleet)
+    }
+
     /// Looks at something.
     ///
     /// # Errors
@@ -225,6 +229,6 @@ impl Oracles {
         self.once.see(world, seen)?;
         self.checks.see(seen)?;
         self.end.see(world, seen)?;
-        self.rest.see(world, seen)
+        self.rest.see(world, seen, &self.fleet)
     }
 }

@@ -9,7 +9,7 @@ use cutover_coordinator_core::{
     rollout::{PlanStep, Rollout, State},
 };
 
-use super::{Seen, Violation};
+use super::{Seen, Violation, fleet::FleetOracle};
 use crate::{
     script::{Application, Call, Entry, Mode, QUEUES, Script, What},
     world::{HOOK_WITHIN, Host, World},
@@ -113,7 +113,12 @@ pub(super) struct RestOracle {
 }
 
 impl RestOracle {
-    pub(super) fn see(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), Violation> {
+    pub(super) fn see(
+        &mut self,
+        world: &World,
+        seen: &Seen<'_>,
+        fleet: &FleetOracle,
+    ) -> Result<(), Violation> {
         match seen {
             Seen::Healed => {
                 self.is_healed = true;
@@ -121,7 +126,7 @@ impl RestOracle {
             }
             Seen::End => {
                 if self.is_healed {
-                    comes_to_rest(world)?;
+                    comes_to_rest(world, fleet)?;
                 }
                 replays_to_the_same(world, self.is_healed)
             }
@@ -131,15 +136,15 @@ impl RestOracle {
 }
 
 /// A6: within its bound everything that was left alone comes to rest.
-fn comes_to_rest(world: &World) -> Result<(), Violation> {
-    match restless(world) {
+fn comes_to_rest(world: &World, fleet: &FleetOracle) -> Result<(), Violation> {
+    match restless(world, fleet) {
         None => Ok(()),
         Some(why) => Err(Violation::new("A6", format!("the fleet does not come to rest: {why}"))),
     }
 }
 
 /// Returns what is not at rest, of all that is to be well for ever.
-pub(crate) fn restless(world: &World) -> Option<String> {
+pub(super) fn restless(world: &World, fleet: &FleetOracle) -> Option<String> {
     let Mode::Liveness { broken, .. } = &world.script.mode else { return None };
     let site = world.site(0);
     if site.is_gone {
@@ -166,6 +171,7 @@ pub(crate) fn restless(world: &World) -> Option<String> {
         .iter()
         .filter(|host| !broken.contains(&host.number) && !host.observes_only && !host.is_gone)
         .find_map(|host| host_is_restless(world, host).map(|why| format!("{}: {why}", host.name)))
+        .or_else(|| fleet.is_behind(world))
 }
 
 fn waits_for_people(rollout: &Rollout) -> bool {

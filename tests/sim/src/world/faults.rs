@@ -358,7 +358,8 @@ impl World {
 
     /// Ends the run when there is nothing more to wait for.
     pub(super) fn look_for_rest(&mut self) {
-        if crate::oracle::restless(self).is_none() && !self.be_patient() {
+        let restless = self.oracles.as_ref().and_then(|oracles| oracles.restless(self));
+        if restless.is_none() && !self.be_patient() {
             self.is_at_rest = true;
         } else {
             self.queue.push(self.later(REST_EVERY_MS), Happening::LooksForRest);

@@ -187,6 +187,26 @@ impl Course {
         self.hosts_that(|member| member.standing == standing).count()
     }
 
+    /// Returns the hosts that are as this rollout has left them: not those which it has not come to,
+    /// nor those which were out of reach or drained and get it later.
+    pub(super) fn come_to(&self) -> impl Iterator<Item = u16> {
+        // People who end what would have come by itself do not want it there.
+        let is_refused = self.converges && matches!(self.outcome, Some(Outcome::Aborted));
+        self.hosts_that(move |member| match member.standing {
+            Standing::Waits => is_refused || member.told > 0,
+            Standing::LeftOut => false,
+            Standing::Out => member.is_left_alone,
+            Standing::Staging { .. }
+            | Standing::Staged
+            | Standing::Told { .. }
+            | Standing::Done
+            | Standing::Failed
+            | Standing::ToldBack { .. }
+            | Standing::Back
+            | Standing::Stuck => true,
+        })
+    }
+
     /// Returns the step that is under way.
     pub(super) fn step(&self) -> Option<PlanStep> {
         match self.phase {

@@ -49,6 +49,9 @@ pub(super) struct Ledger {
     tried: BTreeSet<u16>,
     /// By application: the hosts that people took out of its rollouts for good, since one succeeded.
     left_alone: BTreeMap<u16, BTreeSet<u16>>,
+    /// By application: the hosts that a rollout has come to since one succeeded, which are as it left
+    /// them, whatever that is.
+    come_to: BTreeMap<u16, BTreeSet<u16>>,
     pub(super) queue: queue::Books,
     /// Which group of its hosts edges lead to, of applications whose hosts are in groups.
     pub(super) led: BTreeMap<u16, Led>,
@@ -371,7 +374,8 @@ impl Ledger {
     fn forget_host(&mut self, host: u16) {
         self.agents.remove(&host);
         self.courses.values_mut().for_each(|course| course.is_no_edge(host));
-        self.left_alone.values_mut().for_each(|alone| alone.retain(|it| *it != host));
+        let by_application = self.left_alone.values_mut().chain(self.come_to.values_mut());
+        by_application.for_each(|hosts| drop(hosts.remove(&host)));
         self.former.extend(self.goals.extract_if(.., |(of, _), _| *of == host));
     }
 
@@ -452,6 +456,11 @@ impl Ledger {
             }
             let left = course.hosts.iter().filter(|(_, member)| member.is_left_alone);
             alone.extend(left.map(|(host, _)| *host));
+            let come_to = self.come_to.entry(course.application).or_default();
+            if course.has_succeeded() && !course.converges {
+                come_to.clear();
+            }
+            come_to.extend(course.come_to());
         }
         Ok(())
     }
@@ -501,6 +510,23 @@ impl Ledger {
     /// Judges, at rest, that nobody waits for nothing.
     pub(super) fn nothing_is_forgotten(&self) -> Result<(), Violation> {
         self.queue.wait_for_something(|application| self.is_free(application))
+    }
+
+    /// Returns whether what runs of an application is brought to hosts that lack it: something was
+    /// deployed since the last restore, and no rollout of it is under way or waits for its turn.
+    pub(super) fn is_brought_along(&self, application: u16) -> bool {
+        let is_under_way = self.active().any(|course| course.application == application);
+        let name = self.names.get(usize::from(application));
+        let is_queued = name.is_some_and(|name| self.queue.has_some_of(name));
+        self.tried.contains(&application) && !is_under_way && !is_queued
+    }
+
+    /// Returns whether a host stays as it is: by what a rollout left, or as people want it.
+    pub(super) fn stays_as_it_is(&self, host: u16, application: u16) -> bool {
+        let of = |known: &BTreeMap<u16, BTreeSet<u16>>| {
+            known.get(&application).is_some_and(|hosts| hosts.contains(&host))
+        };
+        of(&self.left_alone) || of(&self.come_to) || self.is_drained(host)
     }
 
     /// Returns whether a host is taken out for maintenance.

@@ -5,6 +5,7 @@ mod configs;
 mod course;
 mod cutovers;
 mod delays;
+mod everywhere;
 mod evidence;
 mod floor;
 mod groups;
@@ -24,7 +25,7 @@ use self::{
 };
 use super::{Seen, Violation};
 use crate::{
-    script::{Fault, Script},
+    script::{Fault, Mode, Script},
     world::World,
 };
 
@@ -220,6 +221,25 @@ impl FleetOracle {
         Ok(())
     }
 
+    /// Returns who lacks what its environment runs and can be brought along, in words.
+    pub(super) fn is_behind(&self, world: &World) -> Option<String> {
+        self.books[0].decided.is_behind(world, &self.serving(world))
+    }
+
+    /// Returns whether a host, of those that are connected and stay so, surely serves what it is to run.
+    fn serving<'a>(&'a self, world: &'a World) -> impl Fn(u16, u16) -> bool + 'a {
+        let broken: &[u16] = match &world.script.mode {
+            Mode::Liveness { broken, .. } => broken,
+            Mode::Safety => &[],
+        };
+        move |host, application| {
+            let agent = world.host(host).agent.as_ref();
+            !broken.contains(&host)
+                && agent.is_some_and(|agent| agent.core.is_joined())
+                && self.truth.surely_up(world, host, application).is_some()
+        }
+    }
+
     fn end(&self, world: &World) -> Result<(), Violation> {
         for site in &world.sites {
             if let Some(process) = &site.process {
@@ -227,11 +247,7 @@ impl FleetOracle {
                 decided.is_held_by(&process.core)?;
                 if self.is_healed && site.number == 0 {
                     decided.nothing_is_forgotten()?;
-                    let serves = |host: u16, application: u16| {
-                        let agent = world.host(host).agent.as_ref();
-                        agent.is_some_and(|agent| agent.core.is_joined())
-                            && self.truth.surely_up(world, host, application).is_some()
-                    };
+                    let serves = self.serving(world);
                     self.groups.is_led_at_rest(world, decided, &serves)?;
                 }
             }

@@ -39,6 +39,11 @@ impl Books {
         })
     }
 
+    /// Returns whether something waits to begin in the environment that bears its application's name.
+    pub(super) fn has_some_of(&self, name: &str) -> bool {
+        self.waiting(name, name).next().is_some()
+    }
+
     /// Returns whether it was ever queued.
     pub(super) fn knows(&self, id: Uuid) -> bool {
         self.0.iter().any(|entry| entry.id == id)
