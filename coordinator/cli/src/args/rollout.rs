@@ -30,7 +30,7 @@ pub struct ShowArgs {
     #[arg(value_name = "AGENT")]
     pub agent: Option<AgentName>,
     /// One of its batches, counted from 1, to say what that one waits for
-    #[arg(long, value_name = "N", conflicts_with = "agent", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with = "agent", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub batch: Option<u32>,
     #[command(flatten)]
     pub output: OutputArgs,

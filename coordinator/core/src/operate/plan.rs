@@ -9,7 +9,7 @@ use cutover_common::{
 
 use super::{
     deploy::refuse,
-    possible::{Size, bounded, can_cut_over, possible_waves, restarts_what_runs},
+    possible::{Size, bounded, can_be_reached, can_cut_over, possible_waves, restarts_what_runs},
 };
 use crate::{
     action::{Refusal, RefusalKind},
@@ -118,6 +118,7 @@ impl Coordinator {
             None => (total, healthy),
         };
         can_cut_over(&spec, replacement, &release.release, order)?;
+        can_be_reached(&spec, &release.release, order)?;
         self.has_edge(&spec, order)?;
         self.can_serve_beside(&spec, release, &members, order)?;
         let plan = strategy::compile(&spec, &self.candidates(&spec, hosts)?, standing(replacement));

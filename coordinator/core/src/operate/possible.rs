@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cutover_common::{
-    AgentName, Pauses, Release, ReleaseRef, SourceName, Version,
+    AgentName, Pauses, Protocol, Release, ReleaseRef, SourceName, Version,
     manifest::{CutoverMode, Manifest},
     nearest::nearest,
 };
@@ -96,6 +96,30 @@ pub(super) fn can_cut_over(
             order.version, order.application
         ),
         "give it a [service] whose swap is \"beside\" in both releases, or use --strategy rolling",
+    ))
+}
+
+/// Refuses a header or a cookie that would lead nobody to a canary: only HTTP has them, and only a gate
+/// looks at them.
+pub(super) fn can_be_reached(
+    spec: &Spec,
+    release: &Release,
+    order: &DeployOrder,
+) -> Result<(), Refusal> {
+    if spec.canary.as_ref().is_none_or(|canary| canary.allow.is_none()) {
+        return Ok(());
+    }
+    let because = match release.service.as_ref().map(|service| service.protocol) {
+        Some(Protocol::Http) => return Ok(()),
+        Some(Protocol::Tcp) => "is a TCP service (service.protocol), which has neither",
+        None => "has no [service], so that no gate looks at what clients send",
+    };
+    Err(refuse(
+        format!(
+            "clients cannot reach the canary by a header or a cookie: {} of {} {because}",
+            order.version, order.application
+        ),
+        "deploy it without deploy.canary.header and deploy.canary.cookie",
     ))
 }
 

@@ -5,7 +5,7 @@ use cutover_common::{Health, Phase};
 use crate::{
     RefusalKind, Request, Verb,
     rollout::HostState,
-    testing::{Story, labels, order, seconds},
+    testing::{Story, gated, labels, order, seconds},
 };
 
 const VERBS: [Verb; 5] = [Verb::Pause, Verb::Resume, Verb::Abort, Verb::Retry, Verb::Rollback];
@@ -302,8 +302,9 @@ fn a_retry_of_what_was_rolled_back_goes_with_the_same_settings() {
 #[test]
 fn a_canary_that_is_retried_is_reached_on_purpose_as_before() {
     let mut story = Story::running(3);
+    story.push(gated("4.0"));
     let on_purpose = [("canary_header", "x-canary=1"), ("canary_cookie", "canary=1")];
-    story.deploy("2.0", &[&[("strategy", "canary")], &on_purpose[..]].concat());
+    story.deploy("4.0", &[&[("strategy", "canary")], &on_purpose[..]].concat());
     let before = story.newest().spec.canary.clone().unwrap();
     assert!(before.allow.is_some());
     story.control(Verb::Abort).unwrap();

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use cutover_common::{
-    ApplicationName, InstanceEvidence, InstanceId, Phase, Release, Swap, TlsFiles, Traffic,
+    ApplicationName, InstanceEvidence, InstanceId, Phase, Protocol, Release, Swap, TlsFiles,
+    Traffic,
 };
 use uuid::Uuid;
 
@@ -11,7 +12,7 @@ use crate::{
     Answer, RefusalKind, Request, Verb,
     input::DeployOrder,
     rollout::Replacement,
-    testing::{Story, in_place, labels, order},
+    testing::{Story, gated, in_place, labels, order},
 };
 
 #[test]
@@ -288,6 +289,21 @@ fn a_port_that_leads_to_another_application_is_refused_with_its_name() {
 }
 
 #[test]
+fn a_header_that_would_lead_nobody_to_a_canary_is_refused() {
+    let mut story = Story::running(2);
+    let mut plain_tcp = gated("4.0");
+    plain_tcp.service.as_mut().unwrap().protocol = Protocol::Tcp;
+    story.push(plain_tcp);
+    story.push(gated("5.0"));
+    let on_purpose = [("strategy", "canary"), ("canary_cookie", "canary=1")];
+    let refusal = |version| story.core.plan(&order(version, &on_purpose)).unwrap_err().text;
+
+    insta::assert_snapshot!(refusal("2.0"), @"clients cannot reach the canary by a header or a cookie: 2.0 of web has no [service], so that no gate looks at what clients send");
+    insta::assert_snapshot!(refusal("4.0"), @"clients cannot reach the canary by a header or a cookie: 4.0 of web is a TCP service (service.protocol), which has neither");
+    assert!(story.core.plan(&order("5.0", &on_purpose)).is_ok());
+}
+
+#[test]
 fn the_plan_does_not_move_when_the_fleet_does() {
     let mut story = Story::running(2);
     story.deploy("2.0", &[("batch", "1")]);
@@ -343,7 +359,7 @@ fn a_rollout_is_found_by_the_beginning_of_its_id() {
 
 /// Registers a release with such a file.
 fn push_with(story: &mut Story, of: &str, manifest: &str) {
-    let release = std::sync::Arc::new(crate::testing::gated(of));
+    let release = std::sync::Arc::new(gated(of));
     let manifest = format!(
         "[application]\nname = \"web\"\n[run]\ncommand = [\"./server\"]\n[service]\nport = 8080\n{manifest}"
     );

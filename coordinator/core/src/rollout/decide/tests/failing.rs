@@ -37,6 +37,26 @@ fn failed_hosts_within_the_budget_are_named_at_the_end() {
     insta::assert_snapshot!(story.why(), @"Succeeded: 3 of 4 hosts run 2.0 in health; left out within the budgets: web-1.");
 }
 
+/// AWS CodeDeploy, "Predefined deployment configurations": with `OneAtATime` the last instance may fail,
+/// and the deployment has succeeded all the same. Here a host is a host, and the budget is the only
+/// exception.
+#[test]
+fn the_last_host_that_fails_is_a_failure_like_the_first() {
+    let mut story = Story::running(3);
+    story.deploy("2.0", &[("batch", "1")]);
+    story.obey_all();
+    story.obey("web-1");
+    story.obey("web-2");
+    assert_eq!(
+        (story.hosts("updated"), story.hosts("updating")),
+        ("web-1 web-2".into(), "web-3".into())
+    );
+
+    story.fail("web-3", "2.0");
+
+    assert_eq!(story.state_word(), "rolling_back");
+}
+
 #[test]
 fn with_auto_rollback_off_a_failed_host_holds_the_rollout_for_a_person() {
     let mut story = Story::running(2);
