@@ -8,10 +8,12 @@ use super::why::{ago, spoken, stands_still};
 use crate::{
     action::{Refusal, RefusalKind},
     coordinator::Coordinator,
+    fleet::Presence,
     operate::Found,
     rollout::{
         Exclusion, Host, HostState, Outcome, Rollout, State, Strategy,
         decide::is_prepared,
+        spec::Unreachable,
         story::{self, names},
     },
 };
@@ -42,8 +44,11 @@ impl Coordinator {
                 let host = rollout.hosts.get(agent).ok_or_else(|| unknown_host(rollout, agent))?;
                 let stands = self.host_stands(rollout, (agent, host), now);
                 let comes = self.comes_to_host(rollout, (agent, host), now);
-                let then = when(rollout);
-                Ok(format!("{then}{agent}, in batch {}, {stands}. {comes}", host.wave + 1))
+                // What it said is of another time than what is over.
+                let is_lost = !rollout.is_over() && !self.is_live(agent);
+                let reach = if is_lost { " (not connected)" } else { "" };
+                let (then, batch) = (when(rollout), host.wave + 1);
+                Ok(format!("{then}{agent}{reach}, in batch {batch}, {stands}. {comes}"))
             }
             Part::Batch(number) => {
                 let index = number.checked_sub(1);
@@ -178,10 +183,14 @@ impl Coordinator {
         now: Timestamp,
     ) -> String {
         // Of what it does while it is away nothing is heard, and nothing is held against it.
+        let is_live = self.is_live(agent);
         let connected = self.fleet.seen(agent).map_or(now, |seen| seen.connected);
         let left =
             |since: Timestamp| spoken((since.max(connected) + rollout.spec.patience()).since(now));
         match &host.state {
+            HostState::Staging { .. } | HostState::Updating { .. } if !is_live => {
+                self.comes_to_lost(rollout, agent, now)
+            }
             HostState::Staging { since } | HostState::Updating { since } => format!(
                 "It counts as failed unless it is healthy within {}; {}.",
                 left(*since),
@@ -212,6 +221,27 @@ impl Coordinator {
             | HostState::Reverted
             | HostState::Stuck { .. } => "Nothing more comes to it.".to_owned(),
         }
+    }
+
+    /// Says what comes to a host that was told to change, and is not connected.
+    fn comes_to_lost(&self, rollout: &Rollout, agent: &AgentName, now: Timestamp) -> String {
+        let budget = budget(rollout);
+        let fails = rollout.spec.unreachable == Unreachable::Fail;
+        match self.fleet.unreachable_from(agent).filter(|_| fails) {
+            Some(at) => {
+                let left = spoken(at.since(now));
+                format!("It counts as failed unless it is reachable within {left}; {budget}.")
+            }
+            None => format!(
+                "Lost contact is no failure: when it is reachable it may take {} to be healthy; \
+                 {budget}.",
+                spoken(rollout.spec.patience())
+            ),
+        }
+    }
+
+    fn is_live(&self, agent: &AgentName) -> bool {
+        self.fleet.presence(agent) == Presence::Live
     }
 
     fn comes_to_batch(&self, rollout: &Rollout, index: usize, now: Timestamp) -> String {

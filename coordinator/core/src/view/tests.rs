@@ -293,6 +293,28 @@ fn of_hosts_that_failed_wait_for_a_person_or_are_left_out() {
 }
 
 #[test]
+fn of_a_host_that_is_out_of_reach_that_it_is_waited_for_and_does_not_fail_by_that() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1")]);
+    story.obey_all();
+    story.lose("web-1");
+    story.pass(seconds(500));
+
+    insta::assert_snapshot!(host(&story, "web-1"), @"web-1 (not connected), in batch 1, was told 8m 20s ago to run 2.0. Lost contact is no failure: when it is reachable it may take 5m to be healthy; 0 have failed and max_failed is 0: with more the rollout goes back.");
+}
+
+#[test]
+fn of_a_host_that_is_out_of_reach_where_that_counts_as_failed() {
+    let mut story = Story::running(2);
+    story.deploy("2.0", &[("batch", "1"), ("unreachable", "fail")]);
+    story.obey_all();
+    story.lose("web-1");
+    story.pass(seconds(1));
+
+    insta::assert_snapshot!(host(&story, "web-1"), @"web-1 (not connected), in batch 1, was told 1s ago to run 2.0. It counts as failed unless it is reachable within 14s; 0 have failed and max_failed is 0: with more the rollout goes back.");
+}
+
+#[test]
 fn of_hosts_that_go_back_and_when_it_is_over() {
     let mut story = Story::running(3);
     story.deploy("2.0", &[("batch", "1"), ("bake", "10m")]);
