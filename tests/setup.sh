@@ -59,6 +59,8 @@ for_test() {
     need nginx nginx
     need prometheus prometheus
     need strace strace
+    need ip iproute2
+    need unshare util-linux
     need mkfs.ext4 e2fsprogs
     need losetup mount
     need mount mount

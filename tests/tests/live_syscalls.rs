@@ -1,10 +1,8 @@
 //! kill -9 after calls of the kernel: promises.md §3, rows 1 to 13 of the agent and 20 to 25 of the
 //! coordinator. A sample of what `make kill-everywhere` walks through; its seed is printed.
 
-use std::io::Write as _;
-
 use cutover_tests::{
-    live::{Dice, Which},
+    live::{Dice, Which, say},
     syscalls::{Outcome, Point, Walk, Window, can_trace, sample},
 };
 
@@ -61,9 +59,4 @@ fn assert_kept(outcome: &Outcome) {
     let last = killed_after.as_deref().unwrap_or("not killed");
     say(&format!("{point}: {last}"));
     assert!(broken.is_empty(), "{point}: {last}\n{broken:#?}\n{story}");
-}
-
-fn say(line: &str) {
-    // Shown when the test fails.
-    drop(writeln!(std::io::stderr(), "{line}"));
 }

@@ -5,7 +5,7 @@ mod looks;
 use std::{
     fs,
     io::Write as _,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -19,10 +19,11 @@ pub use self::looks::{HeldSlot, Instance};
 use super::{
     Programs,
     daemon::Daemon,
+    links::{Link, Links},
+    netns::Switch,
     prometheus::Prometheus,
     ran::{Ran, run},
     wait_for,
-    wire::Wire,
 };
 
 /// How long daemons may take to come up: a loaded machine's first start, or an agent that dials again
@@ -38,9 +39,7 @@ pub struct Cluster {
     coordinator: Daemon,
     agents: Vec<AgentHandle>,
     operators: String,
-    network: [u8; 2],
-    /// Whether agents that join from now on have a wire each.
-    has_wires: bool,
+    links: Links,
     /// The metrics server that the coordinator knows as `main`, if it was told of one.
     prometheus: Option<Prometheus>,
 }
@@ -52,8 +51,7 @@ pub struct AgentHandle {
     pub address: IpAddr,
     pub data: PathBuf,
     daemon: Daemon,
-    /// What it reaches the coordinator by, if not directly.
-    wire: Option<Wire>,
+    link: Link,
 }
 
 /// One of a fleet's daemons.
@@ -81,9 +79,20 @@ impl Cluster {
     ///
     /// When anything of it does not come up.
     pub fn start_with_wires(agents: u8) -> Self {
-        let mut cluster = Self::start_coordinator();
-        cluster.has_wires = true;
-        cluster.with_agents(agents)
+        Self::start_linked_by(Links::Wires).with_agents(agents)
+    }
+
+    /// Does the same with each agent on a host of its own, in a network namespace, whose cable can be
+    /// pulled. The coordinator and this thread are where the cables end, and what this thread starts
+    /// from now on.
+    ///
+    /// # Panics
+    ///
+    /// When anything of it does not come up; see [`can_make_namespaces`](super::can_make_namespaces).
+    pub fn start_with_cables(agents: u8) -> Self {
+        let switch = Switch::new();
+        switch.enter();
+        Self::start_linked_by(Links::Cables(switch)).with_agents(agents)
     }
 
     fn with_agents(mut self, agents: u8) -> Self {
@@ -101,18 +110,18 @@ impl Cluster {
     ///
     /// When it does not come up.
     pub fn start_coordinator() -> Self {
+        Self::start_linked_by(Links::Loopback)
+    }
+
+    fn start_linked_by(links: Links) -> Self {
         descendants::adopt_orphans().expect("the kernel lets us reap orphans");
         let programs = Programs::find();
         let folder = tempfile::Builder::new().prefix("cutover-live-").tempdir();
         let folder = folder.expect("the disk takes a folder");
         let data = folder.path().join("coordinator");
-        // Unlike any other test's that runs beside this one: each has a process of its own. The
-        // coordinator listens there too, as it comes back to the ports that it had, and at an address
-        // that all share another program may have taken them meanwhile.
-        let pid = std::process::id();
-        let octet = |n: u32| u8::try_from(n % 250 + 2).expect("at most 251");
-        let network @ [b, c] = [octet(pid / 250), octet(pid)];
-        let name = Ipv4Addr::new(127, b, c, 1).to_string();
+        // It comes back to the ports that it had, and at an address that all tests share another
+        // program may have taken them meanwhile.
+        let name = links.address(1).to_string();
         let any_port = format!("{name}:0");
         let init = run(Command::new(&programs.coordinator)
             .args(["init", "--name", &name, "--listen-agents", &any_port])
@@ -135,8 +144,7 @@ impl Cluster {
             coordinator,
             agents: Vec::new(),
             operators: String::new(),
-            network,
-            has_wires: false,
+            links,
             prometheus: None,
         };
         cluster.start_the_coordinator();
@@ -224,8 +232,7 @@ impl Cluster {
     ///
     /// When something of it does not come up.
     pub fn start_prometheus(&mut self) {
-        let [b, c] = self.network;
-        let address = SocketAddr::from((Ipv4Addr::new(127, b, c, 9), 9090));
+        let address = SocketAddr::new(self.links.address(9), 9090);
         let listening = self.listening();
         let web = listening["web"].as_str().expect("an address");
         let mut prometheus = Prometheus::new(self.folder.path(), address, web);
@@ -309,53 +316,48 @@ impl Cluster {
             self.json(&["agents", "token", "--name", name, "--label", label, "--output", "json"]);
         let of = |key: &str| token[key].as_str().expect("a text").to_owned();
         let data = self.folder.path().join(name);
-        let (url, wire) = self.way_to_the_coordinator(of("join_url"));
-        run(Command::new(&self.programs.agent)
-            .args(["join", &url, "--token", &of("token")])
+        let join_url = of("join_url");
+        let place = join_url.strip_prefix("https://").expect("agents join over TLS");
+        let coordinator = place.parse().expect("a cluster's coordinator is at an address");
+        let (address, link) =
+            (self.links.address(10 + number), self.links.link(10 + number, coordinator));
+        let url = format!("https://{}", link.leads_to(coordinator));
+        let mut join = Command::new(&self.programs.agent);
+        join.args(["join", &url, "--token", &of("token")])
             .args(["--ca-hash", &of("ca_hash"), "--name", name, "--data"])
-            .arg(&data))
-        .done();
-        let [b, c] = self.network;
-        let address = IpAddr::V4(Ipv4Addr::new(127, b, c, 10 + number));
+            .arg(&data);
+        link.on_the_host(|| run(&mut join)).done();
         let (data_text, address_text) = (data.display().to_string(), address.to_string());
         let args = ["run", "--data", &data_text, "--address", &address_text];
         let log = self.folder.path().join(format!("{name}.log"));
-        let mut daemon = Daemon::new(&self.programs.agent, &args, log);
-        daemon.start();
-        self.agents.push(AgentHandle { name: name.to_owned(), address, data, daemon, wire });
+        let daemon = Daemon::new(&self.programs.agent, &args, log);
+        self.agents.push(AgentHandle { name: name.to_owned(), address, data, daemon, link });
+        self.start_agent(self.agents.len() - 1);
     }
 
-    /// Returns where an agent joins, which it dials from then on, and its wire if it has one.
-    fn way_to_the_coordinator(&self, join_url: String) -> (String, Option<Wire>) {
-        if !self.has_wires {
-            return (join_url, None);
-        }
-        let place = join_url.strip_prefix("https://").expect("agents join over TLS");
-        let place: SocketAddr = place.parse().expect("a cluster's coordinator is at an address");
-        let wire = Wire::to(place);
-        (format!("https://{}", wire.address()), Some(wire))
-    }
-
-    /// Cuts the wire of agent `index`, which then neither hears nor is heard, and goes on.
+    /// Cuts the wire of agent `index`, or pulls its cable. It then neither hears nor is heard, and goes
+    /// on.
     ///
     /// # Panics
     ///
-    /// When the cluster was started without wires.
+    /// When the cluster was started without.
     pub fn cut_wire(&self, index: usize) {
-        self.wire(index).cut();
+        self.agents[index].link.cut();
     }
 
-    /// Mends the wire of agent `index`.
+    /// Mends the wire of agent `index`, or plugs its cable in.
     ///
     /// # Panics
     ///
-    /// When the cluster was started without wires.
+    /// When the cluster was started without.
     pub fn mend_wire(&self, index: usize) {
-        self.wire(index).mend();
+        self.agents[index].link.mend();
     }
 
-    fn wire(&self, index: usize) -> &Wire {
-        self.agents[index].wire.as_ref().expect("the cluster was started with wires")
+    /// Does `work` on the host of agent `index`. What it starts, threads too, stays there, and reaches
+    /// that host when nobody else does.
+    pub fn on_the_host<T: Send>(&self, index: usize, work: impl FnOnce() -> T + Send) -> T {
+        self.agents[index].link.on_the_host(work)
     }
 
     /// Starts agent `index` again, as after an upgrade: from a new copy of its program at another
@@ -383,7 +385,8 @@ impl Cluster {
 
     /// Starts agent `index` again.
     pub fn start_agent(&mut self, index: usize) {
-        self.agents[index].daemon.start();
+        let AgentHandle { daemon, link, .. } = &mut self.agents[index];
+        link.on_the_host(|| daemon.start());
     }
 
     /// Stops agent `index` as a service manager does.

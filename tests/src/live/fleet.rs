@@ -98,6 +98,16 @@ impl Fleet {
         Self::of(Cluster::start_with_wires(hosts), &EVERYWHERE)
     }
 
+    /// Does the same with each host in a network namespace, whose cable can be pulled; see
+    /// [`Cluster::start_with_cables`].
+    ///
+    /// # Panics
+    ///
+    /// When something of it does not come up.
+    pub fn start_with_cables(hosts: u8) -> Self {
+        Self::of(Cluster::start_with_cables(hosts), &EVERYWHERE)
+    }
+
     fn of(cluster: Cluster, first: &[&str]) -> Self {
         let log = cluster.folder().join("requests");
         fs::create_dir(&log).expect("the disk takes a folder");
@@ -194,6 +204,16 @@ impl Fleet {
     /// When nobody answers.
     pub fn ask(&self) -> Clients {
         Clients::ask(&self.cluster, Self::PORT, &PAGES)
+    }
+
+    /// Begins to ask host `index` from that host itself, also when nobody else reaches it.
+    ///
+    /// # Panics
+    ///
+    /// When nobody answers.
+    pub fn ask_on_the_host(&self, index: usize) -> Clients {
+        let host = self.cluster.hosts(Self::PORT)[index];
+        self.cluster.on_the_host(index, || Clients::ask_at(&[host], &PAGES))
     }
 
     /// Does `verb` to the rollout.

@@ -74,6 +74,18 @@ impl Cluster {
         run(&mut command)
     }
 
+    /// Returns what agent `index` says of itself, also to nobody else, as `cutover-agent status` prints
+    /// it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be asked.
+    pub fn agent_status(&self, index: usize) -> Value {
+        let mut command = Command::new(&self.programs.agent);
+        command.args(["status", "--output", "json", "--data"]).arg(&self.agents[index].data);
+        serde_json::from_str(&run(&mut command).done()).expect("it is json")
+    }
+
     /// Returns what the slots of the sample application hold on agent `index`, as the coordinator
     /// was told.
     ///
