@@ -3,7 +3,7 @@
 
 use std::{fs, net::SocketAddr};
 
-use cutover_tests::live::{Cluster, Fleet, Sample};
+use cutover_tests::live::{Cluster, Failed, Failure, Fleet, Heard, Sample};
 
 const CANARY: [&str; 6] = ["--strategy", "canary", "--canary-hosts", "1", "--batch", "2"];
 
@@ -70,6 +70,43 @@ fn a_canary_that_complains_more_than_the_old_version_goes_back() {
     clients.heard().all_is_well();
     let why = fleet.cluster.cutover(&["why", "web"]).done();
     assert!(why.contains("error lines ") && why.contains(" a minute on the canary, 0 "), "{why}");
+}
+
+/// A canary of a release with these faults is compared, under traffic, until it goes back. Returns
+/// what clients heard meanwhile, and demands that the gates' counts of `metric` are the reason.
+fn goes_back_for(metric: &str, faults: &[&str]) -> (Fleet, Heard) {
+    let fleet = Fleet::start(2);
+    fleet.push(Sample { args: faults, ..Sample::good("2-bad") });
+    let clients = fleet.ask();
+    let mut args = CANARY.to_vec();
+    args.extend(["--canary-steps", "50%:1h", "--no-watch"]);
+    fleet.deploy("2-bad", &args).done();
+    fleet.until_over_as("rolled_back");
+
+    let heard = clients.heard();
+    clients.heard().all_is_well().only("1");
+    assert_eq!(fleet.starts_by_host("2-bad"), [1, 0]);
+    assert_eq!(fleet.starts_by_host("1"), [1, 1], "the old one ran beside it");
+    let why = fleet.cluster.cutover(&["why", "web"]).done();
+    assert!(why.contains(metric) && why.contains(" on the canary, "), "{why}");
+    (fleet, heard)
+}
+
+#[test]
+fn a_canary_whose_answers_are_errors_goes_back_by_what_the_gates_count() {
+    let (fleet, heard) = goes_back_for("errors ", &["--fail-each", "4"]);
+
+    let canary = fleet.cluster.hosts(Fleet::PORT)[0];
+    let is_its_own = |it: &&Failed| it.host == canary && it.failure == Failure::Status(500);
+    assert_eq!(heard.failures.iter().find(|it| !is_its_own(it)), None);
+    assert!(!heard.failures.is_empty(), "its answers are its own, badly or well");
+}
+
+#[test]
+fn a_canary_that_is_slow_goes_back_by_what_the_gates_count_and_no_request_fails() {
+    let (_fleet, heard) = goes_back_for("latency ", &["--slow-by", "40"]);
+
+    heard.all_is_well();
 }
 
 #[test]

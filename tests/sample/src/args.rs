@@ -2,12 +2,16 @@
 
 use std::{fs, io::Read as _, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use crate::{Failure, connection::Health};
+use crate::{
+    Failure,
+    connection::{Faults, Health},
+};
 
 const USAGE: &str = "usage: cutover-sample --port PORT --address IP [--version-file FILE]\n\
     \x20   [--fail-health | --healthy-when FILE | --flap CHECKS | --crash-after-checks CHECKS]\n\
     \x20   [--crash-after SECONDS] [--listen-after SECONDS] [--held-until FILE]\n\
-    \x20   [--request-log FILE] [--complain-every SECONDS] [--ignore-term] [--leave-child]\n\
+    \x20   [--request-log FILE] [--complain-every SECONDS] [--fail-each PAGES] [--slow-by MS]\n\
+    \x20   [--ignore-term] [--leave-child]\n\
     \n\
     --fail-health          /healthz always fails\n\
     --healthy-when FILE    /healthz passes when the file is there\n\
@@ -18,6 +22,8 @@ const USAGE: &str = "usage: cutover-sample --port PORT --address IP [--version-f
     --held-until FILE      /held is answered when the file is there\n\
     --request-log FILE     when each request was begun and ended, by the machine's clock\n\
     --complain-every       it writes a line that says error, so often\n\
+    --fail-each PAGES      of so many pages one is answered with 500\n\
+    --slow-by MS           each page takes so many milliseconds longer\n\
     --ignore-term          it goes on at TERM; INT stops it\n\
     --leave-child          a child in a session of its own holds the port, and never accepts";
 
@@ -42,6 +48,7 @@ pub(crate) struct Manners {
     pub(crate) held_until: Option<PathBuf>,
     pub(crate) request_log: Option<PathBuf>,
     pub(crate) complain_every: Option<Duration>,
+    pub(crate) faults: Faults,
     pub(crate) ignores_term: bool,
     pub(crate) leaves_child: bool,
 }
@@ -83,6 +90,10 @@ impl Args {
                 "--request-log" => manners.request_log = Some(PathBuf::from(value()?)),
                 "--complain-every" => {
                     manners.complain_every = Some(Duration::from_secs(read(&arg, &value()?)?));
+                }
+                "--fail-each" => manners.faults.fails_each = Some(read(&arg, &value()?)?),
+                "--slow-by" => {
+                    manners.faults.slow_by = Duration::from_millis(read(&arg, &value()?)?);
                 }
                 "--ignore-term" => manners.ignores_term = true,
                 "--leave-child" => manners.leaves_child = true,
@@ -131,6 +142,8 @@ fn read<T: FromStr>(arg: &str, value: &str) -> Result<T, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Args, Failure> {
@@ -155,6 +168,10 @@ mod tests {
             "log",
             "--complain-every",
             "1",
+            "--fail-each",
+            "2",
+            "--slow-by",
+            "5",
             "--ignore-term",
             "--leave-child",
         ])
@@ -169,6 +186,7 @@ mod tests {
             held_until: Some(PathBuf::from("file")),
             request_log: Some(PathBuf::from("log")),
             complain_every: Some(Duration::from_secs(1)),
+            faults: Faults { fails_each: NonZeroU32::new(2), slow_by: Duration::from_millis(5) },
             ignores_term: true,
             leaves_child: true,
         };

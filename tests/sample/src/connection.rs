@@ -26,6 +26,9 @@ pub(crate) struct Site {
     checks: AtomicU32,
     /// Whether anything else ever was.
     was_asked: AtomicBool,
+    faults: Faults,
+    /// How many pages were asked for.
+    pages: AtomicU32,
     /// Of everything else.
     log: Option<RequestLog>,
 }
@@ -48,6 +51,15 @@ pub(crate) enum Health {
     Waits {
         file: PathBuf,
     },
+}
+
+/// What is wrong with the pages.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(crate) struct Faults {
+    /// One of so many is answered with 500.
+    pub(crate) fails_each: Option<NonZeroU32>,
+    /// How much longer each takes.
+    pub(crate) slow_by: Duration,
 }
 
 /// Where its health is asked for.
@@ -102,14 +114,20 @@ pub(crate) fn serve(
 }
 
 impl Site {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         version: String,
         pid: u32,
         health: Health,
         held_until: Option<PathBuf>,
     ) -> Self {
         let (checks, was_asked) = (AtomicU32::new(0), AtomicBool::new(false));
-        Self { version, pid, health, held_until, checks, was_asked, log: None }
+        let (faults, pages) = (Faults::default(), AtomicU32::new(0));
+        Self { version, pid, health, held_until, checks, was_asked, faults, pages, log: None }
+    }
+
+    /// Returns this with what is wrong with its pages.
+    pub(crate) fn with_faults(self, faults: Faults) -> Self {
+        Self { faults, ..self }
     }
 
     /// Returns this with what is asked for, but for checks of the health, noted in `log`.
@@ -140,14 +158,14 @@ impl Site {
             return ("405 Method Not Allowed", "only GET, HEAD and POST\n".to_owned());
         }
         match path {
-            "/" => ("200 OK", self.page()),
+            "/" => self.page(),
             HEALTH if self.check() => ("200 OK", "ok\n".to_owned()),
             HEALTH => ("503 Service Unavailable", "told to fail\n".to_owned()),
             "/slow" => {
                 let ms = request.target.strip_prefix("/slow?ms=").and_then(|ms| ms.parse().ok());
                 let Some(ms) = ms else { return not_found() };
                 thread::sleep(Duration::from_millis(ms).min(SLOW_MAX));
-                ("200 OK", self.page())
+                self.page()
             }
             "/held" => {
                 let Some(file) = &self.held_until else { return not_found() };
@@ -155,14 +173,20 @@ impl Site {
                 while !file.exists() {
                     thread::sleep(LOOK_EVERY);
                 }
-                ("200 OK", self.page())
+                self.page()
             }
             _ => not_found(),
         }
     }
 
-    fn page(&self) -> String {
-        format!("web {} pid {}\n", self.version, self.pid)
+    fn page(&self) -> (&'static str, String) {
+        let Faults { fails_each, slow_by } = self.faults;
+        thread::sleep(slow_by);
+        let nth = self.pages.fetch_add(1, Ordering::SeqCst);
+        if fails_each.is_some_and(|each| nth % each == 0) {
+            return ("500 Internal Server Error", "told to fail\n".to_owned());
+        }
+        ("200 OK", format!("web {} pid {}\n", self.version, self.pid))
     }
 
     /// Says in the log that clients come here: the proof that they did, or did not.
@@ -303,6 +327,20 @@ mod tests {
             text.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)).collect();
 
         assert_eq!(statuses, ["200", "200", "503", "503", "200"]);
+    }
+
+    #[test]
+    fn pages_fail_on_demand_and_health_does_not() {
+        let sends = "GET / HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n".repeat(3);
+        let mut client = Client { sends: sends.as_bytes(), receives: Vec::new() };
+        let faults = Faults { fails_each: NonZeroU32::new(2), slow_by: Duration::ZERO };
+        let site = Site::new("1".to_owned(), 7, Health::Good, None).with_faults(faults);
+        serve(&mut client, &site, &AtomicBool::new(false)).unwrap();
+
+        let text = String::from_utf8(client.receives).unwrap();
+        let statuses: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)).collect();
+        assert_eq!(statuses, ["500", "200", "200", "200", "500", "200"]);
     }
 
     #[test]

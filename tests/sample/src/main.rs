@@ -80,11 +80,11 @@ fn run() -> Result<(), Failure> {
             }
         });
     }
-    let Manners { health, held_until, request_log, .. } = manners;
+    let Manners { health, held_until, request_log, faults, .. } = manners;
     let opening = |cause| Failure::of_system("open the log of requests", &cause);
     let request_log = request_log.map(|path| RequestLog::open(&path, &version)).transpose();
     let site = Site::new(version, std::process::id(), health, held_until);
-    server.serve(site.with_log(request_log.map_err(opening)?))?;
+    server.serve(site.with_log(request_log.map_err(opening)?).with_faults(faults))?;
     log(&format!("{name} was asked to stop, and has finished"))
 }
 

@@ -41,6 +41,14 @@ pub struct Fleet {
     moods: PathBuf,
 }
 
+/// Something that happened in a rollout, as its history tells it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Told {
+    /// When, by the clock of the machine.
+    pub at: Duration,
+    pub text: String,
+}
+
 /// A request that an instance has until it is let go.
 #[derive(Debug)]
 #[must_use]
@@ -239,6 +247,21 @@ impl Fleet {
             let why = self.cluster.cutover(&["why", "web"]).stdout;
             words.iter().any(|it| why.contains(it)).then_some(())
         });
+    }
+
+    /// Returns what has happened in the rollout so far, in its order.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be asked.
+    pub fn events(&self) -> Vec<Told> {
+        let rollout = self.cluster.json(&["why", "web", "--output", "json"]);
+        let history = rollout["history"].as_array().expect("a rollout has a history");
+        let told = history.iter().map(|it| Told {
+            at: Duration::from_millis(it["unix_ms"].as_u64().expect("an event has a time")),
+            text: it["text"].as_str().expect("an event is told").to_owned(),
+        });
+        told.collect()
     }
 
     /// Waits until the rollout is over, and demands that it ended as `state`.

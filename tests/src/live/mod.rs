@@ -26,7 +26,7 @@ pub use asking::{Answer, Clients, Failed, Heard, PAGES};
 pub use client::{Failure, ask_aside, ask_once};
 pub use cluster::{AgentHandle, Cluster, HeldSlot, Instance, Which};
 pub use dice::Dice;
-pub use fleet::{Fleet, HeldRequest};
+pub use fleet::{Fleet, HeldRequest, Told};
 pub use netns::can_make_namespaces;
 pub use opening::{Opening, PROXY_HEADER, Trust};
 pub use programs::{Programs, program_on_path};
