@@ -14,6 +14,7 @@ mod footprint;
 mod latency;
 mod machine;
 mod proc;
+mod reaction;
 mod rolling;
 mod session;
 mod store;
@@ -54,13 +55,15 @@ pub struct Sizes {
     pub connections: usize,
     /// How many times each fleet is cut over and rolled back.
     pub cutovers: usize,
+    /// How many times a host turns bad.
+    pub reactions: usize,
 }
 
 impl Sizes {
     /// Reads them from the environment: `BENCH_IDLE_SECS`, `BENCH_AGENTS`, `BENCH_PAIRS`,
     /// `BENCH_SUBMITS`, `BENCH_SLICE_SECS`, `BENCH_SWAPS`, `BENCH_SWAP_REQUESTS`,
-    /// `BENCH_LASTING_SWAPS`, `BENCH_ROUNDS`, `BENCH_CONNECTIONS`, `BENCH_CUTOVERS`. What is not
-    /// there is as for `make bench`, or less if this `is_quick`, for trying.
+    /// `BENCH_LASTING_SWAPS`, `BENCH_ROUNDS`, `BENCH_CONNECTIONS`, `BENCH_CUTOVERS`, `BENCH_REACTIONS`.
+    /// What is not there is as for `make bench`, or less if this `is_quick`, for trying.
     ///
     /// # Errors
     ///
@@ -91,6 +94,7 @@ impl Sizes {
             rounds: count(or_quick("BENCH_ROUNDS", 7, 2)?)?,
             connections: count(or_quick("BENCH_CONNECTIONS", 10_000, 1_000)?)?,
             cutovers: count(or_quick("BENCH_CUTOVERS", 5, 1)?)?,
+            reactions: count(or_quick("BENCH_REACTIONS", 30, 2)?)?,
         })
     }
 }
@@ -112,11 +116,13 @@ pub enum Part {
     Cutover,
     /// Rolling rollouts and rollbacks of a fleet, beside Ansible.
     Rolling,
+    /// How soon a rollout goes back for a host that turns bad.
+    Reaction,
 }
 
 impl Part {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Fleet,
         Self::Latency,
         Self::Store,
@@ -124,6 +130,7 @@ impl Part {
         Self::Gate,
         Self::Cutover,
         Self::Rolling,
+        Self::Reaction,
     ];
 
     /// Returns the word by which it is chosen.
@@ -136,6 +143,7 @@ impl Part {
             Self::Gate => "gate",
             Self::Cutover => "cutover",
             Self::Rolling => "rolling",
+            Self::Reaction => "reaction",
         }
     }
 }
@@ -191,6 +199,7 @@ fn measure(
             let cluster = Cluster::start(sizes.agents);
             report.add(rolling::measure(&cluster, sizes.pairs, progress)?);
         }
+        Part::Reaction => reaction::measure(sizes.reactions, report, progress)?,
     }
     Ok(())
 }

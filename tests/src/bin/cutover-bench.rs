@@ -1,5 +1,5 @@
-//! `cutover-bench [--quick] [--json FILE] [--only fleet,latency,store,swaps,gate,cutover,rolling]`:
-//! runs the benchmarks and prints a table.
+//! `cutover-bench [--quick] [--json FILE] [--only PARTS]`, of fleet, latency, store, swaps, gate,
+//! cutover, rolling and reaction: runs the benchmarks and prints a table.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use cutover_runtime::descendants;
 use cutover_tests::bench::{self, Part, Sizes};
 
 const USAGE: &str = "usage: cutover-bench [--quick] [--json FILE] \
-    [--only fleet,latency,store,swaps,gate,cutover,rolling]";
+    [--only fleet,latency,store,swaps,gate,cutover,rolling,reaction]";
 
 /// How long all of it may take: more than twice what a quiet machine of two cores needs.
 const ALL_WITHIN: Duration = Duration::from_secs(2_400);
