@@ -74,19 +74,19 @@ pub(crate) struct Comparison {
 /// earlier one had won or lost is forgotten. So all of it together is still a bet that nobody
 /// wins without luck.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Restarts(f64);
+struct Restarts(f64);
 
 impl Restarts {
-    pub(crate) fn none() -> Self {
+    fn none() -> Self {
         Self(1.0)
     }
 
-    pub(crate) fn count(&mut self) {
+    fn count(&mut self) {
         self.0 += 1.0;
     }
 
     /// Returns the logarithm of the value of both accounts together.
-    pub(crate) fn total(self, whole: f64, recent: f64) -> f64 {
+    fn total(self, whole: f64, recent: f64) -> f64 {
         let whole = ln(1.0 - RECENT_PART) + whole;
         let recent = ln(RECENT_PART / (self.0 * (self.0 + 1.0))) + recent;
         let larger = whole.max(recent);

@@ -17,8 +17,6 @@ use crate::{
 /// How often the recent part of the evidence begins anew: long beside the minutes that a bad
 /// canary needs to show, short beside the hours in which one turns bad.
 const RECENT: Duration = Duration::from_secs(900);
-/// The same for memory, which gives one answer a minute and needs some twenty.
-const RECENT_MEMORY: Duration = Duration::from_secs(1_800);
 const MINUTE: Duration = Duration::from_secs(60);
 /// Bad events that the canary must have had before it fails by their number. Two are an accident
 /// to everybody who reads them, whatever their likelihood.
@@ -80,7 +78,6 @@ pub struct Judge {
     elapsed: Duration,
     minutes_ended: u64,
     restarts_done: u64,
-    memory_restarts_done: u64,
     failed: Option<Evidence>,
 }
 
@@ -124,7 +121,6 @@ impl Judge {
             elapsed: Duration::ZERO,
             minutes_ended: 0,
             restarts_done: 0,
-            memory_restarts_done: 0,
             failed: None,
             spec: spec.clone(),
         }
@@ -242,18 +238,13 @@ impl Judge {
 
     /// Begins the recent evidence anew where it is old enough.
     fn forget(&mut self) {
-        let times = |span: Duration| self.elapsed.as_secs() / span.as_secs();
-        let (recent, recent_memory) = (times(RECENT), times(RECENT_MEMORY));
+        let recent = self.elapsed.as_secs() / RECENT.as_secs();
         if recent > self.restarts_done {
             self.restarts_done = recent;
             self.errors.restart();
             self.restarts.restart();
             self.log_lines.restart();
             self.latency.restart();
-        }
-        if recent_memory > self.memory_restarts_done {
-            self.memory_restarts_done = recent_memory;
-            self.memory.restart();
         }
     }
 

@@ -5,14 +5,22 @@
 //! difference that is as likely no as yes at most, whatever the minutes before said; bets on yes
 //! then win nothing in the mean. The assumption is that what makes a level noisy (a collector's
 //! saw-tooth, a burst of requests) is over within a minute.
+//!
+//! A leak begins to be above the limit at some minute or another, and every no before it costs
+//! what many yes win. So a part of the stakes waits, and some of it is put down in each minute.
 
-use crate::{
-    comparison::Restarts,
-    math::{exp, ln},
-};
+use std::collections::VecDeque;
+
+use crate::math::{exp, ln};
 
 /// The chances of yes that are bet on: a level that wobbles around the limit, and one above it.
 const BETS: [f64; 2] = [0.8, 0.97];
+/// The part of the stakes that waits after the first minute.
+const LATER_PART: f64 = 0.2;
+/// After how many minutes half of that is put down: a leak that a canary is held long enough for.
+const LATER_MINUTES: f64 = 15.0;
+/// Minutes of which the recent level is the mean: about those that an alarm takes.
+const RECENT_MINUTES: usize = 15;
 /// Hosts' own differences that are put on top of the limit where different hosts are compared,
 /// in standard deviations.
 const SPREADS: f64 = 3.0;
@@ -23,9 +31,10 @@ pub(crate) struct Memory {
     difference_bytes: f64,
     spread_expected: f64,
     hosts: Vec<Levels>,
-    whole: Bets,
-    recent: Bets,
-    restarts: Restarts,
+    bets: Bets,
+    level_sums: [f64; 2],
+    /// The levels of the last minutes, control first.
+    recent: VecDeque<[f64; 2]>,
 }
 
 /// Sums of one host's gauges in the open minute, control first.
@@ -35,12 +44,12 @@ struct Levels {
     counts: [f64; 2],
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// What was won with bets on yes.
+#[derive(Clone, Copy, Debug)]
 struct Bets {
-    gains: [f64; BETS.len()],
     minutes: f64,
-    minutes_above: f64,
-    level_sums: [f64; 2],
+    /// The logarithm of what all have who bet on a chance, whenever they began.
+    won: [f64; BETS.len()],
 }
 
 /// What is known of memory.
@@ -62,9 +71,9 @@ impl Memory {
             difference_bytes,
             spread_expected,
             hosts: Vec::new(),
-            whole: Bets::default(),
-            recent: Bets::default(),
-            restarts: Restarts::none(),
+            bets: Bets::none(),
+            level_sums: [0.0; 2],
+            recent: VecDeque::new(),
         }
     }
 
@@ -84,30 +93,27 @@ impl Memory {
         let Some(([control, canary], margin)) = levels else { return };
         let is_above = canary >= control * exp(self.log_ratio + margin)
             && canary - control >= self.difference_bytes;
-        for bets in [&mut self.whole, &mut self.recent] {
-            bets.minutes += 1.0;
-            bets.minutes_above += f64::from(u8::from(is_above));
-            bets.level_sums[0] += control;
-            bets.level_sums[1] += canary;
-            for (gain, chance) in bets.gains.iter_mut().zip(BETS) {
-                *gain += ln(2.0 * if is_above { chance } else { 1.0 - chance });
-            }
+        self.bets.end_minute(is_above);
+        self.level_sums[0] += control;
+        self.level_sums[1] += canary;
+        if self.recent.len() == RECENT_MINUTES {
+            self.recent.pop_front();
         }
-    }
-
-    /// Begins the recent evidence anew.
-    pub(crate) fn restart(&mut self) {
-        self.restarts.count();
-        self.recent = Bets::default();
+        self.recent.push_back([control, canary]);
     }
 
     pub(crate) fn finding(&self) -> MemoryFinding {
+        let minutes = self.bets.minutes;
+        let recent_minutes = self.recent.len() as f64;
+        let recent = [0, 1].map(|side| self.recent.iter().map(|levels| levels[side]).sum::<f64>());
+        let mean =
+            |sums: [f64; 2], minutes: f64| (minutes > 0.0).then(|| sums.map(|sum| sum / minutes));
         MemoryFinding {
-            log_evidence: self.restarts.total(self.whole.total(), self.recent.total()),
-            minutes: self.whole.minutes,
-            recent_minutes: self.recent.minutes,
-            whole: self.whole.levels(),
-            recent: self.recent.levels(),
+            log_evidence: self.bets.log_evidence(),
+            minutes,
+            recent_minutes,
+            whole: mean(self.level_sums, minutes),
+            recent: mean(recent, recent_minutes),
         }
     }
 
@@ -146,15 +152,39 @@ impl Levels {
 }
 
 impl Bets {
-    fn total(&self) -> f64 {
-        let larger = self.gains.into_iter().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = self.gains.iter().map(|gain| exp(gain - larger)).sum();
-        larger + ln(sum / BETS.len() as f64)
+    fn none() -> Self {
+        Self { minutes: 0.0, won: [f64::NEG_INFINITY; BETS.len()] }
     }
 
-    fn levels(&self) -> Option<[f64; 2]> {
-        (self.minutes > 0.0).then(|| self.level_sums.map(|sum| sum / self.minutes))
+    fn end_minute(&mut self, is_above: bool) {
+        let waited = self.waiting();
+        self.minutes += 1.0;
+        let begins = ln(waited - self.waiting());
+        for (won, chance) in self.won.iter_mut().zip(BETS) {
+            let odds = 2.0 * if is_above { chance } else { 1.0 - chance };
+            *won = log_sum(*won, begins) + ln(odds);
+        }
     }
+
+    /// Returns the part of the stakes that nobody has bet yet.
+    fn waiting(&self) -> f64 {
+        if self.minutes == 0.0 {
+            1.0
+        } else {
+            LATER_PART * LATER_MINUTES / (self.minutes - 1.0 + LATER_MINUTES)
+        }
+    }
+
+    fn log_evidence(&self) -> f64 {
+        let won = self.won.into_iter().fold(f64::NEG_INFINITY, log_sum);
+        log_sum(ln(self.waiting()), won - ln(BETS.len() as f64))
+    }
+}
+
+/// Returns the logarithm of the sum of two numbers that are given by their logarithms.
+fn log_sum(one: f64, other: f64) -> f64 {
+    let (larger, smaller) = (one.max(other), one.min(other));
+    larger + ln(1.0 + exp(smaller - larger))
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -170,4 +200,38 @@ fn spread(levels: &[f64], expected: f64) -> f64 {
         levels.iter().map(|level| (level / middle - 1.0) * (level / middle - 1.0)).sum();
     let freedom = levels.len() as f64 - 1.0;
     ((PRIOR_HOSTS * expected * expected + squares) / (PRIOR_HOSTS + freedom)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bets_win_nothing_in_the_mean_where_yes_is_as_likely_as_no() {
+        const MINUTES: u32 = 12;
+        let mut mean = 0.0;
+        for outcome in 0_u32..1 << MINUTES {
+            let mut bets = Bets::none();
+            (0..MINUTES).for_each(|minute| bets.end_minute(outcome >> minute & 1 == 1));
+            mean += exp(bets.log_evidence()) / f64::from(1_u32 << MINUTES);
+        }
+
+        assert!((mean - 1.0).abs() < 1e-9, "{mean}");
+    }
+
+    #[test]
+    fn an_hour_below_the_limit_costs_minutes_and_not_an_hour() {
+        let minutes_to_alarm = |below: u32| {
+            let mut bets = Bets::none();
+            (0..below).for_each(|_| bets.end_minute(false));
+            let mut minutes = 0;
+            while bets.log_evidence() < ln(2_000.0) {
+                bets.end_minute(true);
+                minutes += 1;
+            }
+            minutes
+        };
+
+        assert_eq!([0, 15, 60, 1_440].map(minutes_to_alarm), [13, 20, 23, 32]);
+    }
 }
