@@ -27,8 +27,10 @@ const PRIOR_EVENTS: f64 = 10.0;
 /// and not yet how many.
 const DOUBTS: f64 = 1.0;
 const HOST_DOUBTS: f64 = 1.0;
-/// How many hosts the expected spread is worth.
-const PRIOR_HOSTS: f64 = 8.0;
+/// How many hosts the expected spread is worth. With eight, hosts that lie further apart raise
+/// more false alarms (1.30 % instead of 1.15 % where ten differ by 30 %); with three, errors five
+/// times as many on one host of twenty are found later than in 1.4 times the bound.
+const PRIOR_HOSTS: f64 = 5.0;
 /// Events that a host's own rate is drawn towards the fleet's by.
 const RATE_EVENTS: f64 = 4.0;
 

@@ -90,7 +90,7 @@ fn a_canary_that_takes_half_as_long_again_goes_back() {
     answer(&mut story, 120, 52);
 
     assert_eq!(story.state_word(), "rolling_back", "{}", story.why());
-    insta::assert_snapshot!(story.why(), @"Going back because 5.0 is worse than what it replaces: latency p50 53.2 ms on the canary, 34.8 ms beside it (1.5x), after 900 and 900 requests; chance of this without a difference below 1 in 1,000. Waiting up to 8m 50s for web-1 to be as before, then for a person.");
+    insta::assert_snapshot!(story.why(), @"Going back because 5.0 is worse than what it replaces: latency p50 53.2 ms on the canary, 34.8 ms beside it (1.5x), after 1,000 and 1,000 requests; chance of this without a difference below 1 in 2,000. Waiting up to 8m 55s for web-1 to be as before, then for a person.");
 }
 
 #[test]
