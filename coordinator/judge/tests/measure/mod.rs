@@ -2,10 +2,17 @@
 //!
 //! Used by the tests that hold the numbers fast and by the example that prints them.
 
-#![allow(dead_code, unreachable_pub, reason = "each of its users uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each of its users uses a part of it"
+)]
 
 pub mod baselines;
 pub mod dice;
+pub mod latencies;
+pub mod levels;
 pub mod run;
 pub mod streams;
 pub mod tables;

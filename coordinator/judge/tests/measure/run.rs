@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use cutover_judge::{
-    Judge, JudgeSettings, JudgeSpec, LatencyScale, LimitSettings, Metric, Sample, Side, Traffic,
-    Verdict,
+    Judge, JudgeSettings, JudgeSpec, LatencyScale, LimitSettings, Metric, Sample, Traffic, Verdict,
 };
 
 use super::{
-    dice::Dice,
-    streams::{Canary, Count, Flow, Latencies, Slowness, Stream, sample_of},
+    latencies::{LatencyFlow, LatencyTables, LatencyWatch},
+    levels::{MemoryFlow, MemoryWatch, ROUND_SECONDS},
+    streams::{Count, Flow, Stream, sample_of},
 };
 
 /// Returns the spec whose first attempt gives all of `alpha` to one metric.
@@ -34,8 +34,15 @@ pub fn only(metric: Metric, alpha: f64, limit: LimitSettings) -> JudgeSpec {
     JudgeSpec::new(settings).expect("the settings of a measurement are valid")
 }
 
-/// Watches errors, and returns the second in which the judge failed the canary.
-pub fn errors_alarm(stream: Stream, spec: &JudgeSpec, seed: u64, seconds: f64) -> Option<f64> {
+/// Watches errors, restarts or lines, as which it shows the stream's events, and returns the
+/// second in which the judge failed the canary.
+pub fn count_alarm(
+    metric: Metric,
+    stream: Stream,
+    spec: &JudgeSpec,
+    seed: u64,
+    seconds: f64,
+) -> Option<f64> {
     let mut judge = Judge::new(spec, LatencyScale::powers_of_two(2), 0);
     let mut flow = Flow::new(stream, seed);
     let mut counts = Vec::new();
@@ -44,7 +51,7 @@ pub fn errors_alarm(stream: Stream, spec: &JudgeSpec, seed: u64, seconds: f64) -
     while now < seconds {
         flow.next_round(&mut counts);
         for count in &counts {
-            judge.observe(&sample_of(count, round));
+            judge.observe(&sample_of(metric, count, round));
         }
         judge.end_round(round);
         now += stream.round_seconds;
@@ -53,50 +60,6 @@ pub fn errors_alarm(stream: Stream, spec: &JudgeSpec, seed: u64, seconds: f64) -
         }
     }
     None
-}
-
-/// A fleet whose latency is watched.
-#[derive(Clone, Copy, Debug)]
-pub struct LatencyWatch {
-    pub hosts: usize,
-    pub requests_per_second: f64,
-    pub canary: Canary,
-    pub slowness: Slowness,
-    /// How many times as long hosts' own requests take, as a standard deviation of the logarithm.
-    pub skew: f64,
-    /// Minutes in which all requests are slow, on both sides, come and go.
-    pub is_busy: bool,
-    pub round_seconds: f64,
-    /// For so many seconds everything is the old version.
-    pub canary_after: f64,
-}
-
-/// The latencies that hosts of a watch may have, worked out once.
-pub struct LatencyTables {
-    pub scale: LatencyScale,
-    /// By host, by whether it is a busy minute; control first.
-    tables: Vec<[[Latencies; 2]; 2]>,
-}
-
-impl LatencyTables {
-    /// Works out the latencies of `watch`; hosts' own speeds are drawn from `seed`.
-    pub fn new(watch: LatencyWatch, seed: u64) -> Self {
-        let scale = LatencyScale::log_linear(25, 8);
-        let mut dice = Dice::new(seed);
-        let tables = (0..watch.hosts).map(|_| {
-            let own = cutover_judge::math::exp(watch.skew * dice.normal());
-            [1.0, 2.0].map(|busy| {
-                let canary = match watch.slowness {
-                    Slowness::None => Slowness::All(own * busy),
-                    Slowness::All(times) => Slowness::All(times * own * busy),
-                    Slowness::Tail(times) => Slowness::Tail(times),
-                };
-                [Latencies::new(&scale, Slowness::All(own * busy)), Latencies::new(&scale, canary)]
-            })
-        });
-        let tables = tables.collect();
-        Self { scale, tables }
-    }
 }
 
 /// Watches latency, and returns the second in which the judge failed the canary.
@@ -108,45 +71,36 @@ pub fn latency_alarm(
     seconds: f64,
 ) -> Option<f64> {
     let mut judge = Judge::new(spec, tables.scale.clone(), 0);
-    let mut dice = Dice::new(seed);
+    let mut flow = LatencyFlow::new(watch, tables, seed);
     let round = Duration::from_secs_f64(watch.round_seconds);
-    let load = watch.requests_per_second * watch.round_seconds / watch.hosts as f64;
-    let mut histogram = vec![0; tables.scale.buckets()];
-    let (mut now, mut is_busy) = (0.0, false);
-    // Which hosts are the canary's is drawn, as their speeds are fixed.
-    let first = usize::try_from(dice.bits()).expect("a word") % watch.hosts;
-    while now < seconds {
-        if watch.is_busy && dice.chance(watch.round_seconds / 60.0) {
-            is_busy = !is_busy;
-        }
-        for place in 0..watch.hosts {
-            let host = (place + first) % watch.hosts;
-            let part = match watch.canary {
-                _ if now < watch.canary_after => 0.0,
-                Canary::Weight(part) => part,
-                Canary::Hosts(hosts) => f64::from(u8::from(place < hosts)),
-            };
-            for (side, part) in [(Side::Control, 1.0 - part), (Side::Canary, part)] {
-                if part <= 0.0 {
-                    continue;
-                }
-                let requests = dice.poisson(load * part);
-                histogram.fill(0);
-                let which = usize::from(side == Side::Canary);
-                tables.tables[host][usize::from(is_busy)][which].fill(
-                    &mut dice,
-                    requests,
-                    &mut histogram,
-                );
-                let count = Count { side, host, requests, errors: 0 };
-                let traffic = Traffic { requests, errors: 0, latency: &histogram };
-                judge.observe(&Sample { traffic: Some(traffic), ..sample_of(&count, round) });
-            }
-        }
+    while flow.seconds() < seconds {
+        flow.next_round(|count, histogram| {
+            let traffic = Traffic { requests: count.requests, errors: 0, latency: histogram };
+            let sample = sample_of(Metric::Latency, count, round);
+            judge.observe(&Sample { traffic: Some(traffic), ..sample });
+        });
         judge.end_round(round);
-        now += watch.round_seconds;
         if let Verdict::Fail(_) = judge.verdict() {
-            return Some(now);
+            return Some(flow.seconds());
+        }
+    }
+    None
+}
+
+/// Watches memory, and returns the second in which the judge failed the canary.
+pub fn memory_alarm(watch: MemoryWatch, spec: &JudgeSpec, seed: u64, seconds: f64) -> Option<f64> {
+    let mut judge = Judge::new(spec, LatencyScale::powers_of_two(2), 0);
+    let mut flow = MemoryFlow::new(watch, seed);
+    let round = Duration::from_secs_f64(ROUND_SECONDS);
+    while flow.seconds() < seconds {
+        flow.next_round(|side, host, bytes| {
+            let count = Count { side, host, requests: 0, errors: 0 };
+            let sample = sample_of(Metric::Memory, &count, round);
+            judge.observe(&Sample { memory_bytes: Some(bytes), ..sample });
+        });
+        judge.end_round(round);
+        if let Verdict::Fail(_) = judge.verdict() {
+            return Some(flow.seconds());
         }
     }
     None

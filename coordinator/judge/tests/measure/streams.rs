@@ -1,8 +1,8 @@
-//! Streams of samples: what a fleet would report while a canary is watched.
+//! Streams of events: what a fleet would count while a canary is watched.
 
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
-use cutover_judge::{HostIndex, LatencyScale, Sample, Side, Traffic, math};
+use cutover_judge::{HostIndex, Metric, Sample, Side, Traffic, math};
 
 use super::dice::Dice;
 
@@ -25,12 +25,15 @@ pub struct Stream {
     pub canary: Canary,
     /// The variance of a host's errors over their mean; one is no bursts.
     pub burst: f64,
-    /// Now and then a backend fails for half a minute, and all errors are 30 times as many.
-    pub is_backend_flaky: bool,
-    /// Each host has half a minute of ten times as many errors now and then, by itself.
-    pub is_host_flaky: bool,
+    /// What a backend does to all hosts at once.
+    pub backend_trouble: Option<Trouble>,
+    /// What each host has by itself, with both versions.
+    pub host_trouble: Option<Trouble>,
     /// Load goes from 0.2 to 1.8 and back within the hour, and the error rate with it.
     pub is_diurnal: bool,
+    /// An instance has its events by the time that it runs, however few requests it gets: by as
+    /// many as if it got all of its host's.
+    pub is_by_time: bool,
     /// The standard deviation of the logarithm of a host's own error rate.
     pub skew: f64,
     /// What the canary multiplies the error rate by, and from which second on.
@@ -38,6 +41,16 @@ pub struct Stream {
     pub worse_after: f64,
     /// For so many seconds everything is the old version.
     pub canary_after: f64,
+}
+
+/// A time in which events are more, now and then.
+#[derive(Clone, Copy, Debug)]
+pub struct Trouble {
+    /// How long it is from one beginning to the next, in the mean.
+    pub every_seconds: f64,
+    pub seconds: f64,
+    /// How many times as many events there are.
+    pub times: f64,
 }
 
 /// 500 requests a second on ten hosts, one error a second, heartbeats of 5 s.
@@ -48,8 +61,9 @@ pub const PLAIN: Stream = Stream {
     error_rate: 0.002,
     canary: Canary::Weight(0.1),
     burst: 1.0,
-    is_backend_flaky: false,
-    is_host_flaky: false,
+    backend_trouble: None,
+    host_trouble: None,
+    is_by_time: false,
     is_diurnal: false,
     skew: 0.0,
     ratio: 1.0,
@@ -105,12 +119,12 @@ impl Flow {
             load *= height;
             error_rate *= height;
         }
-        if stream.is_backend_flaky {
-            if self.dice.chance(stream.round_seconds / 300.0) {
-                self.backend_fails_until = self.seconds + 30.0;
+        if let Some(trouble) = stream.backend_trouble {
+            if self.dice.chance(stream.round_seconds / trouble.every_seconds) {
+                self.backend_fails_until = self.seconds + trouble.seconds;
             }
             if self.seconds < self.backend_fails_until {
-                error_rate *= 30.0;
+                error_rate *= trouble.times;
             }
         }
         let ratio = if self.seconds >= stream.worse_after { stream.ratio } else { 1.0 };
@@ -121,106 +135,49 @@ impl Flow {
                 Canary::Hosts(hosts) => f64::from(u8::from(host < hosts)),
             };
             let mut own = error_rate * self.own_rates[host];
-            if stream.is_host_flaky {
-                if self.dice.chance(stream.round_seconds / 300.0) {
-                    self.hosts_fail_until[host] = self.seconds + 30.0;
+            if let Some(trouble) = stream.host_trouble {
+                if self.dice.chance(stream.round_seconds / trouble.every_seconds) {
+                    self.hosts_fail_until[host] = self.seconds + trouble.seconds;
                 }
                 if self.seconds < self.hosts_fail_until[host] {
-                    own *= 10.0;
+                    own *= trouble.times;
                 }
             }
-            self.side(counts, host, Side::Control, load * (1.0 - canary), own);
-            self.side(counts, host, Side::Canary, load * canary, own * ratio);
+            for (side, part, rate) in
+                [(Side::Control, 1.0 - canary, own), (Side::Canary, canary, own * ratio)]
+            {
+                if part > 0.0 {
+                    let requests = self.dice.poisson(load * part);
+                    let causes = if stream.is_by_time { load } else { requests as f64 };
+                    let errors = self.events(causes * rate.min(1.0));
+                    let requests = requests.max(errors);
+                    counts.push(Count { side, host, requests, errors });
+                }
+            }
         }
         self.seconds += stream.round_seconds;
     }
 
-    fn side(&mut self, counts: &mut Vec<Count>, host: usize, side: Side, load: f64, rate: f64) {
-        if load <= 0.0 {
-            return;
-        }
-        let requests = self.dice.poisson(load);
+    /// Draws a number of events, of which there are `mean` in the mean.
+    fn events(&mut self, mean: f64) -> u64 {
         // Clusters of geometric size with mean m have a variance of 2m - 1 times the mean.
         let size = f64::midpoint(self.stream.burst, 1.0);
-        let mut errors = self.dice.poisson(requests as f64 * rate.min(1.0) / size);
-        if size > 1.0 {
-            errors = (0..errors).map(|_| self.dice.geometric(size)).sum();
-        }
-        counts.push(Count { side, host, requests: requests.max(errors), errors });
+        let clusters = self.dice.poisson(mean / size);
+        if size > 1.0 { (0..clusters).map(|_| self.dice.geometric(size)).sum() } else { clusters }
     }
 }
 
-/// Returns the sample of a count without anything else.
-pub fn sample_of(count: &Count, round: Duration) -> Sample<'static> {
+/// Returns the sample of a count, whose events are what `metric` counts.
+pub fn sample_of(metric: Metric, count: &Count, round: Duration) -> Sample<'static> {
+    let of = |counted: Metric| if metric == counted { count.errors } else { 0 };
+    let errors = of(Metric::Errors);
     Sample {
         side: count.side,
         host: HostIndex::new(count.host).expect("fleets here are small"),
         watched: round,
-        traffic: Some(Traffic { requests: count.requests, errors: count.errors, latency: &[] }),
-        restarts: 0,
+        traffic: Some(Traffic { requests: count.requests, errors, latency: &[] }),
+        restarts: u32::try_from(of(Metric::Restarts)).expect("hosts have few in a round"),
         memory_bytes: None,
-        error_lines: None,
+        error_lines: Some(of(Metric::LogLines)),
     }
-}
-
-/// Latencies of one version, log-normal with a median of 50 ms: 65,536 equally likely buckets.
-pub struct Latencies(Vec<u16>);
-
-/// What a version does to latencies.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Slowness {
-    None,
-    /// All requests take so many times as long.
-    All(f64),
-    /// The slowest 5 % do.
-    Tail(f64),
-}
-
-/// The logarithm's standard deviation of the latencies here.
-pub const SIGMA: f64 = 0.5;
-const MEDIAN_US: f64 = 50_000.0;
-
-impl Latencies {
-    pub fn new(scale: &LatencyScale, slowness: Slowness) -> Self {
-        let buckets = PLAIN_LATENCIES.iter().enumerate().map(|(place, plain)| {
-            let is_slowest = place >= PLAIN_LATENCIES.len() / 20 * 19;
-            let latency = match slowness {
-                Slowness::None => *plain,
-                Slowness::All(times) => plain * times,
-                Slowness::Tail(times) => plain * if is_slowest { times } else { 1.0 },
-            };
-            u16::try_from(scale.bucket_of(latency)).expect("a scale has few buckets")
-        });
-        Self(buckets.collect())
-    }
-
-    /// Adds `answers` answers to `histogram`.
-    pub fn fill(&self, dice: &mut Dice, answers: u64, histogram: &mut [u64]) {
-        for _ in 0..answers {
-            let place = usize::try_from(dice.bits() >> 16).expect("16 bits");
-            histogram[usize::from(self.0[place])] += 1;
-        }
-    }
-}
-
-/// Latencies of the old version in microseconds, rising, all equally likely.
-static PLAIN_LATENCIES: LazyLock<Vec<f64>> = LazyLock::new(|| {
-    let part = |place: i32| (f64::from(place) + 0.5) / 65_536.0;
-    (0..65_536)
-        .map(|place| MEDIAN_US * math::exp(SIGMA * quantile_of_normal(part(place))))
-        .collect()
-});
-
-/// Finds by halving what part of a normal law is below.
-fn quantile_of_normal(part: f64) -> f64 {
-    let (mut low, mut high) = (-6.0, 6.0);
-    for _ in 0..60 {
-        let middle = f64::midpoint(low, high);
-        if math::normal_below(middle) < part {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    f64::midpoint(low, high)
 }
