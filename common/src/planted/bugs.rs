@@ -327,6 +327,21 @@ bugs! {
     /// A step of a canary is over although a check has not passed in it.
     UnansweredCheckPasses "unanswered-check-passes" breaks "A11":
         "a metrics server that answers with errors: the rollout comes to its second batch",
+    /// What the judge finds worse goes on like what it finds good.
+    VerdictIgnored "verdict-ignored" breaks "A12":
+        "a release that fails every request: the step of its canary is over all the same",
+    /// A canary of which nothing is known passes, whatever was declared for that.
+    NothingIsEnough "nothing-is-enough" breaks "A12":
+        "hosts that nobody asks, or a link that is cut: the step of a canary is over without requests",
+    /// The old release of a host that gives the canary everything counts as what is beside it.
+    IdleIsControl "idle-is-control" breaks "A12":
+        "a share of 100 % for a release that fails every request: nobody sees it, and it goes on",
+    /// Of the two slots of a host the first one's requests are taken for both.
+    SlotsMixedUp "slots-mixed-up" breaks "A12":
+        "a release that fails every request beside what serves: it is compared with itself, and goes on",
+    /// The canary is what is compared with, and the old release is judged.
+    SidesMixedUp "sides-mixed-up" breaks "A12":
+        "a release that mends what the old one got wrong: it goes back",
     /// A canary gets more of the traffic than its step says.
     ShiftsTooMuch "shifts-too-much" breaks "A4":
         "a step of a canary: the goal's share is another one",

@@ -12,11 +12,12 @@ use cutover_common::{
     AgentName, InstanceVitals, JudgeSetting, JudgedLimit, JudgedMetric, LATENCY_BUCKETS, Permille,
     Phase, Slot, SlotCounts, SlotReport, Timestamp, Version,
     latency::{LATENCY_DOUBLINGS, LATENCY_PARTS},
+    planted,
     protocol::HEARTBEAT_EVERY,
 };
 use cutover_judge::{
-    Evidence, HostIndex, Judge, JudgeSettings, JudgeSpec, LatencyScale, LimitSettings, Sample,
-    Side, Traffic, Verdict,
+    Evidence, HostIndex, Judge, JudgeSettings, JudgeSpec, LatencyScale, LimitSettings, Missing,
+    Sample, Side, Traffic, Verdict,
 };
 use uuid::Uuid;
 
@@ -72,6 +73,15 @@ impl Judging {
         self.judge.verdict()
     }
 
+    /// Returns whether more is to be seen because what was seen looks bad.
+    pub(crate) fn looks_bad(&self) -> bool {
+        let is_doubt = |missing: &Missing| matches!(missing, Missing::Certainty { .. });
+        match self.verdict() {
+            Verdict::NotEnough(missing) => missing.iter().any(is_doubt),
+            Verdict::Pass | Verdict::Fail(_) => false,
+        }
+    }
+
     /// Returns the evidence that speaks the most against the canary, if there is any.
     pub(crate) fn strongest(&self) -> Option<Evidence> {
         let known = self.judge.evidence().into_iter().filter(|it| it.canary.is_some());
@@ -88,7 +98,8 @@ impl Judging {
             let counts = seen
                 .counts
                 .iter()
-                .find(|counts| counts.application == rollout.application && counts.slot == slot);
+                .filter(|counts| counts.application == rollout.application)
+                .find(|counts| planted!(SlotsMixedUp: true; counts.slot == slot));
             let after = Before {
                 at: now,
                 version: version.clone(),
@@ -193,12 +204,17 @@ fn is_alive(slot: &SlotReport) -> bool {
 /// traffic yet.
 fn side_of(rollout: &Rollout, agent: &AgentName, version: &Version) -> Option<Side> {
     if rollout.from.as_ref() == Some(version) {
-        return gets_old_traffic(rollout.hosts.get(agent)).then_some(Side::Control);
+        let is_asked = planted!(
+            IdleIsControl: true;
+            gets_old_traffic(rollout.hosts.get(agent))
+        );
+        return is_asked.then_some(planted!(SidesMixedUp: Side::Canary; Side::Control));
     }
     if rollout.to != *version {
         return None;
     }
-    gets_canary_traffic(rollout.hosts.get(agent)?).then_some(Side::Canary)
+    let gets_it = gets_canary_traffic(rollout.hosts.get(agent)?);
+    gets_it.then_some(planted!(SidesMixedUp: Side::Control; Side::Canary))
 }
 
 /// Returns whether clients of a host get the release of before. Where they get the other one alone, what

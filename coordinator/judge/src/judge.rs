@@ -21,6 +21,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Bad events that the canary must have had before it fails by their number. Two are an accident
 /// to everybody who reads them, whatever their likelihood.
 const EVENTS_MIN: f64 = 3.0;
+/// What part of the requests a canary must fail more than the control to be gross. A release that fails one
+/// in twenty is noticed by everybody; below it a step that is too short to tell is the operator's choice.
+const GROSS: f64 = 0.05;
 /// How sure it must be that a ratio is past the middle between none and the limit: one in twenty.
 /// Without it a canary that is somewhat worse would fail as soon as it is measured at the limit
 /// by accident. It asks no more than the other bar does of what is twice as bad.
@@ -79,6 +82,8 @@ pub struct Judge {
     minutes_ended: u64,
     restarts_done: u64,
     failed: Option<Evidence>,
+    /// What looks bad and is not proved.
+    doubted: Option<Metric>,
 }
 
 /// What one host did in the open round, control first.
@@ -122,6 +127,7 @@ impl Judge {
             minutes_ended: 0,
             restarts_done: 0,
             failed: None,
+            doubted: None,
             spec: spec.clone(),
         }
     }
@@ -180,10 +186,11 @@ impl Judge {
             self.memory.end_minute();
         }
         if self.failed.is_none() {
-            self.failed = Metric::ALL
+            let evidence = self.evidence();
+            let doubted = evidence.iter().find(|it| looks_bad(self.spec.limit(it.metric), it));
+            self.doubted = doubted.map(|evidence| evidence.metric);
+            self.failed = evidence
                 .into_iter()
-                .filter(|metric| self.spec.limit(*metric).share > 0.0)
-                .map(|metric| self.evidence_of(metric))
                 .find(|evidence| evidence.is_beyond_limit && evidence.e_value >= evidence.bar);
         }
         self.forget();
@@ -194,7 +201,8 @@ impl Judge {
         if let Some(evidence) = &self.failed {
             return Verdict::Fail(evidence.clone());
         }
-        let missing = self.missing();
+        let mut missing = self.missing();
+        missing.extend(self.doubted.map(|metric| Missing::Certainty { metric }));
         if missing.is_empty() { Verdict::Pass } else { Verdict::NotEnough(missing) }
     }
 
@@ -323,6 +331,24 @@ fn add_time(sum: &mut Duration, more: Duration) {
 
 fn seconds(durations: [Duration; 2]) -> [f64; 2] {
     durations.map(|duration| duration.as_secs_f64())
+}
+
+/// Returns whether a canary looks so bad that more must be seen before it passes.
+///
+/// Evidence grows with rounds and not with requests, as one round may be one burst. So a canary that fails
+/// everything can be through a short step before that is proved, and it must not be called good.
+fn looks_bad(limit: Limit, evidence: &Evidence) -> bool {
+    if evidence.is_beyond_limit && evidence.e_value >= EFFECT_BAR {
+        return true;
+    }
+    let (Metric::Errors, Some(canary), Some(control)) =
+        (evidence.metric, evidence.canary, evidence.control)
+    else {
+        return false;
+    };
+    canary * evidence.canary_exposure >= EVENTS_MIN
+        && canary >= control * limit.ratio
+        && canary - control >= limit.difference.max(GROSS)
 }
 
 /// Returns the evidence of a count; its unit is so many exposures.

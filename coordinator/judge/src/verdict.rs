@@ -32,6 +32,17 @@ impl Metric {
         }
     }
 
+    /// Returns its name in a sentence.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Errors => "errors",
+            Self::Latency => "latencies",
+            Self::Restarts => "restarts",
+            Self::Memory => "sizes in memory",
+            Self::LogLines => "error lines",
+        }
+    }
+
     /// Returns the unit of its values and of its limit's `difference`.
     pub fn unit(self) -> &'static str {
         match self {
@@ -59,10 +70,26 @@ pub enum Verdict {
 /// What a verdict needs, and what there is of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Missing {
-    CanaryRequests { seen: u64, wanted: u64 },
-    ControlRequests { seen: u64, wanted: u64 },
-    CanarySeconds { seen: u64, wanted: u64 },
-    ControlSeconds { seen: u64, wanted: u64 },
+    CanaryRequests {
+        seen: u64,
+        wanted: u64,
+    },
+    ControlRequests {
+        seen: u64,
+        wanted: u64,
+    },
+    CanarySeconds {
+        seen: u64,
+        wanted: u64,
+    },
+    ControlSeconds {
+        seen: u64,
+        wanted: u64,
+    },
+    /// The canary looks worse by this, and it may still be an accident.
+    Certainty {
+        metric: Metric,
+    },
 }
 
 impl fmt::Display for Missing {
@@ -72,6 +99,13 @@ impl fmt::Display for Missing {
             Self::ControlRequests { seen, wanted } => ("control", "requests", seen, wanted),
             Self::CanarySeconds { seen, wanted } => ("canary", "seconds", seen, wanted),
             Self::ControlSeconds { seen, wanted } => ("control", "seconds", seen, wanted),
+            Self::Certainty { metric } => {
+                return write!(
+                    f,
+                    "{} look worse on the canary, and that may still be an accident",
+                    metric.words()
+                );
+            }
         };
         write!(f, "the {side} had {} of {} {unit}", grouped(*seen), grouped(*wanted))
     }

@@ -1,7 +1,7 @@
 //! What the judge says in simple cases.
 
 use super::*;
-use crate::{HostIndex, Side, Traffic};
+use crate::{HostIndex, JudgeSettings, Side, Traffic};
 
 const ROUND: Duration = Duration::from_secs(5);
 
@@ -80,6 +80,40 @@ fn a_service_whose_canary_gets_no_requests_does_not_pass() {
     };
     let missing = Missing::CanaryRequests { seen: 0, wanted: 50 };
     assert_eq!(watch(&mut judge(), 720, idle), Verdict::NotEnough(vec![missing]));
+}
+
+/// Half of a host's requests, for so many rounds, of which so many in twenty fail on the canary.
+fn watch_beside(judge: &mut Judge, rounds: u32, errors: u64) -> Verdict {
+    for _ in 0..rounds {
+        for (side, errors) in [(Side::Control, 0), (Side::Canary, errors)] {
+            let traffic = Some(requests(20, errors));
+            judge.observe(&Sample { traffic, ..sample(side, 0) });
+        }
+        judge.end_round(ROUND);
+    }
+    judge.verdict()
+}
+
+#[test]
+fn a_canary_that_fails_everything_does_not_pass_before_that_is_proved() {
+    let settings = JudgeSettings { watched_seconds_min: Some(10), ..JudgeSettings::default() };
+    let spec = JudgeSpec::new(settings).unwrap();
+    let mut judge = Judge::new(&spec, LatencyScale::powers_of_two(27), 0);
+    let doubt = Verdict::NotEnough(vec![Missing::Certainty { metric: Metric::Errors }]);
+
+    assert_eq!(watch_beside(&mut judge, 4, 20), doubt);
+    assert_eq!(failed_metric(watch_beside(&mut judge, 12, 20)), Some(Metric::Errors));
+}
+
+#[test]
+fn a_canary_that_looked_bad_passes_when_it_looks_better() {
+    let mut judge = judge();
+    assert!(matches!(watch_beside(&mut judge, 24, 0), Verdict::Pass));
+    let mut bad = judge.clone();
+
+    assert!(!matches!(watch_beside(&mut bad, 2, 20), Verdict::Pass | Verdict::Fail(_)));
+    assert_eq!(watch_beside(&mut bad, 40, 0), Verdict::Pass);
+    assert_eq!(watch_beside(&mut judge, 2, 1), Verdict::Pass);
 }
 
 #[test]

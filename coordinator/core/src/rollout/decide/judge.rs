@@ -36,7 +36,8 @@ pub(super) fn found_worse(rollout: &Rollout, scene: Scene<'_>) -> Option<Decisio
     let verdict = scene.judges.of(rollout).map(crate::judging::Judging::verdict);
     if let Some(Verdict::Fail(evidence)) = verdict {
         let why = format!("{} is worse than what it replaces: {evidence}", rollout.to);
-        return Some(gone_wrong(rollout, scene, why));
+        let found = Some(gone_wrong(rollout, scene, why));
+        return planted!(VerdictIgnored: None; found);
     }
     let failed = scene.checks.failed(rollout)?;
     planted!(FailedCheckIgnored: None; Some(gone_wrong(rollout, scene, failed)))
@@ -78,6 +79,9 @@ pub(super) fn judging(
     }
     let missing = missing.join(", ");
     let unsure = rollout.spec.canary.as_ref().map_or(Unsure::Wait, |canary| canary.unsure);
+    // What looks bad is not passed by who passes what is not known.
+    let looks_bad = scene.judges.of(rollout).is_some_and(crate::judging::Judging::looks_bad);
+    let unsure = if unsure == Unsure::Pass && looks_bad { Unsure::Wait } else { unsure };
     match unsure {
         Unsure::Pass => None,
         Unsure::Fail => {
@@ -119,8 +123,13 @@ fn not_enough(rollout: &Rollout, scene: Scene<'_>) -> Result<Vec<String>, String
     }
     match scene.judges.of(rollout).map(crate::judging::Judging::verdict) {
         Some(Verdict::Pass) => Ok(Vec::new()),
-        Some(Verdict::Fail(evidence)) => Err(evidence.to_string()),
-        Some(Verdict::NotEnough(missing)) => Ok(missing.iter().map(ToString::to_string).collect()),
+        Some(Verdict::Fail(evidence)) => {
+            planted!(VerdictIgnored: Ok(Vec::new()); Err(evidence.to_string()))
+        }
+        Some(Verdict::NotEnough(missing)) => {
+            let missing = missing.iter().map(ToString::to_string).collect();
+            planted!(NothingIsEnough: Ok(Vec::new()); Ok(missing))
+        }
         None => Ok(vec!["no host has told anything".to_owned()]),
     }
 }

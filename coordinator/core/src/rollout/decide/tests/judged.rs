@@ -365,6 +365,38 @@ fn a_spec_that_was_stored_before_has_the_defaults_and_what_is_said_is_kept() {
 }
 
 #[test]
+fn a_canary_that_fails_every_request_of_a_short_step_passes_by_no_policy_and_goes_back_in_the_end()
+{
+    for unsure in ["pass", "wait"] {
+        let mut story = canary(&[("canary_steps", "50%:20s"), ("canary_unsure", unsure)]);
+
+        serve(&mut story, 25, 1_000, 0);
+        assert!(matches!(story.waiting(), Some(Waiting::ForVerdict { .. })), "{}", story.why());
+
+        serve(&mut story, 60, 1_000, 0);
+        assert_eq!(story.state_word(), "rolling_back", "{}", story.why());
+        assert_eq!(story.hosts("pending"), "web-2 web-3");
+    }
+
+    let mut story = canary(&[("canary_steps", "50%:20s"), ("canary_unsure", "fail")]);
+    serve(&mut story, 25, 1_000, 0);
+    assert_eq!(story.state_word(), "rolling_back", "{}", story.why());
+}
+
+#[test]
+fn what_looks_bad_and_was_luck_goes_on() {
+    let mut story = canary(&[("canary_steps", "50%:20s")]);
+    serve(&mut story, 20, 100, 0);
+    story.pass(seconds(1));
+    assert!(matches!(story.waiting(), Some(Waiting::ForVerdict { .. })), "{}", story.why());
+
+    serve(&mut story, 30, 0, 0);
+    story.settle();
+
+    assert_eq!(story.state_word(), "succeeded", "{}", story.why());
+}
+
+#[test]
 fn a_canary_whose_hosts_give_it_everything_is_compared_with_the_others() {
     let mut story = canary(&[("canary_steps", "100%:10m")]);
 
