@@ -33,6 +33,15 @@ impl Dice {
         permille > 0 && self.0.u32(0..1_000) < permille
     }
 
+    /// Returns how many of `count` are true, `permille` times in a thousand each.
+    pub fn hits(&mut self, count: u64, permille: u32) -> u64 {
+        match permille {
+            0 => 0,
+            1_000.. => count,
+            1..1_000 => (0..count).map(|_| u64::from(self.chance(permille))).sum(),
+        }
+    }
+
     /// Returns one of `choices`.
     pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len())]

@@ -13,6 +13,7 @@ mod freezes;
 mod groups;
 mod hooks;
 mod interrupts;
+mod judges;
 mod once;
 mod operators;
 mod queues;
@@ -66,6 +67,7 @@ pub fn draw(seed: u64) -> Script {
     groups::draw(&mut script);
     cutovers::draw(&mut script);
     windows::draw(&mut script);
+    judges::draw(&mut script);
     script
 }
 

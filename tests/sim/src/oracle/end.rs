@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{Seen, Violation, rest::is_stuck};
 use crate::{
-    script::{Application, Behaviour, Call, Life, Mode, SUPERSEDES, Script, What},
+    script::{Answers, Application, Behaviour, Call, Life, Mode, SUPERSEDES, Script, What},
     world::{Host, SiteProcess, World, busy_permille},
 };
 
@@ -145,16 +145,24 @@ fn waits_as_asked(rollout: &Rollout) -> bool {
     matches!(rollout.step(), Some((_, PlanStep::Approve)))
 }
 
-/// Returns whether it has a canary that may be held, or go back, by what it is asked or for want of
-/// evidence: no requests are counted here.
-fn may_be_doubted(rollout: &Rollout) -> bool {
-    let canary = rollout.spec.canary.as_ref();
-    canary.is_some_and(|canary| canary.unsure != Unsure::Pass || !canary.checks.is_empty())
+/// Returns whether it has a canary that may be held, or go back, by what it is asked, for want of
+/// evidence, or as its requests end worse or as badly as those of the old release: luck counts then.
+fn may_be_doubted(world: &World, rollout: &Rollout) -> bool {
+    let Some(canary) = &rollout.spec.canary else { return false };
+    let spec = application_of(world, rollout.application.as_str());
+    let answers = |version: &Version| {
+        let releases = spec.into_iter().flat_map(|spec| &spec.releases);
+        releases.into_iter().find(|it| it.version == version.as_pushed()).map(|it| it.answers)
+    };
+    canary.unsure != Unsure::Pass
+        || !canary.checks.is_empty()
+        || answers(&rollout.to).is_some_and(|answers| answers != Answers::GOOD)
 }
 
 fn may_lack_evidence(world: &World, number: u16, id: Uuid) -> bool {
     let process = world.site(number).process.as_ref();
-    process.and_then(|process| process.core.rollout(id)).is_some_and(may_be_doubted)
+    let rollout = process.and_then(|process| process.core.rollout(id));
+    rollout.is_some_and(|rollout| may_be_doubted(world, rollout))
 }
 
 /// Returns whether requests last for longer than gates hold others at the cutover.
@@ -170,7 +178,7 @@ fn must_succeed(world: &World, rollout: &Rollout) -> Result<(), Violation> {
     if let State::Ended { outcome: Outcome::Succeeded | Outcome::Staged, .. } = rollout.state {
         return Ok(());
     }
-    if waits_as_asked(rollout) || may_be_doubted(rollout) || is_never_empty(world, rollout) {
+    if waits_as_asked(rollout) || may_be_doubted(world, rollout) || is_never_empty(world, rollout) {
         return Ok(());
     }
     let Mode::Liveness { broken, .. } = &world.script.mode else { return Ok(()) };
@@ -207,7 +215,7 @@ fn never_crashes(spec: &Application, version: &Version) -> bool {
 /// A6: what still waits for a person, after people have sent it on again and again, waits for
 /// something that is truly so.
 fn has_reason(world: &World, rollout: &Rollout) -> Result<(), Violation> {
-    if waits_as_asked(rollout) || may_be_doubted(rollout) || is_never_empty(world, rollout) {
+    if waits_as_asked(rollout) || may_be_doubted(world, rollout) || is_never_empty(world, rollout) {
         return Ok(());
     }
     let Some(process) = &world.site(0).process else { return Ok(()) };

@@ -83,6 +83,31 @@ pub struct CheckBehaviours {
     pub command: CheckBehaviour,
 }
 
+/// How the requests to a release end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Answers {
+    /// How many in a thousand fail.
+    #[serde(default)]
+    pub errors_permille: u32,
+    /// How long most of them take.
+    pub latency_ms: u64,
+}
+
+impl Answers {
+    /// Of a release that works.
+    pub const GOOD: Self = Self { errors_permille: 0, latency_ms: 10 };
+
+    pub(super) fn are_good(&self) -> bool {
+        *self == Self::GOOD
+    }
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self::GOOD
+    }
+}
+
 /// What a check answers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]

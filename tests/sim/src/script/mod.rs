@@ -9,7 +9,9 @@ use cutover_common::HookKind;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    behaviour::{BadHook, Behaviour, CheckBehaviour, CheckBehaviours, HookBehaviour, Life, OnStop},
+    behaviour::{
+        Answers, BadHook, Behaviour, CheckBehaviour, CheckBehaviours, HookBehaviour, Life, OnStop,
+    },
     entry::{
         Call, DESPITE_FREEZE, Direction, Entry, Fault, GROUP_LABEL, Group, KillPoint, QUEUES,
         SUPERSEDES, What,
@@ -122,6 +124,9 @@ pub struct Application {
     /// What its canaries are asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Checks>,
+    /// How many requests a second each of its hosts gets. None: nobody counts any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_s: Option<u32>,
     pub releases: Vec<Release>,
 }
 
@@ -168,6 +173,9 @@ pub struct Release {
     /// What its checks answer.
     #[serde(default, skip_serializing_if = "CheckBehaviours::all_pass")]
     pub checks: CheckBehaviours,
+    /// How its requests end, where any are counted.
+    #[serde(default, skip_serializing_if = "Answers::are_good")]
+    pub answers: Answers,
     /// Where it behaves differently.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<Exception>,

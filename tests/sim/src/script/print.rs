@@ -56,6 +56,7 @@ fn print_application(text: &mut String, application: &Application) {
         stop_within_ms,
         gate,
         checks,
+        requests_per_s,
         releases,
     } = application;
     row(text, "name", name);
@@ -76,6 +77,9 @@ fn print_application(text: &mut String, application: &Application) {
     }
     if let Some(checks) = checks {
         row(text, "checks", checks);
+    }
+    if let Some(requests_per_s) = requests_per_s {
+        row(text, "requests_per_s", requests_per_s);
     }
     rows(text, "releases", releases);
 }

@@ -1,7 +1,7 @@
 //! The plain forms: what everything is made to, where it need not be otherwise.
 
 use crate::script::{
-    Application, Behaviour, Call, CheckBehaviours, Direction, Disks, Fault, HookBehaviour,
+    Answers, Application, Behaviour, Call, CheckBehaviours, Direction, Disks, Fault, HookBehaviour,
     KillPoint, Life, Network, OnStop, Release, Script, Settings, What,
 };
 
@@ -56,6 +56,7 @@ pub(super) const APPLICATION: &[Calm<Application>] = &[
     |application| application.hooks.clear(),
     |application| application.once = false,
     |application| application.checks = None,
+    |application| application.requests_per_s = None,
     |application| application.stop_within_ms = 5_000,
 ];
 
@@ -69,6 +70,9 @@ pub(super) const RELEASE: &[Calm<Release>] = &[
     |release| release.behaviour.on_stop = OnStop::Exits { after_ms: 50 },
     |release| release.behaviour.boot_ms = Behaviour::WELL.boot_ms,
     |release| release.checks = CheckBehaviours::default(),
+    |release| release.answers = Answers::GOOD,
+    |release| release.answers.errors_permille = 0,
+    |release| release.answers.latency_ms = Answers::GOOD.latency_ms,
     |release| release.is_damaged = false,
     |release| release.archive_bytes = 1_000,
 ];

@@ -3,8 +3,8 @@
 use crate::{
     dice::Dice,
     script::{
-        Application, Behaviour, CheckBehaviours, Exception, Gated, HookBehaviour, Life, OnStop,
-        Probe, Release,
+        Answers, Application, Behaviour, CheckBehaviours, Exception, Gated, HookBehaviour, Life,
+        OnStop, Probe, Release,
     },
 };
 
@@ -53,6 +53,7 @@ fn application(dice: &mut Dice, index: u64, hosts: u16) -> Application {
             keep_warm_ms: *dice.pick(&[0, 0, 5_000, 20_000]),
         }),
         checks: None,
+        requests_per_s: None,
         releases,
     }
 }
@@ -76,6 +77,7 @@ fn release(dice: &mut Dice, number: u64, hosts: u16) -> Release {
         is_damaged: number > 1 && dice.chance(30),
         behaviour,
         checks: CheckBehaviours::default(),
+        answers: Answers::GOOD,
         exceptions,
     }
 }

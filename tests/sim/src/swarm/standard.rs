@@ -3,8 +3,8 @@
 use crate::{
     dice::Dice,
     script::{
-        Application, Behaviour, Call, CheckBehaviours, Disks, Entry, Gated, Mode, Network, Probe,
-        Release, Script, Settings, What,
+        Answers, Application, Behaviour, Call, CheckBehaviours, Disks, Entry, Gated, Mode, Network,
+        Probe, Release, Script, Settings, What,
     },
 };
 
@@ -28,6 +28,7 @@ pub fn standard(seed: u64) -> Script {
         is_damaged: false,
         behaviour: Behaviour::WELL,
         checks: CheckBehaviours::default(),
+        answers: Answers::GOOD,
         exceptions: Vec::new(),
     };
     let deploy = |at_ms: u64, release: u16, strategy: &str| Entry {
@@ -62,6 +63,7 @@ pub fn standard(seed: u64) -> Script {
         stop_within_ms: 5_000,
         gate: Some(GATE),
         checks: None,
+        requests_per_s: None,
         releases: vec![release("1.0"), release("2.0")],
     };
     entries.extend(few.schedule(&mut dice, HOSTS, std::slice::from_ref(&application), HEALS_MS));

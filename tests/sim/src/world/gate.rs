@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cutover_agent_core::{GateProgram, GateService, GateState, GateTrouble, Input};
+use cutover_agent_core::{GateProgram, GateService, GateState, GateTrouble, GateUpstream, Input};
 use cutover_common::{AgentName, ApplicationName, EdgeHost, Slot};
 use uuid::Uuid;
 
-use super::{Happening, World};
+use super::{Happening, World, counts::Requests};
 use crate::{moment::Moment, oracle::Seen, trace::Who};
 
 /// How often an agent's shell looks at a gate at which something is to end, and a little.
@@ -31,10 +31,11 @@ pub struct Gate {
     as_they_were: BTreeMap<ApplicationName, Option<GateService>>,
     /// Since when each slot gets what is new.
     led_since: BTreeMap<(ApplicationName, Slot), Moment>,
+    pub(super) requests: Requests,
 }
 
 impl Gate {
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(requests: Requests) -> Self {
         Self {
             process: 1,
             is_up: true,
@@ -45,7 +46,23 @@ impl Gate {
             hindered: BTreeMap::new(),
             as_they_were: BTreeMap::new(),
             led_since: BTreeMap::new(),
+            requests,
         }
+    }
+
+    /// Returns what tells its process from every other.
+    pub(super) fn id(&self, number: u16) -> Uuid {
+        Uuid::from_u128(u128::from(number) << 64 | u128::from(self.process))
+    }
+
+    /// Returns the instances of an application that it knows.
+    pub(super) fn upstreams(
+        &self,
+        application: &ApplicationName,
+    ) -> impl Iterator<Item = (Slot, GateUpstream)> {
+        let service = self.served(application);
+        let of = move |slot| Some((slot, (*service?.upstreams.of(slot))?));
+        Slot::ALL.into_iter().filter_map(of)
     }
 
     /// Returns since when `slot` gets what is new.
@@ -178,7 +195,7 @@ impl Gate {
             detail: "nothing can listen on its port".to_owned(),
         };
         let troubles = self.as_they_were.keys().map(|name| (name.clone(), trouble())).collect();
-        let gate = Uuid::from_u128(u128::from(number) << 64 | u128::from(self.process));
+        let gate = self.id(number);
         GateState { gate, revision, busy, busy_edges, troubles }
     }
 
@@ -193,6 +210,7 @@ impl Gate {
         self.as_they_were = hindered.map(|name| (name.clone(), None)).collect();
         self.is_up = true;
         self.led_since.clear();
+        self.requests.begin_again();
         self.note(now);
     }
 }
@@ -221,6 +239,7 @@ impl World {
         program: GateProgram,
     ) {
         let now = self.now;
+        self.count_requests(number);
         let gate = &self.host(number).gate;
         if !gate.is_up {
             let result = Err("no gate can be reached".to_owned());
@@ -261,6 +280,7 @@ impl World {
     /// A gate begins again.
     pub(super) fn begin_gate(&mut self, number: u16) {
         let now = self.now;
+        self.count_requests(number);
         self.host_mut(number).gate.begin_again(now);
         self.see(&Seen::GateFollows { number });
     }
@@ -305,6 +325,7 @@ impl World {
     /// One reason is gone why an application could not be served, or all reasons of all.
     pub(super) fn free_gate(&mut self, number: u16, application: Option<&ApplicationName>) {
         let now = self.now;
+        self.count_requests(number);
         let gate = &mut self.host_mut(number).gate;
         let led = gate.led();
         match application {
@@ -360,6 +381,7 @@ impl World {
 
     /// A gate crashes, and is started again.
     pub(super) fn crash_gate(&mut self, number: u16, down_ms: u64, forgets: bool) {
+        self.count_requests(number);
         let wait = self.quick(number);
         let at = self.later(down_ms);
         let host = self.host_mut(number);

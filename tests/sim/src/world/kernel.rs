@@ -159,6 +159,13 @@ impl Kernel {
         self.alive().filter(move |process| process.application == *application)
     }
 
+    /// Returns the process of a slot that began last.
+    pub fn newest(&self, application: &ApplicationName, slot: Slot) -> Option<&Process> {
+        let here = self.processes.values();
+        let here = here.filter(|it| it.slot == slot && it.application == *application);
+        here.max_by_key(|process| process.started)
+    }
+
     /// Ends a process.
     pub(crate) fn end(&mut self, instance: InstanceId, now: Moment, detail: &str) -> bool {
         match self.processes.get_mut(&instance) {

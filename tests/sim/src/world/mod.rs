@@ -6,6 +6,7 @@
 mod agent_loop;
 mod checks;
 mod clock;
+mod counts;
 mod faults;
 mod gate;
 mod host;

@@ -69,7 +69,7 @@ impl World {
             Action::SendHeartbeat { session, nonce, reports, edge, checks } => {
                 let cpu_permille = busy_permille(number);
                 let load = HostLoad { cpu_permille, ..HostLoad::default() };
-                let (counts, vitals) = (Vec::new(), Vec::new());
+                let (counts, vitals) = (self.counted(number), Vec::new());
                 let beat = Heartbeat { nonce, load, counts, vitals, reports, edge, checks };
                 self.send_up(number, session, Up::Heartbeat(beat));
             }

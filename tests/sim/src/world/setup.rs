@@ -17,6 +17,7 @@ use cutover_coordinator_core::Request;
 use super::{
     Happening, World,
     clock::Wall,
+    counts::Requests,
     gate::Gate,
     host::{Certificate, DiskHandle, Host},
     kernel::Kernel,
@@ -72,7 +73,7 @@ impl World {
             name: format!("host-{number}").parse().expect("a name by the rules"),
             number,
             kernel: Kernel::new(),
-            gate: Gate::new(),
+            gate: Gate::new(Requests::new(Dice::new(seed, ("requests", number)))),
             disk: DiskHandle::new(SimDisk::new(Dice::new(seed, ("disk", number)))),
             wall: Wall::default(),
             releases: BTreeSet::new(),

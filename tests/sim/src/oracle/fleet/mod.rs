@@ -15,13 +15,14 @@ mod orders;
 mod queue;
 mod sessions;
 mod truth;
+mod verdicts;
 mod wake;
 
 use cutover_coordinator_core::{Event, Step};
 
 use self::{
     checks::Answers, cutovers::Cutovers, groups::Groups, ledger::Ledger, orders::Orders,
-    truth::Truth, wake::Wake,
+    truth::Truth, verdicts::Verdicts, wake::Wake,
 };
 use super::{Seen, Violation};
 use crate::{
@@ -42,6 +43,7 @@ pub(super) struct FleetOracle {
     orders: Orders,
     wake: Wake,
     answers: Answers,
+    verdicts: Verdicts,
     groups: Groups,
     cutovers: Cutovers,
     is_healed: bool,
@@ -66,6 +68,7 @@ impl FleetOracle {
             orders: Orders::default(),
             wake: Wake::default(),
             answers: Answers::default(),
+            verdicts: Verdicts::new(script),
             groups: Groups::new(script),
             cutovers: Cutovers::new(script),
             is_healed: false,
@@ -80,10 +83,13 @@ impl FleetOracle {
             Seen::SiteStored { number, events } => self.stored(world, *number, events),
             Seen::SiteTakes { number, input } => {
                 self.answers.takes(*number, input);
+                let decided = &self.books[usize::from(*number)].decided;
+                self.verdicts.takes(world, *number, decided, input);
                 Ok(())
             }
             Seen::SiteStarted { number } => {
                 self.answers.begin(*number);
+                self.verdicts.begin(*number);
                 self.truth.see(world, &self.books[0].stored, seen);
                 self.started(world, *number)
             }
@@ -124,9 +130,12 @@ impl FleetOracle {
             | Seen::AgentEnds { .. }
             | Seen::Died { .. } => self.host_moved(world, seen),
             Seen::End => self.end(world),
+            Seen::Says { number, up, .. } => {
+                self.verdicts.says(world, *number, up);
+                Ok(())
+            }
             Seen::AgentTakes { .. }
             | Seen::AgentStored { .. }
-            | Seen::Says { .. }
             | Seen::ObservesOnly { .. }
             | Seen::Fetching { .. }
             | Seen::Retains { .. }
@@ -153,6 +162,7 @@ impl FleetOracle {
                 self.groups.agent_started(world, *number);
                 self.cutovers.agent_started(world, *number);
             }
+            Seen::Died { number, instance } => self.verdicts.died(world, *number, *instance),
             _ => {}
         }
         self.truth.see(world, &self.books[0].stored, seen);
@@ -176,6 +186,7 @@ impl FleetOracle {
             self.cutovers.judge(world, &books.decided, event)?;
             self.orders.judge(number, &books.decided, event)?;
             self.answers.judge(world, number, &books.decided, event)?;
+            self.verdicts.judge(world, number, &books.decided, event)?;
             books.decided.take(event, world.now)?;
         }
         self.answers.stepped(number, step);
