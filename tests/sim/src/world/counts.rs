@@ -153,3 +153,24 @@ fn told(gate: &Gate, number: u16, name: &ApplicationName) -> Vec<SlotCounts> {
     });
     counts.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_counts_each_request_once_and_as_many_errors_as_its_release_makes() {
+        let (mut place, mut luck) = (Place::new(20_000), Dice::new(7, "requests"));
+        let answers = |errors_permille| Answers { errors_permille, latency_ms: 10 };
+
+        place.take(1_001, answers(1_000), &mut luck);
+        place.take(8_999, answers(0), &mut luck);
+        assert_eq!(
+            (place.requests, place.errors, place.latency.answers()),
+            (10_000, 1_001, 10_000)
+        );
+
+        place.take(10_000, answers(100), &mut luck);
+        assert!((1_901..2_101).contains(&place.errors), "{place:?}");
+    }
+}
