@@ -18,6 +18,10 @@ const HEALS_MS: u64 = 40_000;
 const GATE: Gated =
     Gated { in_place: false, requests_ms: 1_000, drain_ms: 30_000, keep_warm_ms: 0 };
 
+/// How it is looked at.
+const PROBE: Probe =
+    Probe { every_ms: 2_000, timeout_ms: 1_000, passes: 2, failures: 3, start_within_ms: 10_000 };
+
 /// Draws a whole rollout from one release to the next on twenty hosts, in batches of a quarter,
 /// with some faults on the way.
 pub fn standard(seed: u64) -> Script {
@@ -50,13 +54,7 @@ pub fn standard(seed: u64) -> Script {
     let application = Application {
         name: "app-0".to_owned(),
         hosts: (0..HOSTS).collect(),
-        probe: Some(Probe {
-            every_ms: 2_000,
-            timeout_ms: 1_000,
-            passes: 2,
-            failures: 3,
-            start_within_ms: 10_000,
-        }),
+        probe: Some(PROBE),
         has_stop_hook: true,
         hooks: Vec::new(),
         once: false,

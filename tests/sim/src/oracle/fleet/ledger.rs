@@ -375,7 +375,7 @@ impl Ledger {
         self.agents.remove(&host);
         self.courses.values_mut().for_each(|course| course.is_no_edge(host));
         let by_application = self.left_alone.values_mut().chain(self.come_to.values_mut());
-        by_application.for_each(|hosts| drop(hosts.remove(&host)));
+        by_application.for_each(|hosts| hosts.retain(|it| *it != host));
         self.former.extend(self.goals.extract_if(.., |(of, _), _| *of == host));
     }
 
