@@ -220,26 +220,20 @@ fn side_of(rollout: &Rollout, agent: &AgentName, version: &Version) -> Option<Si
 /// Returns whether clients of a host get the release of before. Where they get the other one alone, what
 /// is still there is compared with nothing: it would stand beside a canary as if nobody asked.
 fn gets_old_traffic(host: Option<&Host>) -> bool {
-    host.is_none_or(|host| match host.state {
-        HostState::Staged => host.share < Permille::ALL,
-        HostState::Updated => false,
-        HostState::Pending
-        | HostState::Staging { .. }
-        | HostState::Updating { .. }
-        | HostState::Failed { .. }
-        | HostState::Unreachable { .. }
-        | HostState::Reverting { .. }
-        | HostState::Reverted
-        | HostState::Stuck { .. }
-        | HostState::Excluded { .. } => true,
-    })
+    host.is_none_or(|host| share_of_new(host) < Permille::ALL)
 }
 
 /// Returns whether clients of a host get the release that it is to be brought to.
 pub(crate) fn gets_canary_traffic(host: &Host) -> bool {
+    share_of_new(host) > Permille::NONE
+}
+
+/// Returns how much of a host's traffic the release gets that it is to be brought to. While a host is
+/// told to change, or something is wrong with it, nothing is certain, and it counts for the old one.
+const fn share_of_new(host: &Host) -> Permille {
     match host.state {
-        HostState::Staged => host.share > Permille::NONE,
-        HostState::Updated => true,
+        HostState::Staged => host.share,
+        HostState::Updated => Permille::ALL,
         HostState::Pending
         | HostState::Staging { .. }
         | HostState::Updating { .. }
@@ -248,7 +242,7 @@ pub(crate) fn gets_canary_traffic(host: &Host) -> bool {
         | HostState::Reverting { .. }
         | HostState::Reverted
         | HostState::Stuck { .. }
-        | HostState::Excluded { .. } => false,
+        | HostState::Excluded { .. } => Permille::NONE,
     }
 }
 
