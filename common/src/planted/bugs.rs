@@ -300,6 +300,9 @@ bugs! {
     /// A drain asks no rollout whether its floor bears it.
     DrainBreaksFloor "drain-breaks-floor" breaks "A1":
         "a drain while a batch is out: fewer are left than min_healthy",
+    /// Where nothing is under way every host may be drained.
+    DrainAtRestBreaksFloor "drain-at-rest-breaks-floor" breaks "A1":
+        "hosts are drained between two rollouts: fewer serve than the last one had to leave",
     /// The floor is compared by `<` where it should be `<=`.
     FloorOffByOne "floor-off-by-one" breaks "A1":
         "the coordinator stops itself, or one host too many is out",

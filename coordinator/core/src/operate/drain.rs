@@ -34,7 +34,7 @@ impl Coordinator {
         }
         planted!(DrainBreaksFloor: (); self.bears_drain(now, agent)?);
         if !is_forced {
-            self.rest_bears_drain(now, agent)?;
+            planted!(DrainAtRestBreaksFloor: (); self.rest_bears_drain(now, agent)?);
         }
         let in_the_way: BTreeSet<Uuid> = self
             .active()

@@ -31,6 +31,8 @@ pub(super) struct Scene<'a> {
     pub(super) number: u16,
     pub(super) ledger: &'a Ledger,
     pub(super) truth: &'a Truth,
+    /// Whether who asks for a drain insists on it.
+    pub(super) is_forced: bool,
 }
 
 impl<'a> Scene<'a> {
@@ -96,11 +98,13 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// A1: a host that serves is drained only where every rollout's floor bears it.
+    /// A1: a host that serves is drained only where every rollout's floor bears it, and unless
+    /// somebody insists, the floor with which what runs has come.
     fn bears_drain(self, agent: &AgentName) -> Result<(), Violation> {
         let host = host_of(agent);
         let Some(process) = &self.world.site(self.number).process else { return Ok(()) };
-        for course in self.ledger.active() {
+        let at_rest = self.ledger.brought().filter(|_| !self.is_forced);
+        for course in self.ledger.active().chain(at_rest) {
             let Self { world, ledger, truth, .. } = self;
             let name = world.script.applications.get(usize::from(course.application));
             let name = name.and_then(|spec| spec.name.parse().ok());

@@ -16,54 +16,80 @@ pub(super) struct Floor<'a> {
     pub(super) course: &'a Course,
 }
 
+/// Some hosts, of which so many must serve.
+struct Kept {
+    members: Vec<u16>,
+    floor: usize,
+    /// Which hosts they are, in words.
+    of: String,
+}
+
 impl Floor<'_> {
     /// Judges that `hosts` are taken out, by what was known before.
     pub(super) fn judge(self, hosts: &[u16]) -> Result<(), Violation> {
-        let application = self.course.application;
-        let floor = usize::try_from(self.course.spec.min_healthy).unwrap_or(usize::MAX);
-        let led_to = self.ledger.led_to(application).into_iter();
-        let left = led_to.filter(|host| !hosts.contains(host) && self.may_be_up(*host)).count();
-        if left >= floor {
-            return Ok(());
-        }
-        match hosts.iter().find(|host| self.costs_one(**host)) {
-            None => Ok(()),
-            Some(host) => Err(Violation::new(
-                "A1",
-                format!(
+        for Kept { members, floor, of } in self.kept() {
+            let stay = members.iter().filter(|host| !hosts.contains(host));
+            let left = stay.filter(|host| self.may_be_up(**host)).count();
+            if left >= floor {
+                continue;
+            }
+            let mut taken = hosts.iter().filter(|host| members.contains(host));
+            if let Some(host) = taken.find(|host| self.costs_one(**host)) {
+                let text = format!(
                     "rollout {} takes out host-{host}, which serves, of {hosts:?}, and leaves \
-                     {left} that may serve where {floor} must stay",
+                     {left} {of} that may serve where {floor} must stay",
                     self.course.id
-                ),
-            )),
+                );
+                return Err(Violation::new("A1", text));
+            }
         }
+        Ok(())
     }
 
     /// Judges that `host`, which the coordinator has long been in contact with, is drained: by the
     /// most that can be known the floor must bear that it counts as down.
     pub(super) fn judge_drain(self, host: u16, told: u64) -> Result<(), Violation> {
         let application = self.course.application;
-        let members = || self.ledger.led_to(application).into_iter();
-        let floor = usize::try_from(self.course.spec.min_healthy).unwrap_or(usize::MAX);
-        let left = members().filter(|other| *other != host && self.may_be_up(*other)).count();
-        if left >= floor || !members().any(|member| member == host) || !self.may_be_up(host) {
-            return Ok(());
-        }
         let goal = self.ledger.goals.get(&(host, application));
         let is_known = goal.is_some_and(|goal| {
             let process = self.truth.surely_up(self.world, host, application);
             let runs = process.map(|process| &process.version);
             goal.generation == told && goal.running() == runs
         });
-        if !is_known {
+        if !is_known || !self.may_be_up(host) {
             return Ok(());
         }
-        let text = format!(
-            "host-{host}, which serves, is drained, and leaves {left} that may serve where rollout \
-             {} must leave {floor}",
-            self.course.id
-        );
-        Err(Violation::new("A1", text))
+        let is_kept = |kept: &Kept| kept.members.contains(&host);
+        for Kept { members, floor, of } in self.kept().into_iter().filter(is_kept) {
+            let others = members.iter().filter(|other| **other != host);
+            let left = others.filter(|other| self.may_be_up(**other)).count();
+            if left < floor {
+                let text = format!(
+                    "host-{host}, which serves, is drained, and leaves {left} {of} that may serve \
+                     where rollout {} must leave {floor}",
+                    self.course.id
+                );
+                return Err(Violation::new("A1", text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what must be kept: of all hosts that clients are led to, and of each zone of them.
+    fn kept(self) -> Vec<Kept> {
+        let count = |floor: u32| usize::try_from(floor).unwrap_or(usize::MAX);
+        let spec = &self.course.spec;
+        let members = self.ledger.led_to(self.course.application);
+        let zones = spec.zone.iter().flat_map(|label| {
+            spec.zone_floors.iter().map(|(zone, floor)| {
+                let is_here = |host: &u16| self.ledger.label_of(*host, label) == zone;
+                let members = members.iter().copied().filter(is_here).collect();
+                Kept { members, floor: count(*floor), of: format!("of zone {zone:?}") }
+            })
+        });
+        let mut kept: Vec<Kept> = zones.collect();
+        kept.push(Kept { members, floor: count(spec.min_healthy), of: "in all".to_owned() });
+        kept
     }
 
     /// Judges that clients are led to the hosts of a group, of which as many serve as must stay, or

@@ -45,6 +45,8 @@ pub(super) struct Ledger {
     /// The goals of hosts that were removed: one that joins again goes on from them.
     pub(super) former: BTreeMap<(u16, u16), Goal>,
     pub(super) stable: BTreeMap<u16, Version>,
+    /// By application: the rollout that has brought it there.
+    brought_by: BTreeMap<u16, Uuid>,
     /// The applications of which a rollout has succeeded since the last restore.
     tried: BTreeSet<u16>,
     /// By application: the hosts that people took out of its rollouts for good, since one succeeded.
@@ -168,10 +170,13 @@ impl Ledger {
         label: &'a str,
         group: &'a str,
     ) -> impl Iterator<Item = u16> + 'a {
-        self.members(application).filter(move |host| {
-            let labels = self.agents.get(host).map(|enrolled| &enrolled.labels);
-            labels.and_then(|labels| labels.get(label)).is_some_and(|value| value == group)
-        })
+        self.members(application).filter(move |host| self.label_of(*host, label) == group)
+    }
+
+    /// Returns what a host says of a label, nothing if it does not have it.
+    pub(super) fn label_of(&self, host: u16, label: &str) -> &str {
+        let labels = self.agents.get(&host).map(|enrolled| &enrolled.labels);
+        labels.and_then(|labels| labels.get(label)).map_or("", String::as_str)
     }
 
     /// Returns the hosts that stand in front of an application's environment.
@@ -194,6 +199,11 @@ impl Ledger {
     /// Returns the rollouts that are not over.
     pub(super) fn active(&self) -> impl Iterator<Item = &Course> {
         self.courses.values().filter(|course| course.outcome.is_none())
+    }
+
+    /// Returns the rollouts by which what runs has come.
+    pub(super) fn brought(&self) -> impl Iterator<Item = &Course> {
+        self.brought_by.values().filter_map(|id| self.courses.get(id))
     }
 
     /// Forgets since when something is watched.
@@ -448,6 +458,9 @@ impl Ledger {
         if course.has_succeeded() {
             self.stable.insert(course.application, course.to.clone());
             self.tried.insert(course.application);
+            if !course.converges {
+                self.brought_by.insert(course.application, id);
+            }
         }
         if course.outcome.is_some() {
             let alone = self.left_alone.entry(course.application).or_default();

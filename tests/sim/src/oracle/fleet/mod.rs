@@ -18,7 +18,7 @@ mod truth;
 mod verdicts;
 mod wake;
 
-use cutover_coordinator_core::{Event, Step};
+use cutover_coordinator_core::{Event, Input, Request, Step};
 
 use self::{
     checks::Answers, cutovers::Cutovers, groups::Groups, ledger::Ledger, orders::Orders,
@@ -47,6 +47,8 @@ pub(super) struct FleetOracle {
     groups: Groups,
     cutovers: Cutovers,
     is_healed: bool,
+    /// Whether what a coordinator takes is a drain that somebody insists on.
+    is_forced: bool,
 }
 
 /// What is known of one site.
@@ -72,6 +74,7 @@ impl FleetOracle {
             groups: Groups::new(script),
             cutovers: Cutovers::new(script),
             is_healed: false,
+            is_forced: false,
         }
     }
 
@@ -83,6 +86,7 @@ impl FleetOracle {
             Seen::SiteStored { number, events } => self.stored(world, *number, events),
             Seen::SiteTakes { number, input } => {
                 self.answers.takes(*number, input);
+                self.is_forced = is_forced(input);
                 let decided = &self.books[usize::from(*number)].decided;
                 self.verdicts.takes(world, *number, decided, input);
                 Ok(())
@@ -179,8 +183,13 @@ impl FleetOracle {
         sessions::stepped(world, &self.books[usize::from(number)].decided, number, step)?;
         let books = &mut self.books[usize::from(number)];
         for event in &step.events {
-            let scene =
-                evidence::Scene { world, number, ledger: &books.decided, truth: &self.truth };
+            let scene = evidence::Scene {
+                world,
+                number,
+                ledger: &books.decided,
+                truth: &self.truth,
+                is_forced: self.is_forced,
+            };
             scene.judge(event)?;
             self.groups.judge(world, &books.decided, event)?;
             self.cutovers.judge(world, &books.decided, event)?;
@@ -265,4 +274,9 @@ impl FleetOracle {
         }
         Ok(())
     }
+}
+
+/// Returns whether a host is to be drained whatever the floor says.
+fn is_forced(input: &Input) -> bool {
+    matches!(input, Input::Asked { request: Request::DrainAgent { is_forced: true, .. }, .. })
 }
