@@ -160,6 +160,7 @@ fn turns_bad(fleet: &Fleet, watches: &str, updated: usize) {
     }
     // A gate leads nobody to an instance that fails its probes, and this one has no other.
     let told_to_retry = heard.of(hosts[0]).none_failed_before(Duration::ZERO).failures.len();
+    assert!(told_to_retry > 0, "the gate led clients to an instance that fails its probes");
     clients.heard().all_is_well().only("1");
     let events = fleet.events();
     let since = events.strip_prefix(&*before).expect("what has happened stays as it was");

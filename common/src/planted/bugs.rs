@@ -309,6 +309,9 @@ bugs! {
     /// A host gets no time for what still drains where the release is to run.
     LeavingGetsNoTime "leaving-gets-no-time" breaks "A6":
         "a deploy soon after another: a good release waits for a drain, and is taken back",
+    /// How busy the hosts that stay will be is not looked at.
+    LoadIgnored "load-ignored" breaks "A1":
+        "a batch that is taken out of busy hosts: the others get more than max_load",
     /// The floor of a zone is not looked at.
     ZoneFloorIgnored "zone-floor-ignored" breaks "A1":
         "a batch takes out more hosts of a zone than it bears: the coordinator stops itself",

@@ -8,7 +8,7 @@ use crate::{
 /// Effects that are bet on. Each stands 20 to 35 % beyond the one before, about the width within
 /// which the data tell effects apart by the time of an alarm.
 const BETS: usize = 14;
-/// The stake on each effect, in parts of a mean one. With a limit of 1.5 what is 3 to 15 times as
+/// The stake on each effect, in parts of a mean one. With a limit of 1.5 what is 2.3 to 11 times as
 /// much has more than the mean, as that is what canaries are turned back for. What is near the
 /// limit takes longer for it, and what is 60 times as much loses half an event.
 const STAKES: [f64; BETS] = [0.4, 0.6, 0.8, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.5, 1.0, 0.4, 0.2];

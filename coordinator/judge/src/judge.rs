@@ -346,7 +346,7 @@ fn looks_bad(limit: Limit, evidence: &Evidence) -> bool {
     else {
         return false;
     };
-    canary * evidence.canary_exposure >= EVENTS_MIN
+    (canary * evidence.canary_exposure).round() >= EVENTS_MIN
         && canary >= control * limit.ratio
         && canary - control >= limit.difference.max(GROSS)
 }

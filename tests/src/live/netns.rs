@@ -203,6 +203,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::live::say;
 
     /// Long enough for what comes to come, on a machine that is busy.
     const COMES_WITHIN: Duration = Duration::from_secs(60);
@@ -224,12 +225,17 @@ mod tests {
     #[test]
     fn a_host_whose_cable_is_pulled_hears_nothing_serves_itself_and_hears_all_when_it_is_back() {
         if let Err(why) = can_make_namespaces() {
-            println!("skipped: {why}");
+            say(&format!("skipped: {why}"));
             return;
         }
         let (_switch, cable, mut there, mut here) = connected();
 
         cable.pull();
+        wait_for("the host's end to be without a carrier", COMES_WITHIN, || {
+            let shown =
+                cable.on_the_host(|| run(Command::new("ip").args(["link", "show", HOST_END])));
+            shown.done().contains("NO-CARRIER").then_some(())
+        });
         here.write_all(b"a").unwrap();
         there.set_nonblocking(true).unwrap();
         assert_eq!(there.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);

@@ -29,8 +29,9 @@ pub struct ShowArgs {
     /// One of its hosts, to say what that one waits for
     #[arg(value_name = "AGENT")]
     pub agent: Option<AgentName>,
+    // A rollout has at most that many hosts, and so batches.
     /// One of its batches, counted from 1, to say what that one waits for
-    #[arg(long, value_name = "N", conflicts_with = "agent", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", conflicts_with = "agent", value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub batch: Option<u32>,
     #[command(flatten)]
     pub output: OutputArgs,

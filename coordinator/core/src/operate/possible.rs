@@ -119,7 +119,8 @@ pub(super) fn can_be_reached(
             "clients cannot reach the canary by a header or a cookie: {} of {} {because}",
             order.version, order.application
         ),
-        "deploy it without deploy.canary.header and deploy.canary.cookie",
+        "leave out --canary-header and --canary-cookie; where its cutover.toml says them, take them \
+         out and push it as another version",
     ))
 }
 

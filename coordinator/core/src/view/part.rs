@@ -12,7 +12,7 @@ use crate::{
     operate::Found,
     rollout::{
         Exclusion, Host, HostState, Outcome, Rollout, State, Strategy,
-        decide::is_prepared,
+        decide::{bears_another, is_prepared},
         spec::Unreachable,
         story::{self, names},
     },
@@ -225,9 +225,17 @@ impl Coordinator {
 
     /// Says what comes to a host that was told to change, and is not connected.
     fn comes_to_lost(&self, rollout: &Rollout, agent: &AgentName, now: Timestamp) -> String {
+        let at = self.fleet.unreachable_from(agent);
+        if let Some(at) = at.filter(|_| bears_another(rollout)) {
+            return format!(
+                "It is left out unless it is reachable within {}; max_unreachable is {}.",
+                spoken(at.since(now)),
+                rollout.spec.max_unreachable
+            );
+        }
         let budget = budget(rollout);
         let fails = rollout.spec.unreachable == Unreachable::Fail;
-        match self.fleet.unreachable_from(agent).filter(|_| fails) {
+        match at.filter(|_| fails) {
             Some(at) => {
                 let left = spoken(at.since(now));
                 format!("It counts as failed unless it is reachable within {left}; {budget}.")

@@ -304,6 +304,27 @@ fn of_a_host_that_is_out_of_reach_that_it_is_waited_for_and_does_not_fail_by_tha
 }
 
 #[test]
+fn of_a_host_that_is_out_of_reach_that_the_budget_bears_it() {
+    for unreachable in ["skip", "fail"] {
+        let mut story = Story::running(2);
+        let borne = [("batch", "1"), ("max_unreachable", "1"), ("unreachable", unreachable)];
+        story.deploy("2.0", &borne);
+        story.obey_all();
+        story.lose("web-1");
+        story.pass(seconds(1));
+
+        assert_eq!(
+            host(&story, "web-1"),
+            "web-1 (not connected), in batch 1, was told 1s ago to run 2.0. It is left out unless it is \
+             reachable within 14s; max_unreachable is 1."
+        );
+        assert!(story.why().contains("then it is left out"), "{}", story.why());
+        story.pass(seconds(15));
+        assert_eq!(story.hosts("unreachable"), "web-1");
+    }
+}
+
+#[test]
 fn of_a_host_that_is_out_of_reach_where_that_counts_as_failed() {
     let mut story = Story::running(2);
     story.deploy("2.0", &[("batch", "1"), ("unreachable", "fail")]);

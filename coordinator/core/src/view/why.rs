@@ -8,7 +8,7 @@ use crate::{
     coordinator::Coordinator,
     rollout::{
         CutoverPhase, Direction, Host, HostState, Outcome, PlanStep, Rollout, State, Waiting,
-        decide::floor::shortage,
+        decide::{bears_another, floor::shortage},
         spec::Unreachable,
         story::{self, names},
     },
@@ -128,13 +128,20 @@ impl Coordinator {
         let left = |until: Timestamp| spoken(until.since(now));
         let names = names(agents);
         let fails = rollout.spec.unreachable == Unreachable::Fail;
+        let is_borne = bears_another(rollout);
         let at = agents.iter().filter_map(|agent| self.fleet.unreachable_from(agent)).min();
-        match at.filter(|at| fails && *at > now) {
-            Some(at) => format!(
+        match at.filter(|at| *at > now) {
+            Some(at) if is_borne => format!(
+                "Waiting up to {} for {names} to be reachable, then it is left out \
+                 (max_unreachable is {}).",
+                left(at),
+                rollout.spec.max_unreachable
+            ),
+            Some(at) if fails => format!(
                 "Waiting up to {} for {names} to be reachable, then it counts as failed.",
                 left(at)
             ),
-            None => format!(
+            Some(_) | None => format!(
                 "Waiting up to {} for {names} to be reachable, as lost contact is no failure, then \
                  for a person.",
                 left(deadline)

@@ -203,11 +203,13 @@ pub enum Call {
     Thaw {
         application: u16,
     },
-    /// Sets a variable in the environment of an application to this; unsets it without.
+    /// Sets a variable in the environment of an application to this, or to a secret; unsets it without.
     Configure {
         application: u16,
         #[serde(default)]
         level: Option<u32>,
+        #[serde(default)]
+        is_secret: bool,
     },
     /// Takes the last one out of the queue of an application.
     AbortQueued {

@@ -9,6 +9,9 @@ use crate::{
 /// How many runs in a thousand have them.
 const CONFIGURED_PERMILLE: u32 = 200;
 
+/// How many changes in a thousand are of a secret.
+const SECRET_PERMILLE: u32 = 400;
+
 /// Draws them, from luck of their own: they change nothing else of a run but the versions that are
 /// deployed, and a deploy more.
 pub(super) fn draw(seed: u64, entries: &mut Vec<Entry>) {
@@ -19,12 +22,15 @@ pub(super) fn draw(seed: u64, entries: &mut Vec<Entry>) {
     if deploys.is_empty() || is_cloned || !dice.chance(CONFIGURED_PERMILLE) {
         return;
     }
+    let mut secrets = Dice::new(seed, "secrets");
     let (_, application) = *dice.pick(&deploys);
     let end = entries.iter().map(|entry| entry.at_ms).max().unwrap_or_default();
     for level in 1..=u32::try_from(dice.between(1, 4)).unwrap_or(1) {
         let at_ms = dice.between(5_000, end.max(6_000));
         let level = (!dice.chance(200)).then_some(level);
-        entries.push(Entry { at_ms, what: What::Call(Call::Configure { application, level }) });
+        let is_secret = secrets.chance(SECRET_PERMILLE);
+        let call = Call::Configure { application, level, is_secret };
+        entries.push(Entry { at_ms, what: What::Call(call) });
     }
     // What runs already comes once more, with what is set by then.
     if dice.chance(500)

@@ -6,11 +6,11 @@ use std::{
 };
 
 use cutover_common::{
-    AgentName, FreezeWindow, Labels, Sha256, Timestamp, VariableName, edge::EDGE_LABEL,
+    AgentName, FreezeWindow, Labels, SecretId, Sha256, Timestamp, VariableName, edge::EDGE_LABEL,
 };
 use cutover_coordinator_core::{
-    Answer, ConfigOrder, DeployOrder, IfBusy, Input, LeaveOut, Refusal, Request, Setting, Verb,
-    WithConfig,
+    Answer, ConfigOrder, DeployOrder, IfBusy, Input, LeaveOut, Refusal, Request, Sealed, Setting,
+    Verb, WithConfig,
     input::ReplyId,
     rollout::{Options, PlanStep, State},
 };
@@ -96,7 +96,9 @@ impl World {
             }
             Call::Freeze { application } => self.freeze(*application, true),
             Call::Thaw { application } => self.freeze(*application, false),
-            Call::Configure { application, level } => self.configure(*application, *level),
+            Call::Configure { application, level, is_secret } => {
+                self.configure(*application, *level, *is_secret);
+            }
             Call::AbortQueued { application } => self.abort_queued(*application),
             Call::Drain { host, is_forced } => {
                 let agent = self.host(*host).name.clone();
@@ -234,11 +236,20 @@ impl World {
     }
 
     /// Sets a variable in the environment of an application, or unsets it.
-    fn configure(&mut self, application: u16, level: Option<u32>) {
+    fn configure(&mut self, application: u16, level: Option<u32>, is_secret: bool) {
         let Some(spec) = self.script.applications.get(usize::from(application)) else { return };
         let Ok(environment) = spec.name.parse() else { return };
-        let (Ok(name), level) = ("LEVEL".parse::<VariableName>(), level) else { return };
-        let set = level.map(|level| (name.clone(), Setting::Plain(level.to_string())));
+        let Ok(name) = "LEVEL".parse::<VariableName>() else { return };
+        let set = level.map(|level| {
+            let setting = if is_secret {
+                // Who sets a secret names it anew; its value is nothing that a core looks into.
+                let sealed = Sealed(level.to_be_bytes().into());
+                Setting::Secret { id: SecretId(self.luck.uuid()), sealed }
+            } else {
+                Setting::Plain(level.to_string())
+            };
+            (name.clone(), setting)
+        });
         let order = ConfigOrder {
             environment,
             application: None,

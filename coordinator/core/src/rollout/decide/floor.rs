@@ -113,6 +113,7 @@ impl<'a> Room<'a> {
         let (load, max) = self.load.as_ref()?;
         let load = load.without(agent);
         let has_room = load.is_some_and(|load| load <= max.permille());
+        let has_room = planted!(LoadIgnored: true; has_room);
         (!has_room).then_some(Short::Room { load, max: *max })
     }
 

@@ -282,7 +282,7 @@ fn release(rollout: &Rollout, scene: Scene<'_>, agents: Vec<AgentName>) -> Decis
 }
 
 /// Returns whether the budget bears one more host that is out of reach.
-fn bears_another(rollout: &Rollout) -> bool {
+pub(crate) fn bears_another(rollout: &Rollout) -> bool {
     let unreachable =
         rollout.hosts_where(|host| matches!(host.state, HostState::Unreachable { .. })).len();
     let unreachable = u32::try_from(unreachable).unwrap_or(u32::MAX);

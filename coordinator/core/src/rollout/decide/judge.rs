@@ -77,11 +77,15 @@ pub(super) fn judging(
     if missing.is_empty() {
         return None;
     }
-    let missing = missing.join(", ");
+    let mut missing = missing.join(", ");
     let unsure = rollout.spec.canary.as_ref().map_or(Unsure::Wait, |canary| canary.unsure);
-    // What looks bad is not passed by who passes what is not known.
+    // What looks bad is not passed by who passes what is not known. Nor does it fail by that: how often a
+    // good release looks bad for a while nobody has declared.
     let looks_bad = scene.judges.of(rollout).is_some_and(crate::judging::Judging::looks_bad);
-    let unsure = if unsure == Unsure::Pass && looks_bad { Unsure::Wait } else { unsure };
+    if looks_bad {
+        missing += &said(rollout, scene);
+    }
+    let unsure = if looks_bad { Unsure::Wait } else { unsure };
     match unsure {
         Unsure::Pass => None,
         Unsure::Fail => {

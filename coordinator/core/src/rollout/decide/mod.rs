@@ -37,6 +37,7 @@ pub use back::way_back;
 pub use evidence::Serving;
 pub(crate) use facts::next_overdue;
 pub use facts::not_begun;
+pub(crate) use forward::bears_another;
 pub(crate) use lost::lost_goals;
 
 /// What a decision may look at.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cutover_common::{Config, EnvironmentName, Release, VariableName};
+use cutover_common::{Config, EnvironmentName, Release};
 use cutover_coordinator_core::{EventKind, Setting};
 
 use crate::oracle::Violation;
@@ -17,12 +17,16 @@ impl Configs {
         let EventKind::EnvironmentConfigured { environment, set, unset, .. } = kind else { return };
         let configs = self.0.entry(environment.clone()).or_default();
         let mut config = configs.last().cloned().unwrap_or_default();
-        config.env.retain(|name, _| !unset.contains(name));
-        let plain = |(name, setting): (&VariableName, &Setting)| match setting {
-            Setting::Plain(value) => Some((name.clone(), value.clone())),
-            Setting::Secret { .. } => None,
-        };
-        config.env.extend(set.iter().filter_map(plain));
+        for name in unset.iter().chain(set.keys()) {
+            config.env.remove(name);
+            config.secrets.remove(name);
+        }
+        for (name, setting) in set {
+            match setting {
+                Setting::Plain(value) => drop(config.env.insert(name.clone(), value.clone())),
+                Setting::Secret { id, .. } => drop(config.secrets.insert(name.clone(), *id)),
+            }
+        }
         configs.push(config);
     }
 

@@ -52,7 +52,9 @@ impl<'a> Scene<'a> {
             Change::HostsReleased { agents } | Change::HostsReverted { agents } => {
                 let hosts: Vec<u16> = agents.iter().map(host_of).collect();
                 let Self { world, ledger, truth, .. } = self;
-                Floor { world, ledger, truth, course }.judge(&hosts)?;
+                let floor = Floor { world, ledger, truth, course };
+                floor.judge(&hosts)?;
+                floor.judge_load(&hosts, |host| self.was_here(course, host))?;
                 self.still_good(course, change)
             }
             Change::GroupSwitched { group } => {

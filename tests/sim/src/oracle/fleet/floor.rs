@@ -5,7 +5,10 @@ use super::{
     ledger::Ledger,
     truth::Truth,
 };
-use crate::{oracle::Violation, world::World};
+use crate::{
+    oracle::Violation,
+    world::{World, busy_permille},
+};
 
 /// What a floor is judged by.
 #[derive(Clone, Copy)]
@@ -39,6 +42,51 @@ impl Floor<'_> {
                     "rollout {} takes out host-{host}, which serves, of {hosts:?}, and leaves \
                      {left} {of} that may serve where {floor} must stay",
                     self.course.id
+                );
+                return Err(Violation::new("A1", text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges that the hosts which stay bear what those did that are taken out, as `max_load` demands:
+    /// each gets its part of it, and has told how busy it is. `has_told` says who surely has.
+    ///
+    /// All that can be known counts for the coordinator: that who may serve does, and that who may have
+    /// told nothing has nothing to do.
+    pub(super) fn judge_load(
+        self,
+        hosts: &[u16],
+        has_told: impl Fn(u16) -> bool,
+    ) -> Result<(), Violation> {
+        let application = self.course.application;
+        let Some(max) = self.course.spec.max_load else { return Ok(()) };
+        let spec = self.world.script.applications.get(usize::from(application));
+        // Beside what serves, nothing is taken out before the new instance serves.
+        let is_beside = spec.and_then(|spec| spec.gate).is_some_and(|gate| !gate.in_place);
+        // Where requests are counted, they say what each has to do; here the cpus do.
+        let is_counted = spec.is_some_and(|spec| spec.requests_per_s.is_some());
+        if is_beside
+            || is_counted
+            || !hosts.iter().any(|host| has_told(*host) && self.costs_one(*host))
+        {
+            return Ok(());
+        }
+        let members = self.ledger.led_to(application);
+        let serves = |host: u16| {
+            has_told(host) && self.truth.surely_up(self.world, host, application).is_some()
+        };
+        let all: u32 = members.iter().filter(|it| serves(**it)).map(|it| busy_permille(*it)).sum();
+        let stays = |host: &&u16| !hosts.contains(host) && self.may_be_up(**host);
+        let left: u32 = members.iter().filter(stays).map(|it| busy_permille(*it)).sum();
+        for host in members.iter().filter(stays).filter(|host| serves(**host)) {
+            let will_be = busy_permille(*host) * all / left.max(1);
+            if will_be > max.permille() {
+                let text = format!(
+                    "rollout {} takes out {hosts:?}, so that host-{host} is busy to {will_be} of a \
+                     thousand, where {} is the most",
+                    self.course.id,
+                    max.permille()
                 );
                 return Err(Violation::new("A1", text));
             }

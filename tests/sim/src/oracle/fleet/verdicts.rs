@@ -42,6 +42,9 @@ const ROUNDS_AMPLE: u64 = 4;
 /// How many of the canary's requests must have failed before it is failed for it: docs/judge.md.
 const ERRORS_MIN: u64 = 3;
 
+/// What is said of what looks bad and is not proved.
+const DOUBT: &str = "look worse on the canary";
+
 /// What each side needs where nothing else was said: docs/judge.md.
 const REQUESTS_MIN: u64 = 50;
 const WATCHED_MIN: Duration = Duration::from_secs(120);
@@ -178,9 +181,13 @@ impl Verdicts {
                 if !course.spec.auto_rollback {
                     return broken(format!("a canary is taken back, and nobody wants that: {why}"));
                 }
+                scene.is_as_declared(why, Unsure::Fail)?;
                 scene.is_right(why, self.restarts(course))
             }
-            Change::Held { why } => scene.is_right(why, self.restarts(course)),
+            Change::Held { why } => {
+                scene.is_as_declared(why, Unsure::Wait)?;
+                scene.is_right(why, self.restarts(course))
+            }
             Change::StepStarted { .. }
             | Change::BakeStarted
             | Change::Ended { outcome: Outcome::Succeeded, .. } => scene.leaves(),
@@ -237,10 +244,27 @@ impl<'a> Scene<'a> {
         Some(Self { course, canary, evidence, old, new })
     }
 
+    /// Judges that what follows where evidence is missing, `follows`, is what was declared. What looks bad
+    /// is compared for longer whatever was.
+    fn is_as_declared(&self, why: &str, follows: Unsure) -> Result<(), Violation> {
+        if !is_unsure(why) {
+            return Ok(());
+        }
+        let declared = match self.canary.unsure {
+            _ if why.contains(DOUBT) => Unsure::Wait,
+            // It is held where nothing goes back by itself.
+            Unsure::Fail if !self.course.spec.auto_rollback => Unsure::Wait,
+            declared => declared,
+        };
+        if declared == follows {
+            return Ok(());
+        }
+        broken(format!("{follows} follows on missing evidence, and {declared} was declared: {why}"))
+    }
+
     /// Judges why a canary went no further.
     fn is_right(&self, why: &str, restarts: u64) -> Result<(), Violation> {
-        let is_unsure = ["there was not enough evidence", "there is not enough evidence"];
-        if is_unsure.into_iter().any(|words| why.contains(words)) {
+        if is_unsure(why) {
             return self.lacks(why, restarts);
         }
         // It says what is worse by itself, or after of what and than what.
@@ -277,7 +301,7 @@ impl<'a> Scene<'a> {
     fn lacks(&self, why: &str, restarts: u64) -> Result<(), Violation> {
         let Evidence { control, canary, rounds, .. } = self.evidence;
         let mut parts = why.split([':', ',']).map(str::trim_start);
-        if let Some(doubt) = parts.find(|part| part.contains("look worse on the canary")) {
+        if let Some(doubt) = parts.find(|part| part.contains(DOUBT)) {
             if self.looks_worse(doubt, restarts) {
                 return Ok(());
             }
@@ -353,6 +377,12 @@ impl<'a> Scene<'a> {
         let first = holds.find(|hold| !hold.is_zero());
         said.unwrap_or_else(|| first.map_or(WATCHED_MIN, |hold| WATCHED_MIN.min(hold / 2)))
     }
+}
+
+/// Returns whether a canary goes no further for want of evidence.
+fn is_unsure(why: &str) -> bool {
+    let words = ["there was not enough evidence", "there is not enough evidence"];
+    words.into_iter().any(|words| why.contains(words))
 }
 
 /// Returns what a heartbeat tells, and of which releases.

@@ -116,6 +116,12 @@ pub(super) fn keeps_what_is_wanted(
                 {
                     return Err(removes(host, &format!("{}, which is wanted", release.name)));
                 }
+                let secrets = goal.release().into_iter().flat_map(|it| it.config.secrets.iter());
+                let mut lost = secrets.filter(|(_, id)| !retained.secrets.contains(id));
+                if let Some((variable, _)) = lost.next() {
+                    let what = format!("the value of {variable}, which {name} is to have");
+                    return Err(removes(host, &what));
+                }
             }
         }
     }
