@@ -112,8 +112,8 @@ impl<'a> Room<'a> {
     fn lacks_room(&self, agent: &AgentName) -> Option<Short> {
         let (load, max) = self.load.as_ref()?;
         let load = load.without(agent);
-        let has_room = load.is_some_and(|load| load <= max.permille());
-        let has_room = planted!(LoadIgnored: true; has_room);
+        let bears_it = load.is_some_and(|load| load <= max.permille());
+        let has_room = planted!(LoadIgnored: true; bears_it);
         (!has_room).then_some(Short::Room { load, max: *max })
     }
 
